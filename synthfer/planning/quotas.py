@@ -1,0 +1,162 @@
+"""Quotas: how many rows each expression gets, by number, by an even total, or by what a dataset lacks."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from synthfer.config import ConfigError
+from synthfer.expressions import EXPRESSIONS, ORDERS, index_of
+from synthfer.planning.vocabulary import nearest
+
+DEFAULT_TOTAL = 700
+
+# Training images per class as published, in each dataset's own order: FER2013 (Goodfellow et al. 2013),
+# RAF-DB basic (Li et al. 2017), AffectNet with seven classes (Mollahosseini et al. 2017).
+_PUBLISHED = {
+    "fer2013": ("fer2013", (3995, 436, 4097, 7215, 4830, 3171, 4965)),
+    "rafdb": ("rafdb", (1290, 281, 717, 4772, 1982, 705, 2524)),
+    "affectnet7": ("affectnet", (74874, 134415, 25459, 14090, 6378, 3803, 24882)),
+}
+PUBLISHED = {
+    name: dict(sorted(zip(ORDERS[order], counts, strict=True))) for name, (order, counts) in _PUBLISHED.items()
+}
+
+
+def quotas(
+    cells: Mapping[str, int],
+    *,
+    total: int | None = None,
+    per_expression: int | Mapping[str, int] | None = None,
+    per_cell: int | None = None,
+    balance: str | None = None,
+    balance_to: int | None = None,
+) -> dict[str, int]:
+    """Rows per expression. `cells` says how many cells each has; at most one way of asking may be given.
+
+    `total` is spread evenly (differences of at most one); a map `per_expression` gives 0 to those it leaves
+    out; `balance` (see `labelled_counts`) fills every class up to the largest, or to `balance_to`. Nothing
+    given means a total of 700. Raises `ConfigError` for contradictions, negative numbers and no rows at all.
+    """
+    ways = {"total": total, "per_expression": per_expression, "per_cell": per_cell, "balance": balance}
+    given = [f"plan.{name}" for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} contradict one another: give one")
+    if balance_to is not None and balance is None:
+        raise ConfigError("plan.balance_to needs plan.balance, which says what there is")
+    if per_cell is not None:
+        counts = {name: _whole("plan.per_cell", per_cell) * cells[name] for name in EXPRESSIONS}
+    elif per_expression is not None:
+        counts = _per_expression(per_expression)
+    elif balance is not None:
+        counts = lacking(labelled_counts(balance), balance_to)
+    else:
+        counts = spread(DEFAULT_TOTAL if total is None else total)
+    if not any(counts.values()):
+        raise ConfigError(f"{given[0]} leaves nothing to make: every expression gets 0 rows")
+    return counts
+
+
+def spread(total: int) -> dict[str, int]:
+    """A total over the seven expressions, with differences of at most one."""
+    share, rest = divmod(_whole("plan.total", total), len(EXPRESSIONS))
+    return {name: share + (i < rest) for i, name in enumerate(EXPRESSIONS)}
+
+
+def lacking(counts: Mapping[str, int], to: int | None = None) -> dict[str, int]:
+    """How many each class is short of `to`, or of the largest class; 0 for those that have more."""
+    goal = max(counts.values()) if to is None else _whole("plan.balance_to", to)
+    return {name: max(0, goal - counts[name]) for name in EXPRESSIONS}
+
+
+def labelled_counts(source: str) -> Mapping[str, int]:
+    """Images per expression of a labelled set: a published one, a `label,count` CSV or a dataset's URI."""
+    if source in PUBLISHED:
+        return PUBLISHED[source]
+    if source.lower().endswith(".csv"):
+        return csv_counts(source)
+    if "/" in source or Path(source).exists():
+        return dataset_counts(source)
+    raise ConfigError(
+        f"plan.balance={source}: unknown{nearest(source, PUBLISHED)}; "
+        f"it takes {', '.join(PUBLISHED)}, the URI of a dataset, or a CSV file of label,count"
+    )
+
+
+def csv_counts(path: str) -> dict[str, int]:
+    """Counts of a CSV file with the header `label,count`, one line per class, labels in any usual word."""
+    try:
+        return _csv_counts(path)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"plan.balance={path}: cannot be read: {error}") from None
+
+
+def dataset_counts(uri: str) -> dict[str, int]:
+    """Accepted, labelled training rows per expression of a complete dataset."""
+    from synthfer.store import Dataset  # the store is needed for nothing else in planning
+
+    try:
+        dataset = Dataset(uri)
+    except FileNotFoundError as error:
+        raise ConfigError(f"plan.balance={uri}: {error}") from None
+    if dataset.manifest is None:
+        raise ConfigError(f"plan.balance={uri}: the dataset is not complete, so its counts would be too low")
+    wanted = (pc.field("decision") == "accepted") & (pc.field("split") == "train") & pc.field("label").is_valid()
+    counts = np.zeros(len(EXPRESSIONS), dtype=np.int64)
+    for batch in dataset.scan(columns=["label"], where=wanted):
+        counts += np.bincount(batch.column("label").to_numpy(), minlength=len(EXPRESSIONS))
+    return dict(zip(EXPRESSIONS, counts.tolist(), strict=True))
+
+
+def _csv_counts(path: str) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        if [field.strip().lower() for field in header] != ["label", "count"]:
+            raise ConfigError(f"{path}, line 1: expected the header label,count, not {','.join(header)!r}")
+        for fields in filter(None, reader):
+            try:
+                name, count = _csv_line(fields)
+                if name in counts:
+                    raise ValueError(f"{name} was counted on an earlier line")
+            except ValueError as error:
+                raise ConfigError(f"{path}, line {reader.line_num}: {error}") from None
+            counts[name] = count
+        missing = ", ".join(name for name in EXPRESSIONS if name not in counts)
+        if missing:
+            raise ConfigError(f"{path}, line {reader.line_num}: the end, and no line for {missing} (0 for none)")
+    return counts
+
+
+def _csv_line(fields: list[str]) -> tuple[str, int]:
+    if len(fields) != 2:
+        raise ValueError(f"expected label,count, not {','.join(fields)!r}")
+    if not fields[1].strip().isdecimal():
+        raise ValueError(f"expected a count of 0 or more, not {fields[1]!r}")
+    return EXPRESSIONS[index_of(fields[0])], int(fields[1])
+
+
+def _per_expression(asked: int | Mapping[str, int]) -> dict[str, int]:
+    if not isinstance(asked, Mapping):
+        return dict.fromkeys(EXPRESSIONS, _whole("plan.per_expression", asked))
+    counts = dict.fromkeys(EXPRESSIONS, 0)
+    seen: dict[str, str] = {}
+    for word, count in asked.items():
+        try:
+            name = EXPRESSIONS[index_of(word)]
+        except ValueError as error:
+            raise ConfigError(f"plan.per_expression.{word}: {error}") from None
+        if name in seen:
+            raise ConfigError(f"plan.per_expression: {seen[name]} and {word} are the same expression")
+        seen[name] = word
+        counts[name] = _whole(f"plan.per_expression.{word}", count)
+    return counts
+
+
+def _whole(key: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigError(f"{key}: expected an integer of 0 or more, not {value!r}")
+    return value

@@ -1,0 +1,106 @@
+"""The sample: one face image with its label and its whole provenance, and the plan row that it is made from.
+
+One schema serves real, generated, edited and pseudo-labelled faces. The image column is last, so that a scan of
+the other columns reads none of the pictures; the `huggingface` metadata lets `datasets.load_dataset("parquet")`
+show pictures and class names.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from synthfer.canonical import canonical_json
+from synthfer.expressions import EXPRESSIONS
+
+SCHEMA_VERSION = 1
+ATTRIBUTES = ("gender", "age", "race", "pose", "cue", "trait", "intensity")
+SPLITS = ("train", "val", "test")
+DECISIONS = ("accepted", "rejected", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of a plan: a cell (label and attributes), the recipe of the image, and a seed.
+
+    `label` is an expression index 0..6 and `seed` an integer in [0, 2**63). `source_id` names the root of the
+    row's lineage; where it is None the sample is its own root. `code` is the edit vector of an editing generator.
+    """
+
+    index: int
+    label: int
+    seed: int
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    code: tuple[float, ...] | None = None
+    parent_id: str | None = None
+    source_id: str | None = None
+    split: str = "train"
+
+    @property
+    def sample_id(self) -> str:
+        """blake2b-128 hex of the canonical row: 32 characters."""
+        return hashlib.blake2b(canonical_json(asdict(self)), digest_size=16).hexdigest()
+
+
+def seed_of(plan_seed: int, *parts: int | str) -> int:
+    """A seed in [0, 2**63) from a keyed hash: the same for the same parts on any machine, in any order of work."""
+    key = plan_seed.to_bytes(16, "little", signed=True)
+    digest = hashlib.blake2b(canonical_json(parts), key=key, digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def pixels_hash(pixels: np.ndarray) -> str:
+    """blake2b-128 hex of a decoded picture (uint8, H x W x 3) and its shape: equal only for equal pixels."""
+    digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels))
+    return digest.hexdigest()
+
+
+def _value(dtype: str) -> dict[str, str]:
+    return {"dtype": dtype, "_type": "Value"}
+
+
+# Column name -> (Arrow type, Hugging Face feature). Scalars first, image last.
+_COLUMNS: dict[str, tuple[pa.DataType, Any]] = {
+    "sample_id": (pa.string(), _value("string")),
+    "label": (pa.int64(), {"names": list(EXPRESSIONS), "_type": "ClassLabel"}),
+    "label_probs": (pa.list_(pa.float32()), {"feature": _value("float32"), "_type": "List"}),
+    "split": (pa.string(), _value("string")),
+    "source": (pa.string(), _value("string")),
+    "source_id": (pa.string(), _value("string")),
+    "parent_id": (pa.string(), _value("string")),
+    "attributes": (
+        pa.struct([(name, pa.string()) for name in ATTRIBUTES]),
+        {name: _value("string") for name in ATTRIBUTES},
+    ),
+    "prompt": (pa.string(), _value("string")),
+    "negative_prompt": (pa.string(), _value("string")),
+    "code": (pa.list_(pa.float32()), {"feature": _value("float32"), "_type": "List"}),
+    "seed": (pa.int64(), _value("int64")),
+    "producer": (pa.string(), _value("string")),
+    "decision": (pa.string(), _value("string")),
+    "reason": (pa.string(), _value("string")),
+    "scores": (
+        pa.list_(pa.struct([("gate", pa.string()), ("value", pa.float64())])),
+        {"feature": {"gate": _value("string"), "value": _value("float64")}, "_type": "List"},
+    ),
+    "width": (pa.int32(), _value("int32")),
+    "height": (pa.int32(), _value("int32")),
+    "pixels_hash": (pa.string(), _value("string")),
+    "image": (pa.struct([("bytes", pa.binary()), ("path", pa.string())]), {"_type": "Image"}),
+}
+
+SCHEMA = pa.schema(
+    [(name, arrow) for name, (arrow, _) in _COLUMNS.items()],
+    metadata={
+        "huggingface": json.dumps({"info": {"features": {name: hf for name, (_, hf) in _COLUMNS.items()}}}),
+        "synthfer.schema": str(SCHEMA_VERSION),
+    },
+)
+METADATA_COLUMNS = tuple(name for name in _COLUMNS if name != "image")
