@@ -1,0 +1,307 @@
+"""The shared manner of all jobs: key=value words, help, dry runs, JSON, logs and exit codes.
+
+A job is a function of its typed config. Results go to standard output, logs and progress to standard error;
+with `--json` standard output is one line, the summary as a JSON object, for failures too.
+"""
+
+import contextlib
+import dis
+import json
+import logging
+import math
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from textwrap import indent
+from typing import Any, NoReturn
+
+import yaml
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from synthfer.config import ConfigError, Key, keys, load, to_dict
+
+COMPLETE, FAILURE, WRONG_INPUT, STOPPED = 0, 1, 2, 3
+FLAGS = {
+    "--help": "Show this page; key=value words beside it choose whose keys are shown.",
+    "--config FILE": "Read keys from a YAML file; may be repeated, later files and key=value words win.",
+    "--dry-run": "Check everything, say what would be done, and do nothing.",
+    "--json": "Print one JSON object on standard output, for programs.",
+    "--verbose": "Log more.",
+    "--quiet": "Log warnings and errors only.",
+}
+EXIT_CODES = "0 complete, 1 failure, 2 wrong config or input, 3 stopped with work left: run it again."
+
+log = logging.getLogger(__name__)
+
+
+class Stopped(BaseException):
+    """The work was stopped before its end; `summary` says how far it came.
+
+    Like `KeyboardInterrupt` it is no `Exception`: it may come at any line, and no handler of errors may swallow it.
+    """
+
+    def __init__(self, message: str, summary: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, summary)
+        self.summary = dict(summary or {})
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """How a job was called, and where it may write: `results` for people, `status` for logs and progress."""
+
+    results: Console
+    status: Console
+    json: bool = False
+    verbose: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job says at its end: the exit code and a summary of JSON-able values."""
+
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    code: int = COMPLETE
+
+
+Job = Callable[[Any, Invocation], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A job with its config's dataclass; `dry_run` says what it would do, without it the config is shown."""
+
+    schema: type
+    job: Job
+    dry_run: Job | None = None
+    about: str = ""
+    example: str = ""
+
+
+def run(schema: type, job: Job, *, dry_run: Job | None = None, about: str = "", example: str = "") -> NoReturn:
+    """Run a job by the words of the command line and leave with its exit code."""
+    sys.exit(main({"": Command(schema, job, dry_run, about, example)}, sys.argv[1:]))
+
+
+def run_commands(commands: Mapping[str, Command], about: str = "") -> NoReturn:
+    """Run the job that the first word names, and leave with its exit code."""
+    sys.exit(main(commands, sys.argv[1:], about))
+
+
+def main(commands: Mapping[str, Command], words: Sequence[str], about: str = "") -> int:
+    """One call of a job, everything printed: its exit code. The name of an only command is the empty text."""
+    flags = {flag: f"--{flag}" in words for flag in ("json", "verbose", "quiet")}
+    results = Console(stderr=flags["json"], highlight=False)
+    invocation = Invocation(results, Console(stderr=True, highlight=False), **flags)
+    _set_up_logging(invocation)
+    try:
+        outcome = _obey(commands, words, about, invocation)
+    except Stopped as error:
+        log.warning("stopped: %s", error)
+        outcome = Outcome({**error.summary, "stopped": str(error)}, STOPPED)
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Ray puts a handler of SIGTERM over ours, which exits with the signal's number.
+        if isinstance(error, SystemExit) and error.code != signal.SIGTERM:
+            raise
+        log.warning("stopped; run the same command again to go on")
+        outcome = Outcome({"stopped": "by a signal"}, STOPPED)
+    except Exception as error:  # noqa: BLE001 - the last place where one can be told
+        outcome = _failed(error)
+    return _told(outcome, invocation)
+
+
+def _obey(commands: Mapping[str, Command], words: Sequence[str], about: str, invocation: Invocation) -> Outcome:
+    flags, files, rest = _parsed(words)
+    if "" not in commands and (not rest or "=" in rest[0]):
+        if "--help" not in flags:
+            raise ConfigError(f"say which: {', '.join(commands)}; --help says more")
+        _print_commands(commands, about)
+        return Outcome()
+    name = "" if "" in commands else rest.pop(0)
+    if name not in commands:
+        near = get_close_matches(name, commands, n=1) or [", ".join(commands)]
+        raise ConfigError(f"there is no {name!r}; did you mean {near[0]}?")
+    command = commands[name]
+    if "--help" in flags:
+        _print_help(command, name, keys(command.schema, rest, files))
+        return Outcome()
+    config: Any = load(command.schema, rest, files)
+    log.debug("config: %s", json.dumps(to_dict(config)))
+    with _sigterm_stops():
+        if "--dry-run" in flags:
+            return (command.dry_run or _show_config)(config, invocation)
+        return command.job(config, invocation)
+
+
+def _parsed(words: Sequence[str]) -> tuple[set[str], list[str], list[str]]:
+    """The words as flags, config files, and the rest."""
+    flags, files, rest = set(), list[str](), list[str]()
+    known = {flag.partition(" ")[0] for flag in FLAGS} | {"-h"}
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        flag, equals, value = word.partition("=")
+        if flag == "--config":
+            if not equals and (not left or left[0].startswith("--")):
+                raise ConfigError("--config needs a file: --config run.yaml")
+            files.append(value if equals else left.pop(0))
+        elif word in known:
+            flags.add("--help" if word == "-h" else word)
+        elif word.startswith("-"):
+            near = get_close_matches(word, known, n=1)
+            dashless = f"keys have no dashes: write {word.lstrip('-')}" if equals else "--help lists the flags"
+            raise ConfigError(f"unknown flag {word}; " + (f"did you mean {near[0]}?" if near else dashless))
+        else:
+            rest.append(word)
+    return flags, files, rest
+
+
+def _show_config(config: Any, invocation: Invocation) -> Outcome:
+    """The dry run of a job that has none of its own: every key with its value."""
+    return Outcome({"config": to_dict(config)})
+
+
+@contextlib.contextmanager
+def _sigterm_stops() -> Iterator[None]:
+    """A polite kill becomes `Stopped`, wherever the work is; a job may install a handler of its own."""
+
+    def stop(*_: object) -> NoReturn:
+        raise Stopped("told to end (SIGTERM); run the same command again to go on")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _failed(error: Exception) -> Outcome:
+    """What our own code raises for wrong input is a user's to mend; anything else is told with its traceback."""
+    wrong_input = isinstance(error, (ValueError, FileNotFoundError)) and _raised_by_us(error)
+    if wrong_input or isinstance(error, ConfigError):
+        log.error("%s", error)
+        log.debug("raised here", exc_info=error)
+        return Outcome({"error": str(error)}, WRONG_INPUT)
+    log.error("failed", exc_info=error)
+    return Outcome({"error": f"{type(error).__name__}: {error}"}, FAILURE)
+
+
+def _raised_by_us(error: Exception) -> bool:
+    """Whether a `raise` of this package or of the script made the error: one that a library made is a fault."""
+    frame = error.__traceback__
+    while frame and frame.tb_next:
+        frame = frame.tb_next
+    if frame is None:
+        return False
+    package = str(frame.tb_frame.f_globals.get("__name__")).partition(".")[0]
+    instruction = dis.opname[frame.tb_frame.f_code.co_code[frame.tb_lasti]]
+    return package in ("synthfer", "__main__") and instruction == "RAISE_VARARGS"
+
+
+def _told(outcome: Outcome, invocation: Invocation) -> int:
+    """Print the summary, for a program or for a person; the exit code."""
+    if invocation.json:
+        print(json.dumps({**_plain(outcome.summary), "code": outcome.code}, ensure_ascii=False), flush=True)
+    elif outcome.code in (COMPLETE, STOPPED) and outcome.summary:
+        width = max(map(len, outcome.summary)) + 2
+        for key, value in outcome.summary.items():
+            told = indent(_readable(value), " " * width).lstrip()
+            invocation.results.print(f"[dim]{escape(key):<{width}}[/]{escape(told)}", soft_wrap=True)
+    return outcome.code
+
+
+def _plain(value: Any) -> Any:
+    """JSON-able: numpy scalars as numbers, NaN and infinities as null, keys and the rest as text."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, Mapping):
+        if any(isinstance(v, Mapping) for v in value.values()):
+            return yaml.safe_dump(_plain(value), sort_keys=False, default_flow_style=None, width=100).strip()
+        return ", ".join(f"{k} {_readable(v)}" for k, v in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def _page() -> Console:
+    """Standard output, no wider than a person likes to read."""
+    return Console(highlight=False, width=min(Console().width, 110))
+
+
+def _print_commands(commands: Mapping[str, Command], about: str) -> None:
+    console = _page()
+    console.print(escape(about.strip()) + "\n")
+    _print_list(console, "Commands", {name: [escape(command.about)] for name, command in commands.items()})
+    console.print(f"\n{_script()} COMMAND --help lists the keys of a command.")
+
+
+def _print_help(command: Command, name: str, known: Sequence[Key]) -> None:
+    """What the job does, its keys by section, the flags, an example, the exit codes."""
+    console = _page()
+    console.print(escape(command.about.strip()))
+    console.print(f"\n[bold]Usage[/]  {_script()} {name + ' ' if name else ''}key=value … \\[flags]\n")
+    sections: dict[str, dict[str, list[str]]] = {}
+    for key in known:
+        default = "must be given" if key.default is None else f"default {key.default}"
+        lines = [escape(key.help), f"[dim]{escape(key.takes)}; {escape(default)}[/]"]
+        sections.setdefault(key.path.partition(".")[0] if "." in key.path else "Keys", {})[key.path] = lines
+    for title, rows in sections.items():
+        _print_list(console, title, rows)
+    _print_list(console, "Flags", {flag: [meaning] for flag, meaning in FLAGS.items()})
+    if command.example:
+        console.print("[bold]Example[/]")
+        console.print(Padding(escape(command.example.strip()), (0, 2)), soft_wrap=True)
+    console.print(f"\n[bold]Exit codes[/]  {EXIT_CODES}")
+
+
+def _print_list(console: Console, title: str, rows: Mapping[str, Sequence[str]]) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, min_width=24, style="cyan")
+    grid.add_column()
+    for name, lines in rows.items():
+        grid.add_row(escape(name), "\n".join(line for line in lines if line))
+    console.print(f"[bold]{escape(title)}[/]")
+    console.print(Padding(grid, (0, 0, 1, 2)))
+
+
+def _script() -> str:
+    return escape(f"python {sys.argv[0]}")
+
+
+def _set_up_logging(invocation: Invocation) -> None:
+    """Time, level and message on standard error; other packages only speak up for warnings."""
+    handler: logging.Handler
+    if invocation.status.is_terminal:
+        handler = RichHandler(console=invocation.status, show_path=False, omit_repeated_times=False)
+        handler.setFormatter(logging.Formatter("%(message)s", "%H:%M:%S"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = logging.WARNING if invocation.quiet else logging.DEBUG if invocation.verbose else logging.INFO
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("synthfer").setLevel(level)

@@ -1,0 +1,300 @@
+"""Typed configs: dataclasses filled from YAML files and key=value words, with errors that say what to do.
+
+Files and words are merged and interpolated (`${plan.seed}`) by OmegaConf; what the result may hold is said by
+the dataclasses alone. All that is wrong with a config is told at once, each problem with its full key.
+"""
+
+import dataclasses
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from synthfer.hints import MismatchError, fit, show, takes
+
+T = TypeVar("T")
+REQUIRED: Any = dataclasses.MISSING
+"""The default of an option that the user must give."""
+
+_SECRET = re.compile(r"(^|_)(secrets?|token|passwords?|credentials?)(_|$)")
+
+
+class ConfigError(ValueError):
+    """What a user asked for cannot be: each problem names the key, what was given, what is expected."""
+
+    def __str__(self) -> str:
+        if len(self.args) == 1:
+            return str(self.args[0])
+        return "\n".join([f"{len(self.args)} problems:", *(f"  - {problem}" for problem in self.args)])
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002 - the word users know
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+) -> Any:
+    """A dataclass field with its meaning and range, for `--help` and for checks. Mutable defaults are copied.
+
+    Range and choices hold for every number or text inside a list or a map, too.
+    """
+    metadata = {"help": help, "low": low, "high": high, "choices": choices}
+    if isinstance(default, (list, dict, set)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A section that was picked by name: the name, and the filled `Config` of the module that has it."""
+
+    name: str
+    options: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Registry:
+    names: Callable[[], Sequence[str]]
+    module: Callable[[str], Any]
+    default: str
+
+
+def registry_section(names: Callable[[], Sequence[str]], module: Callable[[str], Any], *, default: str, of: str) -> Any:
+    """A field whose keys depend on its `name`: the `Config` of `module(name)`, imported when it is needed.
+
+    It loads as a `Choice`. `of` says what is picked; `module` raises `ValueError` for a name that is not there.
+    """
+
+    def chosen() -> Choice:
+        return Choice(default, module(default).Config())
+
+    metadata = {"help": of, "registry": _Registry(names, module, default)}
+    return dataclasses.field(default_factory=chosen, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key as `--help` shows it: path, what it takes, its default (None: must be given), its meaning."""
+
+    path: str
+    takes: str
+    default: str | None
+    help: str
+
+
+def load(schema: type[T], words: Sequence[str] = (), files: Sequence[str | Path] = ()) -> T:
+    """The config of dataclass `schema` from YAML `files`, later ones winning, then key=value `words`.
+
+    A value is read as YAML (`[a, b]`, `{fear: 3}`, `null`), or as it stands where the key takes text. Raises
+    `ConfigError` with all that is wrong.
+    """
+    given, texts, problems = _gather(words, files)
+    try:
+        merged = OmegaConf.merge(_defaults(schema, given), given)
+        values = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(*problems, f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
+    reader = _Reader(texts, [key.path for key in _keys(schema, given)], problems)
+    config = reader.section(schema, values, "")
+    if problems:
+        raise ConfigError(*problems)
+    return typing.cast(T, config)
+
+
+def keys(schema: type, words: Sequence[str] = (), files: Sequence[str | Path] = ()) -> list[Key]:
+    """Every key of `schema`, in order; `words` and `files` say whose keys a section picked by name shows."""
+    return list(_keys(schema, _gather(words, files)[0]))
+
+
+def to_dict(config: Any) -> Any:
+    """A config as plain JSON-able values; what is secret by its name (`hf_token`, `password`) is `***`."""
+    return _plain(config, hide=True)
+
+
+def _plain(value: Any, hide: bool) -> Any:
+    if isinstance(value, Choice):
+        return {"name": value.name} | _plain(value.options, hide)
+    if dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        masked = {k for k, v in value.items() if hide and v is not None and _SECRET.search(str(k))}
+        return {k: "***" if k in masked else _plain(v, hide) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(item, hide) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _gather(words: Sequence[str], files: Sequence[str | Path]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """What was given as one tree, the texts of the words by key, and what is wrong with the words."""
+    tree, texts, problems = OmegaConf.create({}), dict[str, str](), list[str]()
+    for file in files:
+        for key, value in _read_file(Path(file)).items():
+            OmegaConf.update(tree, str(key), value, merge=True, force_add=True)
+    for word in words:
+        key, equals, text = (part.strip() for part in word.partition("="))
+        if not equals or not all(key.split(".")):
+            problems.append(f"{word!r} is not a key=value word; --help lists the keys")
+        elif not text:
+            problems.append(f"{key}= has no value; write {key}=null for none, {key}=\"''\" for empty text")
+            texts[key] = text
+        else:
+            OmegaConf.update(tree, key, _parsed(text), merge=True, force_add=True)
+            texts = {k: v for k, v in texts.items() if not k.startswith(f"{key}.")} | {key: text}
+    return typing.cast(dict[str, Any], OmegaConf.to_container(tree, resolve=False)), texts, problems
+
+
+def _read_file(path: Path) -> dict[Any, Any]:
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a YAML config: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the config file {path}: {error.strerror or error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a map of keys, not a list or a single value")
+    return values
+
+
+def _parsed(text: str) -> Any:
+    """The value of a word read as YAML; text that is not YAML stands for itself."""
+    try:
+        values = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException):
+        return text
+    return typing.cast(dict[str, Any], values)["value"]
+
+
+def _schema_of(field: dataclasses.Field[Any], hint: Any, given: Any) -> type | None:
+    """The dataclass that a section is read into; None where the field is none, or names what is not there."""
+    registry: _Registry | None = field.metadata.get("registry")
+    if registry is None:
+        return hint if dataclasses.is_dataclass(hint) else None  # type: ignore[return-value]
+    try:
+        return typing.cast(type, registry.module(_name(registry, given)).Config)
+    except (ValueError, ImportError):
+        return None
+
+
+def _name(registry: _Registry, given: Any) -> str:
+    return str((given.get("name") if isinstance(given, Mapping) else None) or registry.default)
+
+
+def _sections(schema: type, given: Any) -> Iterator[tuple[dataclasses.Field[Any], Any, type | None, Any]]:
+    """Each field of a schema with its type, the dataclass of a section, and what was given for it."""
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        inner = given.get(field.name) if isinstance(given, Mapping) else None
+        yield field, hints[field.name], _schema_of(field, hints[field.name], inner), inner
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _defaults(schema: type, given: Any) -> dict[str, Any]:
+    """The tree of default values, which interpolations may point to."""
+    values: dict[str, Any] = {}
+    for field, _, nested, inner in _sections(schema, given):
+        registry: _Registry | None = field.metadata.get("registry")
+        if nested:
+            values[field.name] = _defaults(nested, inner)
+        if registry:
+            values[field.name] = values.get(field.name, {}) | {"name": _name(registry, inner)}
+        elif not nested and (default := _default(field)) is not REQUIRED:
+            values[field.name] = _plain(default, hide=False)
+    return values
+
+
+def _keys(schema: type, given: Any, prefix: str = "") -> Iterator[Key]:
+    for field, hint, nested, inner in _sections(schema, given):
+        path, registry = f"{prefix}{field.name}", field.metadata.get("registry")
+        if registry:
+            known = f"{', '.join(registry.names())}, or a dotted module name"
+            yield Key(f"{path}.name", "text", registry.default, f"{field.metadata['help']}: {known}")
+        if nested:
+            yield from _keys(nested, inner, f"{path}.")
+        elif not registry:
+            default = _default(field)
+            shown = None if default is REQUIRED else _show(path, _plain(default, hide=True), secret="set")
+            yield Key(path, takes(hint, field.metadata), shown, field.metadata.get("help", ""))
+
+
+def _show(key: str, value: Any, secret: str = "(hidden)") -> str:
+    hidden = value is not None and _SECRET.search(key.rpartition(".")[2])
+    return secret if hidden else show(to_dict(value))
+
+
+class _Reader:
+    """Turns plain values into dataclasses, noting every problem on the way."""
+
+    def __init__(self, texts: Mapping[str, str], known: Sequence[str], problems: list[str]) -> None:
+        self.texts, self.known, self.problems = texts, known, problems
+
+    def section(self, schema: type, values: Any, prefix: str) -> Any:
+        """An instance of `schema`, or None where something is wrong with it."""
+        before = len(self.problems)
+        if not isinstance(values, Mapping):
+            key = prefix.rstrip(".")
+            self.problems.append(f"{key} is a section: give its keys ({key}.…=…), not {_show(key, values)}")
+            return None
+        fields = {field.name: (field, hint) for field, hint, _, _ in _sections(schema, values)}
+        self.problems += [self.unknown(f"{prefix}{key}") for key in values if key not in fields]
+        needed = [name for name in fields if name in values or _default(fields[name][0]) is REQUIRED]
+        filled = {name: self.field(*fields[name], values, prefix) for name in needed}
+        if len(self.problems) > before:
+            return None
+        try:
+            return schema(**filled)
+        except ValueError as error:
+            self.problems += [f"{prefix.rstrip('.')}: {error}" if prefix else str(error)]
+            return None
+
+    def field(self, field: dataclasses.Field[Any], hint: Any, values: Mapping[str, Any], prefix: str) -> Any:
+        key, registry = f"{prefix}{field.name}", field.metadata.get("registry")
+        if self.texts.get(key) == "":  # told already
+            return None
+        if field.name not in values:
+            self.problems.append(f"{key} is needed, add {key}=…: {field.metadata.get('help', '')}")
+            return None
+        value = values[field.name]
+        if registry:
+            return self.choice(registry, value, key)
+        if dataclasses.is_dataclass(hint):
+            return self.section(typing.cast(type, hint), value, f"{key}.")
+        try:
+            return fit(hint, self.texts.get(key), value, field.metadata)
+        except MismatchError:
+            expected = takes(hint, field.metadata)
+            self.problems.append(f"{key}: expected {expected}, got {_show(key, value)}")
+            return None
+
+    def choice(self, registry: _Registry, value: Any, key: str) -> Choice | None:
+        if not isinstance(value, Mapping):
+            self.problems.append(f"{key} is a section: write {key}.name={_show(key, value)}")
+            return None
+        try:
+            schema = registry.module(_name(registry, value)).Config
+        except (ValueError, ImportError) as error:
+            self.problems.append(f"{key}.name: {error}")
+            return None
+        options = {k: v for k, v in value.items() if k != "name"}
+        return Choice(_name(registry, value), self.section(schema, options, f"{key}."))
+
+    def unknown(self, key: str) -> str:
+        """That a key is not there, and the nearest one that is: the same last word, else the same letters."""
+        parent, _, last = key.rpartition(".")
+        anywhere = {known.rpartition(".")[2]: known for known in self.known}
+        beside = {known.rpartition(".")[2]: known for known in self.known if known.rpartition(".")[0] == parent}
+        for known, likeness in ((anywhere, 1.0), (beside, 0.65), (anywhere, 0.65)):
+            if near := get_close_matches(last, known, n=1, cutoff=likeness):
+                return f"unknown key {key}; did you mean {known[near[0]]}?"
+        return f"unknown key {key}; --help lists the keys"

@@ -1,0 +1,92 @@
+"""Values against type hints: what a type takes, in words and in fact.
+
+Ranges and choices are the metadata of a `config.option`: low, high, choices.
+"""
+
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from reprlib import Repr
+from typing import Any, Literal, Union
+
+_TYPES = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null", Any: "any"}
+_NULLS = ("null", "Null", "NULL", "~")
+
+
+class MismatchError(ValueError):
+    """A value is not what its type takes."""
+
+
+def takes(hint: Any, metadata: Mapping[str, Any]) -> str:
+    """What a type takes, in words: "integer >= 1 or null"."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(takes(member, metadata) for member in inner)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if origin in (list, tuple, Sequence):
+        return f"list of {takes(inner[0], metadata)}"
+    if origin in (dict, Mapping):
+        return f"map of {takes(inner[0], {})} to {takes(inner[1], metadata)}"
+    if hint is str and metadata.get("choices"):
+        return f"one of {', '.join(map(str, metadata['choices']))}"
+    low, high = (metadata.get(bound) if hint in (int, float) else None for bound in ("low", "high"))
+    if low is not None and high is not None:
+        return f"{_TYPES[hint]} from {low:g} to {high:g}"
+    bound = f" >= {low:g}" if low is not None else f" <= {high:g}" if high is not None else ""
+    return _TYPES.get(hint, getattr(hint, "__name__", str(hint))) + bound
+
+
+def show(value: Any) -> str:
+    """A value as a person writes it in YAML, shortened."""
+    short = Repr()
+    short.maxstring = short.maxother = 80
+    words = {None: "null", True: "true", False: "false", "": "''"}
+    if isinstance(value, (bool, str, type(None))) and len(str(value)) < 80:
+        return words.get(value) or str(value)
+    return short.repr(value)
+
+
+def fit(hint: Any, text: str | None, value: Any, metadata: Mapping[str, Any]) -> Any:
+    """`value` as type `hint` takes it; `text` is the word it came from, which stands as it is for a text."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _fit_any(inner, text, value, metadata)
+    if origin is Literal:
+        return _checked(text if text in inner else value, text in inner or value in inner)
+    if origin in (list, tuple, Sequence) and isinstance(value, list):
+        return (list if origin is list else tuple)(fit(inner[0], None, item, metadata) for item in value)
+    if origin in (dict, Mapping) and isinstance(value, dict):
+        return {fit(inner[0], None, k, {}): fit(inner[1], None, v, metadata) for k, v in value.items()}
+    if hint is str and text is not None and not isinstance(value, str) and "${" not in text:
+        value = text
+    if hint in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
+        whole = math.isfinite(value) and (hint is float or value == int(value))
+        return hint(_checked(value, whole and _in_range(value, metadata)))
+    choices = metadata.get("choices") if hint is str else None
+    fits = hint is Any or (isinstance(hint, type) and type(value) is hint)
+    return _checked(value, fits and (not choices or value in choices))
+
+
+def _fit_any(members: Sequence[Any], text: str | None, value: Any, metadata: Mapping[str, Any]) -> Any:
+    """The first member of a union that takes the value; null before text, numbers before text."""
+    if value is None and type(None) in members and text in (None, *_NULLS):
+        return None
+    for member in sorted((m for m in members if m is not type(None)), key=lambda member: member is str):
+        try:
+            return fit(member, text, value, metadata)
+        except MismatchError:
+            continue
+    raise MismatchError
+
+
+def _in_range(value: float, metadata: Mapping[str, Any]) -> bool:
+    low, high = metadata.get("low"), metadata.get("high")
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _checked(value: Any, fits: bool) -> Any:
+    if not fits:
+        raise MismatchError
+    return value
