@@ -58,7 +58,7 @@ def seed_of(plan_seed: int, *parts: int | str) -> int:
 def pixels_hash(pixels: np.ndarray) -> str:
     """blake2b-128 hex of a decoded picture (uint8, H x W x 3) and its shape: equal only for equal pixels."""
     digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 

@@ -1,0 +1,93 @@
+"""Looks after a dataset: `python jobs/dataset.py verify uri=...`; also gc and card."""
+
+import logging
+from dataclasses import dataclass
+
+from synthfer.cli import COMPLETE, FAILURE, Command, Invocation, Outcome, run_commands
+from synthfer.config import REQUIRED, option
+from synthfer.planning import Plan
+from synthfer.progress import Meter
+from synthfer.store import Dataset
+from synthfer.store.manifest import README
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """What to verify, and how deeply."""
+
+    uri: str = option(REQUIRED, "the dataset: a folder or s3://bucket/prefix")
+    pixels: bool = option(False, "decode every picture, not only some of each shard")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GcConfig:
+    """Where to look for left-overs."""
+
+    uri: str = option(REQUIRED, "the dataset: a folder or s3://bucket/prefix")
+    delete: bool = option(False, "remove what is found; without it nothing is touched")
+    min_age_s: float = option(3600.0, "leave alone what is younger than this many seconds", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardConfig:
+    """Whose card to print."""
+
+    uri: str = option(REQUIRED, "the dataset: a folder or s3://bucket/prefix")
+
+
+def verify(config: VerifyConfig, invocation: Invocation) -> Outcome:
+    """Every finding, and exit code 1 if there is any."""
+    dataset = Dataset.open(config.uri)
+    plan = Plan.from_spec(dataset.spec.plan)
+    with Meter("shards", dataset.spec.units, invocation.status) as meter:
+        findings = dataset.verify(
+            lambda done, total: meter.add(1),
+            pixels=config.pixels,
+            expected_ids=lambda rows: [row.sample_id for row in plan.rows(rows)],
+        )
+    for finding in findings:
+        log.error("%s: %s", finding.key, finding.problem)
+    problems = [f"{finding.key}: {finding.problem}" for finding in findings]
+    told = {"uri": dataset.uri, "sealed": dataset.manifest is not None, "problems": problems}
+    return Outcome(told, FAILURE if findings else COMPLETE)
+
+
+def gc(config: GcConfig, invocation: Invocation) -> Outcome:
+    """What is left over, and whether it is gone now."""
+    found = Dataset.open(config.uri).gc(config.delete, config.min_age_s)
+    return Outcome({"uri": config.uri, "left_over": found, "deleted": config.delete})
+
+
+def card(config: CardConfig, invocation: Invocation) -> Outcome:
+    """The card as it stands in the dataset."""
+    text = Dataset.open(config.uri).store.get(README).decode()
+    invocation.results.print(text, markup=False, soft_wrap=True)
+    return Outcome()
+
+
+if __name__ == "__main__":
+    run_commands(
+        {
+            "verify": Command(
+                VerifyConfig,
+                verify,
+                about="Reads every shard and says what is wrong: sizes, hashes, rows, ids, pixels, stray files.",
+                example="python jobs/dataset.py verify uri=s3://bucket/run pixels=true",
+            ),
+            "gc": Command(
+                GcConfig,
+                gc,
+                about="Lists what killed writers left behind, and removes it with delete=true.",
+                example="python jobs/dataset.py gc uri=out/faces delete=true",
+            ),
+            "card": Command(
+                CardConfig,
+                card,
+                about="Prints the dataset card, which is there once the dataset is complete.",
+                example="python jobs/dataset.py card uri=out/faces",
+            ),
+        },
+        about="Looks after a dataset in a folder or a bucket.",
+    )

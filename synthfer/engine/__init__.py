@@ -1,0 +1,1 @@
+"""The only package that knows Ray: sessions, and the jobs that run on them."""

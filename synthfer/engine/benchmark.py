@@ -1,0 +1,257 @@
+"""What the generation job costs around its device, measured side by side in one run with what it is compared with."""
+
+import logging
+import os
+import platform
+import subprocess
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from synthfer import planning
+from synthfer.cli import Invocation, Outcome
+from synthfer.config import load, option
+from synthfer.engine.generation import GenerateConfig, Tally, make_missing, open_dataset, recipe_of, settle
+from synthfer.engine.session import session
+from synthfer.engine.unit import make_unit, to_table
+from synthfer.engine.worker import build
+from synthfer.generators import Generator, diffusion
+from synthfer.planning import Plan, PlanConfig
+from synthfer.store import Dataset
+
+log = logging.getLogger(__name__)
+
+PARTS = ("pipeline", "busy", "plan", "resume", "naive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """What to measure of generation, and how long."""
+
+    parts: list[str] = option(list(PARTS), "what to measure", choices=PARTS)
+    model: str = option("builtin:faces", "pipeline of the parts pipeline and naive")
+    images: int = option(384, "images of the part pipeline: so many by the job, half before and half after it", low=32)
+    naive_images: int = option(32, "images of the part naive", low=1)
+    batch_size: int = option(16, "rows per device call", low=1)
+    unit_size: int = option(96, "rows per unit", low=1)
+    batch_seconds: float = option(0.5, "service time of the simulated device of the part busy", low=0.01)
+    units_per_actor: int = option(12, "units of each simulated device", low=2)
+    committed: int = option(100_000, "units that are there before the part resume starts", low=1)
+    plan_rows: int = option(10**8, "rows of the part plan", low=1)
+
+
+def generate(config: BenchmarkConfig, invocation: Invocation) -> Outcome:
+    """Every part that is asked for, with the conditions it was measured under."""
+    measures: dict[str, Callable[[BenchmarkConfig, Invocation], dict[str, Any]]] = {
+        "pipeline": job_against_bare_loop,
+        "busy": device_busy,
+        "plan": large_plan,
+        "resume": resume,
+        "naive": naive_loop,
+    }
+    told: dict[str, Any] = {"conditions": conditions()}
+    for part in config.parts:
+        log.info("measuring %s", part)
+        told[part] = measures[part](config, invocation)
+    return Outcome(told)
+
+
+def conditions() -> dict[str, Any]:
+    """The machine, the versions and the commit that the figures belong to."""
+    packages = ("ray", "torch", "diffusers", "transformers", "pyarrow", "numpy")
+    with Path("/proc/cpuinfo").open() as lines:
+        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+    here = Path(__file__).parent
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=here
+    )
+    return {
+        "cpu": model or platform.processor(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "commit": git.stdout.strip() or "unknown",
+    }
+
+
+def job_against_bare_loop(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
+    """Images/s of the job, steady state, and of a loop over the same generator in one process that keeps nothing.
+
+    Half of the loop runs before the job and half after it, so that a drift of the machine shows up in both.
+    """
+    words = [
+        f"generator.model={config.model}",
+        f"generator.batch_size={config.batch_size}",
+        f"plan.total={config.images}",
+        f"plan.unit_size={config.unit_size}",
+    ]
+    with dataset_job(words) as job:
+        generator = build(recipe_of(job))
+        plan = planning.build(job.plan)
+        before = bare_rate(generator, plan, config.images // 2)
+        tally = run(job, invocation)
+        after = bare_rate(generator, plan, config.images // 2)
+    rate = steady_rate(tally)
+    bare = 2 / (1 / before + 1 / after)
+    return {
+        "bare_images_per_s": [round(before, 3), round(after, 3)],
+        "job_images_per_s": round(rate, 3),
+        "job_to_bare": round(rate / bare, 4),
+        "device_busy": tally.device_busy,
+    }
+
+
+def bare_rate(generator: Generator, plan: Plan, images: int) -> float:
+    """Images/s of nothing but the generator."""
+    size = generator.batch_size
+    generator.make(plan.rows(range(size)))
+    start = time.perf_counter()
+    for first in range(0, images, size):
+        generator.make(plan.rows(range(first, min(first + size, images))))
+    return images / (time.perf_counter() - start)
+
+
+def run(job: GenerateConfig, invocation: Invocation, **engine: Any) -> Tally:
+    """The job's units, made by one worker unless `engine` says otherwise; not sealed."""
+    job = replace(job, engine=replace(job.engine, **{"max_workers": 1, **engine}))
+    tally = Tally()
+    with session() as resources:
+        settled = settle(job.engine, resources)
+        dataset = open_dataset(job, settled, planning.build(job.plan))
+        make_missing(dataset, job, settled, tally, invocation)
+    return tally
+
+
+def steady_rate(tally: Tally) -> float:
+    """Images/s from the first picture's start to the last picture's end, all workers together."""
+    starts, ends = zip(*((first, last) for first, last, _ in tally.workers.values()), strict=True)
+    return tally.rows / (max(ends) - min(starts))
+
+
+def device_busy(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
+    """Busy share of simulated devices of known service time, one and eight of them, each with units of two batches."""
+    told = {}
+    for actors in (1, 8):
+        rows = actors * config.units_per_actor * 2 * config.batch_size
+        words = [
+            "generator.name=simulated",
+            f"generator.seconds_per_batch={config.batch_seconds}",
+            f"generator.batch_size={config.batch_size}",
+            f"plan.total={rows}",
+            f"plan.unit_size={2 * config.batch_size}",
+        ]
+        with dataset_job(words) as job:
+            tally = run(job, invocation, max_workers=actors, min_workers=actors, cpus_per_worker=0.1)
+        limit = config.batch_size / config.batch_seconds * len(tally.workers)
+        told[f"{actors}_actors"] = {
+            "device_busy": round(tally.device_busy or 0.0, 4),
+            "workers_seen": len(tally.workers),
+            "of_the_devices_limit": round(steady_rate(tally) / limit, 4),
+        }
+    return told
+
+
+def large_plan(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
+    """Seconds and peak memory of making a plan, and rows/s of reading it at places all over it."""
+    tracemalloc.start()
+    start = time.perf_counter()
+    plan = planning.build(PlanConfig(total=config.plan_rows))
+    created = time.perf_counter() - start
+    step = max(1, len(plan) // 2000)
+    start = time.perf_counter()
+    read = sum(bool(plan[i].prompt) for i in range(0, len(plan), step))
+    seconds = time.perf_counter() - start
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return {
+        "rows": len(plan),
+        "creation_s": round(created, 4),
+        "rows_read_per_s": round(read / seconds),
+        "peak_mb": round(peak / 1e6, 2),
+    }
+
+
+def resume(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
+    """Seconds from the start of a session until the first new unit of a dataset of many committed ones.
+
+    The committed shards are hard links to one of them: a resume asks only whether they are there.
+    """
+    words = [
+        "generator.name=simulated",
+        "generator.seconds_per_batch=0",
+        f"plan.total={config.committed + 4}",
+        "plan.unit_size=1",
+    ]
+    with dataset_job(words) as job:
+        with session() as resources:
+            dataset = open_dataset(job, settle(job.engine, resources), planning.build(job.plan))
+        link_shards(dataset, job, config.committed)
+        start = time.perf_counter()
+        left = len(Dataset.open(job.out).missing())
+        listing = time.perf_counter() - start
+        started = time.time()
+        tally = run(job, invocation)
+        first = min(first for first, _, _ in tally.workers.values())
+    return {
+        "committed_units": config.committed,
+        "units_left": left,
+        "listing_s": round(listing, 3),
+        "first_new_unit_s": round(first - started, 3),
+    }
+
+
+def link_shards(dataset: Dataset, job: GenerateConfig, units: int) -> None:
+    """Makes unit 0 for real and links it into the places of the others."""
+    rows = planning.build(job.plan).rows(dataset.spec.unit_rows(0))
+    with ThreadPoolExecutor(1) as encoders:
+        futures = make_unit(build(recipe_of(job)), rows, job.image, encoders)
+        results = [future.result() for future in futures]
+    table = to_table(rows, results, source=job.generator.name, producer=dataset.spec.producer_id)
+    dataset.commit(0, table, {})
+    folder = Path(dataset.uri.removeprefix("file://"))
+    for unit in range(1, units):
+        os.link(folder / dataset.spec.key(0), folder / dataset.spec.key(unit))
+
+
+def naive_loop(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
+    """Images/s of the usual script, one prompt at a time and every picture saved as PNG, and of the generator."""
+    from synthfer.generators.diffusion import pipelines
+
+    options = diffusion.Config(model=config.model, batch_size=config.batch_size)
+    generator = diffusion.build(options)
+    settings, plan = generator.producer(), planning.build(PlanConfig(total=config.images))
+    pipe = pipelines.load(options, generator.dtype).pipe
+    pipe.set_progress_bar_config(disable=True)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        for row in plan.rows(range(config.naive_images)):
+            picture = pipe(
+                row.prompt,
+                negative_prompt=row.negative_prompt,
+                num_inference_steps=settings["steps"],
+                guidance_scale=settings["guidance"],
+                height=settings["height"],
+                width=settings["width"],
+                generator=torch.Generator().manual_seed(row.seed),
+            ).images[0]
+            picture.save(Path(folder) / f"{row.index}.png")
+        naive = config.naive_images / (time.perf_counter() - start)
+    ours = bare_rate(generator, plan, config.images // 2)
+    return {"naive_images_per_s": round(naive, 3), "ours_images_per_s": round(ours, 3), "ratio": round(ours / naive, 3)}
+
+
+@contextmanager
+def dataset_job(words: list[str]) -> Iterator[GenerateConfig]:
+    """A generation job into a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield load(GenerateConfig, [f"out={folder}/dataset", *words])

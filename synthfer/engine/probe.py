@@ -1,0 +1,83 @@
+"""A look at the generator before the job: what it is, how fast, how large its pictures; and units cut to fit."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from synthfer.engine import worker
+from synthfer.engine.unit import Encoded, encode
+from synthfer.engine.worker import Recipe
+from synthfer.generators import OutOfMemory
+from synthfer.sample import Row
+
+# Below the notice that a spot node gets (30 s to 2 min), so that a unit in hand can still be finished.
+UNIT_SECONDS = 20.0
+UNIT_BYTES = 256e6
+# Units per worker at least, so that the last ones to finish do not leave the others idle for long.
+UNITS_PER_WORKER = 4
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a generator is and does on one worker; speed and size are None where nothing was measured."""
+
+    producer: dict[str, Any]
+    batch_size: int
+    images_per_s: float | None = None
+    image_bytes: float | None = None
+
+    def estimate(self, rows: int, workers: int, gpus_per_worker: float) -> dict[str, float]:
+        """Seconds, bytes and GPU-hours for `rows` images; needs a measured probe."""
+        if not self.images_per_s or not self.image_bytes:
+            raise ValueError("nothing was measured")
+        seconds = rows / self.images_per_s
+        return {
+            "images": rows,
+            "images_per_s_per_worker": round(self.images_per_s, 3),
+            "seconds": round(seconds / workers, 1),
+            "bytes": round(rows * self.image_bytes),
+            "gpu_hours": round(seconds * gpus_per_worker / 3600, 4),
+        }
+
+
+def look(recipe: Recipe, rows: Sequence[Row], seconds: float) -> Probe:
+    """Builds the generator and makes `rows`, again and again for `seconds`, after one batch to warm up.
+
+    Without rows only the producer is read. A device out of memory is given half of the batch, once.
+    """
+    generator = worker.build(recipe)
+    producer = worker.producer_of(recipe, generator)
+    if not rows:
+        return Probe(producer, generator.batch_size)
+    try:
+        generator.make(rows[: generator.batch_size])
+    except OutOfMemory:
+        half = generator.batch_size // 2
+        if not half:
+            raise
+        del generator
+        generator = worker.build(recipe, half)
+        generator.make(rows[:half])
+    batch = rows[: generator.batch_size]
+    made, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds or not made:
+        pictures = generator.make(batch)
+        made += len(batch)
+    speed = made / (time.perf_counter() - start)
+    files = [f for f in (encode(p, recipe.image) for p in pictures) if isinstance(f, Encoded)]
+    size = sum(len(f.data) for f in files) / len(files) if files else None
+    return Probe(producer, generator.batch_size, speed, size)
+
+
+def unit_size(probe: Probe, rows: int, workers: int) -> int:
+    """Rows per unit: at most `UNIT_SECONDS` of one worker and `UNIT_BYTES`, and several units for each worker."""
+    assert probe.images_per_s
+    limits = [
+        UNIT_SECONDS * probe.images_per_s,
+        UNIT_BYTES / (probe.image_bytes or 1.0),
+        rows / (UNITS_PER_WORKER * workers),
+    ]
+    batches = max(1, math.floor(min(limits) / probe.batch_size))
+    return min(rows, batches * probe.batch_size)

@@ -1,0 +1,67 @@
+"""A Ray session: join the cluster that this process belongs to, or start a local one that nobody else can reach."""
+
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+log = logging.getLogger(__name__)
+
+# `ray start` leaves the address of its cluster in this file and `ray stop` removes it.
+_STARTED_HERE = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the cluster has at this moment; an autoscaling one may grow beyond it."""
+
+    cpus: int
+    gpus: int
+
+
+@contextmanager
+def session() -> Iterator[Resources]:
+    """Joins the running cluster (`RAY_ADDRESS`, a Ray job, `ray start` on this machine) or starts a local one.
+
+    A session that is already open in this process is used and left open.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    owned = not ray.is_initialized()
+    if owned:
+        on_sigterm = signal.getsignal(signal.SIGTERM)
+        _connect()
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would end the cluster under a running job
+    _quiet()
+    try:
+        total = ray.cluster_resources()
+        yield Resources(int(total.get("CPU", 0)), int(total.get("GPU", 0)))
+    finally:
+        if owned:
+            ray.shutdown()
+
+
+def _connect() -> None:
+    options = {"logging_level": "ERROR", "log_to_driver": False}
+    if os.environ.get("RAY_ADDRESS") or _STARTED_HERE.exists():
+        ray.init(address="auto", **options)
+        log.info("joined the Ray cluster at %s", ray.get_runtime_context().gcs_address)
+        return
+    if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
+        # Left to itself Ray keeps a token in the home folder, which changes how later clusters of this user start.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    ray.init(address="local", include_dashboard=False, **options)
+    log.info("started a local Ray session")
+
+
+def _quiet() -> None:
+    """One progress line of ours instead of Ray Data's; what it has to say stays in its own log files."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)

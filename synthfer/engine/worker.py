@@ -1,0 +1,176 @@
+"""The actor that makes units: plan rows through the generator to a committed shard; only reports leave it.
+
+While one unit is encoded and uploaded the next one is on the device: Ray Data calls the actor from two threads
+and a lock stands around the device.
+"""
+
+import gc
+import json
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import ray
+
+from synthfer import generators
+from synthfer.engine.unit import Encoded, make_unit, to_table
+from synthfer.generators import Failure, Generator, OutOfMemory
+from synthfer.images import ImageConfig
+from synthfer.planning import Plan
+from synthfer.sample import Row
+from synthfer.store import Dataset, ObjectStore, Receipt
+from synthfer.store.spec import difference
+
+log = logging.getLogger(__name__)
+
+SHAPE_KEY = "_shape.json"
+"""Where the batch size of a dataset stands once a device was too small for the one that was asked for."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the units of a dataset are made: what an actor needs to start, small enough to be sent anywhere."""
+
+    uri: str
+    generator: str
+    options: dict[str, Any]
+    image: ImageConfig
+    encoder_threads: int = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a unit: receipt (None: it was there already) or error, the device's time on it, notices.
+
+    `device_start` and `device_end` are seconds since the epoch on the worker's clock.
+    """
+
+    unit: int
+    worker: str
+    receipt: Receipt | None = None
+    error: str | None = None
+    device_start: float = 0.0
+    device_end: float = 0.0
+    notices: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Report":
+        value = json.loads(text)
+        receipt = value["receipt"] and Receipt(**value["receipt"])
+        return cls(**value | {"receipt": receipt, "notices": tuple(value["notices"])})
+
+
+class Worker:
+    """Makes and commits units. One that somebody has committed meanwhile is left alone."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.name = f"{ray.get_runtime_context().get_node_id()[:8]}/{ray.get_runtime_context().get_actor_id()}"
+        self.dataset = Dataset.open(recipe.uri)
+        self.plan = Plan.from_spec(self.dataset.spec.plan)
+        self.device = threading.Lock()
+        self.encoders = ThreadPoolExecutor(recipe.encoder_threads)
+        self.notices: list[str] = []
+        recorded = recorded_batch_size(self.dataset.store)
+        self.generator = build(recipe, recorded)
+        if recorded is None:
+            self._check_producer()
+
+    def __call__(self, block: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        """Ray Data's side: a block of unit numbers in, a block of reports out."""
+        return {"report": [self.make(int(unit)).to_json() for unit in block["unit"]]}
+
+    def _check_producer(self) -> None:
+        """Other weights or libraries on this node would make other pictures under the same name."""
+        there, here = self.dataset.spec.producer, producer_of(self.recipe, self.generator)
+        if there != here:
+            lines = "\n  ".join(difference(there, here, "producer"))
+            raise ValueError(f"this node's generator is not the one of {self.recipe.uri}:\n  {lines}")
+
+    def make(self, unit: int) -> Report:
+        """Makes one unit. What goes wrong is told in its report, and the next unit goes on."""
+        try:
+            if self.dataset.is_committed(unit):
+                return Report(unit, self.name)
+            return self._make(unit)
+        except Exception as error:  # the driver decides what it means for the job
+            log.exception("unit %d", unit)
+            return Report(unit, self.name, error=f"{type(error).__name__}: {error}", notices=self._told())
+
+    def _make(self, unit: int) -> Report:
+        rows = self.plan.rows(self.dataset.spec.unit_rows(unit))
+        with self.device:
+            start = time.time()
+            futures = self._on_device(rows)
+            end = time.time()
+            notes = self._notes()
+        results: list[Encoded | Failure] = [future.result() for future in futures]
+        producer = self.dataset.spec.producer_id
+        table = to_table(rows, results, source=self.recipe.generator, producer=producer)
+        receipt = self.dataset.commit(unit, table, notes)
+        return Report(unit, self.name, receipt, None, start, end, self._told())
+
+    def _on_device(self, rows: Sequence[Row]) -> list:
+        """The unit's pictures, on their way to the encoders; out of memory halves the batch once for the job."""
+        recorded = recorded_batch_size(self.dataset.store)
+        if recorded and recorded != self.generator.batch_size:
+            self._rebuild(recorded)
+        try:
+            return make_unit(self.generator, rows, self.recipe.image, self.encoders)
+        except OutOfMemory as error:
+            self.notices.append(f"{error}: batch size {self.generator.batch_size} is halved for the whole job")
+            self._rebuild(halve_batch_size(self.dataset.store, self.generator.batch_size))
+        return make_unit(self.generator, rows, self.recipe.image, self.encoders)
+
+    def _rebuild(self, batch_size: int) -> None:
+        del self.generator  # its memory is needed for the next one
+        gc.collect()
+        self.generator = build(self.recipe, batch_size)
+
+    def _notes(self) -> dict[str, Any]:
+        """What made this shard beyond the spec: kind of device, libraries, batch size in use."""
+        notes: dict[str, Any] = getattr(self.generator, "device_notes", dict)()
+        return {"batch_size": self.generator.batch_size, **notes}
+
+    def _told(self) -> tuple[str, ...]:
+        told, self.notices = tuple(self.notices), []
+        return told
+
+
+def build(recipe: Recipe, batch_size: int | None = None) -> Generator:
+    """The recipe's generator, with the batch size that the dataset has on record if there is one."""
+    options = recipe.options | ({"batch_size": batch_size} if batch_size else {})
+    return generators.build(recipe.generator, **options)
+
+
+def producer_of(recipe: Recipe, generator: Generator) -> dict[str, Any]:
+    """What stands in the spec as the maker of the pictures."""
+    return {"generator": recipe.generator, **generator.producer()}
+
+
+def recorded_batch_size(store: ObjectStore) -> int | None:
+    """The batch size that a device out of memory has left for the whole dataset, or None."""
+    try:
+        return int(json.loads(store.get(SHAPE_KEY))["batch_size"])
+    except FileNotFoundError:
+        return None
+
+
+def halve_batch_size(store: ObjectStore, batch_size: int) -> int:
+    """Records half of `batch_size` for the dataset, once; `OutOfMemory` where that was done before or it is 1."""
+    recorded = recorded_batch_size(store)
+    if batch_size == 1 or (recorded and recorded <= batch_size):
+        raise OutOfMemory(
+            f"out of memory at batch size {batch_size}, which is as small as this dataset may go: use a larger "
+            "device or smaller pictures, or start a new dataset with a smaller generator.batch_size"
+        )
+    store.put_new(SHAPE_KEY, json.dumps({"batch_size": batch_size // 2, "asked": batch_size}).encode())
+    return recorded_batch_size(store) or batch_size // 2

@@ -1,0 +1,66 @@
+"""Generators: plan rows in, pictures out. One protocol with one method; a new generator is one new module here.
+
+A generator module holds a dataclass `Config` (its options) and `build(config) -> Generator`. It is found by its
+module name; a dotted name (`my_package.my_generator`) names one outside this package.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from synthfer.sample import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a row has no picture. The row is committed as failed with this reason; its neighbours go on."""
+
+    reason: str
+
+
+Picture = np.ndarray | Failure
+
+
+class OutOfMemory(RuntimeError):
+    """The device cannot hold a batch of this shape; the job may go on with half of it."""
+
+
+class Generator(Protocol):
+    """Makes pictures of rows. A picture is a function of (weights, row, settings) alone, never of its neighbours."""
+
+    batch_size: int
+    """Rows per call of `make` that keep the device busy; the shape is fixed, short batches are padded inside."""
+
+    def make(self, rows: Sequence[Row]) -> list[Picture]:
+        """One picture (uint8, H x W x 3, RGB) or `Failure` per row, in order; at most `batch_size` rows."""
+        ...
+
+    def producer(self) -> dict[str, Any]:
+        """What makes the pictures, as JSON: options that matter, the weights' sha256, versions. Part of the spec."""
+        ...
+
+
+def names() -> list[str]:
+    """The generators that ship, by name."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def module(name: str) -> ModuleType:
+    """The module of a generator; `ValueError` names the nearest known one."""
+    if "." not in name and name not in names():
+        near = get_close_matches(name, names(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise ValueError(f"unknown generator {name!r}{hint} Known: {', '.join(names())}, or a dotted module name.")
+    return importlib.import_module(name if "." in name else f"{__name__}.{name}")
+
+
+def build(name: str, **options: Any) -> Generator:
+    """A ready generator: weights loaded, warmed up where its options say so."""
+    found = module(name)
+    return found.build(found.Config(**options))

@@ -1,0 +1,86 @@
+"""What a person sees during long work: a bar in a terminal, a line per interval in a job's log."""
+
+import logging
+import time
+from collections import deque
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+log = logging.getLogger(__name__)
+
+WINDOW = 60.0
+"""Seconds that the shown rate is taken over: long enough to be steady, short enough to show a change."""
+
+
+class Meter:
+    """Things done and failed, rate and time left; `with Meter(...) as meter: meter.add(16, 1)`.
+
+    `what` is the plural of the things, `interval` the seconds between two lines of a log.
+    """
+
+    def __init__(self, what: str, total: int, console: Console, done: int = 0, interval: float = 10.0) -> None:
+        self.what, self.total, self.done, self.failed = what, total, done, 0
+        self.interval = interval
+        self.events: deque[tuple[float, int]] = deque([(time.monotonic(), done)])
+        self.told = time.monotonic()
+        self.bar = _bar(console) if console.is_terminal else None
+
+    def __enter__(self) -> "Meter":
+        if self.bar:
+            self.bar.start()
+            self.task = self.bar.add_task(self.what, total=self.total, completed=self.done, note="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.bar:
+            self.bar.stop()
+        else:
+            log.info("%s", self)
+
+    def add(self, done: int, failed: int = 0) -> None:
+        """Counts what was done, failures included; shown at once in a terminal, at the next interval elsewhere."""
+        now = time.monotonic()
+        self.done += done
+        self.failed += failed
+        self.events.append((now, self.done))
+        while len(self.events) > 2 and now - self.events[0][0] > WINDOW:
+            self.events.popleft()
+        if self.bar:
+            self.bar.update(self.task, completed=self.done, note=self._note())
+        elif now - self.told >= self.interval:
+            self.told = now
+            log.info("%s", self)
+
+    @property
+    def rate(self) -> float:
+        """Things per second over the last `WINDOW` seconds."""
+        (then, before), (now, done) = self.events[0], self.events[-1]
+        return (done - before) / (now - then) if now > then else 0.0
+
+    def _note(self) -> str:
+        left = (self.total - self.done) / self.rate if self.rate else float("inf")
+        eta = f"{_clock(left)} left" if left < float("inf") else "..."
+        return f"{self.rate:.1f} {self.what}/s, {eta}" + (f", {self.failed:,} failed" if self.failed else "")
+
+    def __str__(self) -> str:
+        share = self.done / self.total if self.total else 1.0
+        return f"{self.done:,} of {self.total:,} {self.what} ({share:.0%}), {self._note()}"
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,153 @@
+"""The generation job on real Ray workers: same bytes whatever the workers, failures told, runs resumed."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from synthfer.cli import Invocation, Stopped
+from synthfer.config import ConfigError, load
+from synthfer.engine.generation import GenerateConfig, TooManyFailures, generate, preview
+from synthfer.planning import Plan
+from synthfer.store import Dataset, SpecMismatch
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+ODD = "generator.name=tests.engine.odd_generators"
+SIMULATED = ("generator.name=simulated", "generator.seconds_per_batch=0.01")
+
+
+def invocation() -> Invocation:
+    return Invocation(Console(file=io.StringIO()), Console(file=io.StringIO()))
+
+
+def run(out, *words) -> dict:
+    """The job's summary."""
+    return dict(generate(load(GenerateConfig, [f"out={out}", "plan.total=96", *words]), invocation()).summary)
+
+
+def images(out) -> dict[str, bytes]:
+    batches = Dataset.open(str(out)).scan(["sample_id", "image"])
+    return {row["sample_id"]: row["image"]["bytes"] for batch in batches for row in batch.to_pylist() if row["image"]}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A dataset made by one worker in units of eight."""
+    out = tmp_path_factory.mktemp("made") / "dataset"
+    return out, run(out, *SIMULATED, "plan.unit_size=8", "engine.max_workers=1")
+
+
+def test_every_row_of_the_plan_is_there_once_in_plan_order(made):
+    out, summary = made
+    dataset = Dataset.open(str(out))
+    plan = Plan.from_spec(dataset.spec.plan)
+    ids = [i for batch in dataset.scan(["sample_id"]) for i in batch.column("sample_id").to_pylist()]
+    assert ids == [row.sample_id for row in plan.rows(range(96))]
+    assert summary["rows"] == summary["made_now"] == 96
+    assert dataset.verify(pixels=True) == []
+
+
+def test_three_workers_give_the_same_bytes_as_one(made, tmp_path):
+    out, summary = made
+    again = run(tmp_path / "d", *SIMULATED, "plan.unit_size=8", "engine.max_workers=3", "engine.min_workers=3")
+    assert again["manifest_hash"] == summary["manifest_hash"]
+    assert images(tmp_path / "d") == images(out)
+
+
+def test_other_units_give_the_same_bytes_and_the_same_hash(made, tmp_path):
+    out, summary = made
+    again = run(tmp_path / "d", *SIMULATED, "plan.unit_size=37")
+    assert images(tmp_path / "d") == images(out)
+    assert again["manifest_hash"] == summary["manifest_hash"]
+
+
+def test_a_complete_dataset_is_left_alone(made):
+    out, summary = made
+    again = run(out, *SIMULATED)  # the unit size is that of the dataset, whatever a probe would say
+    assert again["manifest_hash"] == summary["manifest_hash"]
+    assert again["made_now"] == 0
+
+
+def test_missing_units_are_made_and_no_others(made, tmp_path):
+    out, summary = made
+    words = (*SIMULATED, "plan.unit_size=8")
+    spec = Dataset.open(str(out)).spec
+    part = Dataset.create(str(tmp_path / "d"), spec)
+    for unit in (0, 5):
+        part.store.put_new(spec.key(unit), (out / spec.key(unit)).read_bytes())
+    again = run(tmp_path / "d", *words)
+    assert again["made_now"] == 96 - 16
+    assert again["manifest_hash"] == summary["manifest_hash"]
+
+
+def test_another_plan_at_the_same_place_is_refused_with_the_difference(made):
+    out, _ = made
+    with pytest.raises(SpecMismatch, match=r"plan\.seed: 0 in the dataset, 7 asked"):
+        run(out, *SIMULATED, "plan.seed=7")
+    with pytest.raises(SpecMismatch, match=r"image\.format"):
+        run(out, *SIMULATED, "image.format=png")
+
+
+def test_failed_rows_are_committed_with_their_reason(tmp_path):
+    summary = run(tmp_path / "d", *SIMULATED, "generator.failed_share=0.1", "engine.max_failed_share=0.5")
+    failed = sum(decisions.get("failed", 0) for decisions in summary["counts"].values())
+    assert 0 < failed < 40
+    rows = [row for b in Dataset.open(str(tmp_path / "d")).scan() for row in b.to_pylist()]
+    assert len(rows) == 96
+    assert {row["reason"] for row in rows if row["decision"] == "failed"} == {"simulated failure"}
+
+
+def test_too_many_failed_rows_stop_the_job_and_leave_it_unsealed(tmp_path):
+    words = (*SIMULATED, "generator.failed_share=0.4")
+    for _ in range(2):  # and again when all that is left is to seal it
+        with pytest.raises(TooManyFailures, match="max_failed_share"):
+            run(tmp_path / "d", *words)
+    assert Dataset.open(str(tmp_path / "d")).manifest is None
+    assert run(tmp_path / "d", *words, "engine.max_failed_share=1")["rows"] == 96
+
+
+def test_out_of_memory_halves_the_batch_once_for_the_whole_dataset(tmp_path, caplog):
+    summary = run(tmp_path / "d", ODD, "generator.room=8", "plan.unit_size=16")
+    assert summary["rows"] == 96
+    assert "halved" in caplog.text
+    assert (tmp_path / "d" / "_shape.json").exists()
+    again = run(tmp_path / "e", ODD, "generator.room=8")  # found out by the probe this time
+    assert again["manifest_hash"] == summary["manifest_hash"]
+
+
+def test_a_device_too_small_for_half_a_batch_is_a_clear_failure(tmp_path):
+    with pytest.raises(TooManyFailures, match="in a row"):
+        run(tmp_path / "d", ODD, "generator.room=4", "plan.unit_size=16")
+
+
+def test_a_broken_device_ends_the_job_with_its_error(tmp_path, caplog):
+    with pytest.raises(TooManyFailures):
+        run(tmp_path / "d", ODD, "generator.broken=true", "plan.unit_size=16")
+    assert "the device is gone" in caplog.text
+
+
+def test_a_unit_that_kills_its_worker_is_named_and_the_others_are_made(tmp_path):
+    words = (ODD, "generator.fatal_row=20", "plan.unit_size=16", "engine.max_unit_retries=1")
+    with pytest.raises(Stopped, match=r"1 of 6 units are left \(unit 1\)"):
+        run(tmp_path / "d", *words)
+    assert Dataset.open(str(tmp_path / "d")).missing().tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("engine.min_workers=9", "engine.max_workers=2"), r"engine\.min_workers: 9"),
+        (("engine.gpus_per_worker=1.5",), r"engine\.gpus_per_worker: 1\.5"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path, words, message):
+    with pytest.raises(ConfigError, match=message):
+        run(tmp_path / "d", *SIMULATED, *words)
+
+
+def test_a_dry_run_makes_nothing_and_estimates_from_a_probe(tmp_path):
+    words = [f"out={tmp_path / 'd'}", *SIMULATED, "plan.total=70000", "engine.probe=true", "engine.probe_seconds=0.2"]
+    told = preview(load(GenerateConfig, words), invocation()).summary
+    assert told["estimate"]["images"] == 70000
+    assert told["estimate"]["seconds"] > 0
+    assert not (tmp_path / "d").exists()

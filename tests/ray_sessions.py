@@ -1,0 +1,76 @@
+"""Ray for tests: a session in this process, and a cluster whose nodes, actors and drivers can be killed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """A local Ray session of three CPUs that all tests of this process share."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=3,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=200 * 2**20,
+    )
+    yield
+    ray.shutdown()
+
+
+def start_job(job: str, *words: str, **env: str) -> subprocess.Popen:
+    """A job in a process of its own, as a user would start it; both outputs are piped."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "jobs" / job), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **env},
+    )
+
+
+class KillableCluster:
+    """A head without CPUs and one node that works; both raylets, the actors and whatever drives it can be killed."""
+
+    def __init__(self, cpus: int = 2) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cpus = cpus
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 150 * 2**20}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.node = self._add_node()
+
+    def _add_node(self):
+        return self.cluster.add_node(num_cpus=self.cpus, object_store_memory=150 * 2**20)
+
+    @property
+    def address(self) -> str:
+        return self.cluster.address
+
+    def actors(self) -> list[psutil.Process]:
+        """The processes of unit workers that have started."""
+        raylet = psutil.Process(self._raylet().pid)
+        return [p for p in raylet.children() if "MapWorker" in "".join(p.cmdline())]
+
+    def _raylet(self):
+        return self.node.all_processes["raylet"][0].process
+
+    def kill_node(self) -> None:
+        """SIGKILL for the working node's raylet; a fresh node takes its place."""
+        self._raylet().kill()
+        self.cluster.remove_node(self.node, allow_graceful=False)
+        self.node = self._add_node()
+
+    def shutdown(self) -> None:
+        self.cluster.shutdown()
