@@ -1,0 +1,128 @@
+"""The dataset card: a README.md with the front matter that the Hugging Face hub reads.
+
+What only a person can decide (licences, contact) is left to fill in, and said so.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from synthfer.expressions import EXPRESSIONS
+from synthfer.sample import DECISIONS
+from synthfer.store.spec import Spec
+
+if TYPE_CHECKING:
+    from synthfer.store.manifest import Manifest
+
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+)
+_SYNTHETIC = (
+    "**All images are synthetic: they were made by a computer program and show no real person.** Each "
+    "file says so in its metadata (IPTC digital source type)."
+)
+_REAL = (
+    "**This dataset holds images of real people, or images derived from them.** The rights and the "
+    "consent of the sources apply; see their licences."
+)
+
+
+def is_synthetic(producer: Mapping[str, Any]) -> bool:
+    """Whether no real face went in: a producer of real, edited or re-labelled faces says `"kind": "real"`."""
+    return producer.get("kind", "synthetic") == "synthetic"
+
+
+def card(spec: Spec, manifest: "Manifest") -> str:
+    """README.md of a sealed dataset: Markdown with YAML front matter."""
+    synthetic = is_synthetic(spec.producer)
+    parts = [
+        _front_matter(manifest.rows, synthetic),
+        f"# Facial expressions: {manifest.rows:,} samples",
+        _SYNTHETIC if synthetic else _REAL,
+        "## Counts",
+        _counts(manifest),
+        "## How to load",
+        _how_to_load(),
+        "## How it was made",
+        f"Made with synthfer: {spec.rows:,} rows of a plan in {spec.units:,} shards of up to "
+        f"{spec.unit_size:,}. Every row of the plan is here, with its decision and the reason; none was "
+        "dropped. The same plan and producer give the same samples.\n\n- manifest_hash: "
+        f"`{manifest.manifest_hash}`\n- spec: `{spec.sha256}`\n- producer: `{spec.producer_id}`",
+        "### Producer (weights' sha256 included)",
+        _json(spec.producer),
+        "### Images",
+        _json(spec.image),
+        "### Plan",
+        _json(spec.plan),
+        "## Intended use and limits",
+        "For research on recognising facial expressions: training, balancing and evaluating classifiers. "
+        "The label is the expression that was asked for or annotated, not a feeling that anybody had. "
+        "Attributes such as age or ethnicity are prompts or annotations, not facts about people, and "
+        "follow the stereotypes of what made them. Not for identifying people, nor for judging the "
+        "emotions of persons in work, education or law enforcement.",
+        "## Licence",
+        "- Licence of this dataset: *to be filled in*\n- Licence of the model and its weights: *to be "
+        "filled in*\n- Licences of the sources: *to be filled in*\n- Contact: *to be filled in*",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(rows: int, synthetic: bool) -> str:
+    size = next((name for limit, name in _SIZES if rows < limit), "n>10M")
+    tags = ["facial-expression-recognition", *(["synthetic"] if synthetic else [])]
+    return "\n".join(
+        [
+            "---",
+            "license: other  # fill in, e.g. cc-by-4.0",
+            "license_name: to-be-filled-in",
+            "task_categories:",
+            "- image-classification",
+            "tags:",
+            *(f"- {tag}" for tag in tags),
+            "size_categories:",
+            f"- {size}",
+            "configs:",
+            "- config_name: default",
+            "  data_files:",
+            "  - split: train",
+            "    path: data/train-*.parquet",
+            "---",
+        ]
+    )
+
+
+def _counts(manifest: "Manifest") -> str:
+    decisions = [name for name in DECISIONS if any(name in row for row in manifest.counts.values())]
+    lines = [f"| expression | {' | '.join(decisions)} | all |", f"|---|{'---:|' * (len(decisions) + 1)}"]
+    for name in (*EXPRESSIONS, "none"):
+        row = manifest.counts.get(name)
+        if row:
+            cells = [f"{row.get(decision, 0):,}" for decision in decisions]
+            lines.append(f"| {name} | {' | '.join(cells)} | {sum(row.values()):,} |")
+    return "\n".join(lines)
+
+
+def _how_to_load() -> str:
+    return """```python
+from datasets import load_dataset  # pictures and class names
+
+samples = load_dataset("parquet", data_files="data/train-*.parquet", split="train")
+usable = samples.filter(lambda decision: decision == "accepted", input_columns="decision")
+```
+
+```python
+from synthfer.store import Dataset  # checked against the manifest
+
+for batch in Dataset(".").scan(columns=["sample_id", "label", "image"]):
+    ...
+```"""
+
+
+def _json(value: Any) -> str:
+    # A plan or a prompt may hold backquotes; a fence of tildes cannot be closed by them, and JSON has no
+    # bare newline.
+    return f"~~~json\n{json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)}\n~~~"

@@ -1,0 +1,136 @@
+"""Reading a dataset: record batches in plan order, each shard checked before a row of it is believed."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from synthfer.sample import METADATA_COLUMNS, SCHEMA
+from synthfer.store.manifest import check_footer, in_order
+from synthfer.store.objects import ObjectStore, StoreUnavailable
+from synthfer.store.shard import DamagedShard, footer_of
+from synthfer.store.spec import Spec
+
+# How many shards are read ahead: with pictures each holds its whole shard in memory.
+_AHEAD, _AHEAD_WITH_IMAGES = 4, 2
+_BATCH_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What the manifest says of a shard."""
+
+    bytes: int
+    sha256: str
+    rows_hash: str
+
+
+def scan(
+    store: ObjectStore,
+    spec: Spec,
+    shards: Iterable[tuple[int, Sealed | None]],
+    columns: Sequence[str] | None,
+    where: pc.Expression | None,
+) -> Iterator[pa.RecordBatch]:
+    """Batches of the units given, with what the manifest says of each (None before the seal).
+
+    Without the image column only the ranges of the other columns are read, and every page's checksum is
+    checked; with it the shard is read whole and its sha256 checked too.
+    """
+    columns = list(METADATA_COLUMNS if columns is None else columns)
+    _check_request(columns, where)
+    images = "image" in columns
+
+    def read(shard: tuple[int, Sealed | None]) -> Iterable[pa.RecordBatch]:
+        unit, sealed = shard
+        source = _whole(store, spec.key(unit), sealed) if images else _ranges(store, spec.key(unit), sealed)
+        batches = _batches(store, spec, unit, sealed, source, columns, where)
+        return batches if images else list(batches)  # pictures are unpacked as they are asked for
+
+    for batches in in_order(read, shards, _AHEAD_WITH_IMAGES if images else _AHEAD):
+        yield from batches
+
+
+def _check_request(columns: Sequence[str], where: pc.Expression | None) -> None:
+    for name in columns:
+        if name not in SCHEMA.names:
+            near = get_close_matches(name, SCHEMA.names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise ValueError(f"no column {name!r}{hint} Columns: {', '.join(SCHEMA.names)}.")
+    if where is not None:
+        try:
+            SCHEMA.empty_table().filter(where)
+        except pa.ArrowException as error:
+            raise ValueError(f"where={where} does not fit the columns: {error}") from error
+
+
+def _whole(store: ObjectStore, key: str, sealed: Sealed | None) -> pa.NativeFile:
+    try:
+        body = store.get(key)
+    except FileNotFoundError as error:
+        raise DamagedShard(f"{store.uri}/{key} is gone.") from error
+    _check_size(store, key, sealed, len(body))
+    if sealed and hashlib.sha256(body).hexdigest() != sealed.sha256:
+        raise DamagedShard(f"{store.uri}/{key} was changed after the seal: its sha256 is another.")
+    return pa.BufferReader(body)
+
+
+def _ranges(store: ObjectStore, key: str, sealed: Sealed | None) -> pa.NativeFile:
+    stat = store.stat(key)
+    if stat is None:
+        raise DamagedShard(f"{store.uri}/{key} is gone.")
+    _check_size(store, key, sealed, stat.size)
+    if sealed and stat.sha256 not in (None, sealed.sha256):
+        raise DamagedShard(f"{store.uri}/{key} was replaced after the seal: its sha256 is another.")
+    return store.open(key, stat.size)
+
+
+def _check_size(store: ObjectStore, key: str, sealed: Sealed | None, size: int) -> None:
+    if sealed and size != sealed.bytes:
+        raise DamagedShard(f"{store.uri}/{key} has {size} bytes, the manifest says {sealed.bytes}.")
+
+
+def _batches(
+    store: ObjectStore,
+    spec: Spec,
+    unit: int,
+    sealed: Sealed | None,
+    source: pa.NativeFile,
+    columns: list[str],
+    where: pc.Expression | None,
+) -> Iterator[pa.RecordBatch]:
+    where_it_is = f"{store.uri}/{spec.key(unit)}"
+    try:
+        fragment = pads.ParquetFileFormat().make_fragment(source)
+        footer = footer_of(fragment.metadata)
+        check_footer(footer, store, spec, unit)
+        if sealed and footer.rows_hash != sealed.rows_hash:
+            raise DamagedShard(f"{where_it_is} holds other rows than the manifest says.")
+        if not fragment.physical_schema.equals(SCHEMA):
+            raise DamagedShard(f"{where_it_is} has other columns than synthfer.sample.SCHEMA.")
+        options = pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+        for batch in fragment.to_batches(
+            columns=columns, filter=where, batch_size=_BATCH_ROWS, fragment_scan_options=options
+        ):
+            if batch.num_rows:
+                yield batch
+    except (DamagedShard, StoreUnavailable):
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise DamagedShard(f"{where_it_is} cannot be read: {error}") from error
+
+
+def units_asked(spec: Spec, units: Iterable[int] | None, committed: Iterable[int]) -> list[int]:
+    """The units to read, in plan order; `ValueError` where one of those asked for is not there."""
+    there = sorted(committed)
+    if units is None:
+        return there
+    asked = sorted(set(units))
+    absent = sorted(set(asked) - set(there))
+    if absent:
+        raise ValueError(f"units {absent[:8]} of 0 to {spec.units - 1} are not committed")
+    return asked

@@ -1,0 +1,115 @@
+"""The contract of a dataset: what is to be made. Seeds, ids, shard names and counts are functions of it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from synthfer.canonical import canonical_json, sha256
+from synthfer.expressions import EXPRESSIONS
+from synthfer.sample import SCHEMA_VERSION
+
+DATA = "data/"
+_SHOWN = 12
+_LABEL_SPACE = {"schema": SCHEMA_VERSION, "expressions": list(EXPRESSIONS)}
+
+
+class SpecMismatch(ValueError):
+    """The dataset at a URI has another spec; the message shows the difference, key by key."""
+
+    def __init__(self, uri: str, there: "Spec", asked: "Spec") -> None:
+        lines = list(difference(there.to_json(), asked.to_json()))
+        more = f"\n  and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        super().__init__(
+            f"the dataset at {uri} has another spec. Choose another place, or ask for the same:\n  "
+            + "\n  ".join(lines[:_SHOWN])
+            + more
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a dataset is made of; all of it JSON, all of it hashed.
+
+    `plan`: what to make, fully resolved. `producer`: what makes it, the weights' sha256 included. `image`:
+    how pictures are encoded. `rows` of the plan, cut into units of `unit_size` rows (the last may be
+    shorter).
+    """
+
+    plan: dict[str, Any]
+    producer: dict[str, Any]
+    image: dict[str, Any]
+    rows: int
+    unit_size: int
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.unit_size < 1:
+            raise ValueError(
+                f"a dataset needs rows and a unit size of at least 1, not {self.rows} and {self.unit_size}"
+            )
+        canonical_json(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as it stands in `_dataset.json` and is hashed; the label space is part of it."""
+        own = {name: getattr(self, name) for name in ("plan", "producer", "image", "rows", "unit_size")}
+        return {**_LABEL_SPACE, **own}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Spec":
+        """The inverse of `to_json`; `ValueError` where the label space or the schema is another."""
+        for name, ours in _LABEL_SPACE.items():
+            if value.get(name) != ours:
+                raise ValueError(f"the dataset has {name} {value.get(name)!r}, this version of synthfer {ours!r}")
+        return cls(**{name: part for name, part in value.items() if name not in _LABEL_SPACE})
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex sha256 of the canonical JSON."""
+        return sha256(self.to_json())
+
+    @cached_property
+    def producer_id(self) -> str:
+        """16 hex digits that stand for the producer in every row."""
+        return sha256(self.producer)[:16]
+
+    @property
+    def units(self) -> int:
+        """Number of units, of shards, of commits."""
+        return -(-self.rows // self.unit_size)
+
+    def unit_rows(self, unit: int) -> range:
+        """The plan rows of a unit; `ValueError` where there is no such unit."""
+        if not 0 <= unit < self.units:
+            raise ValueError(f"there is no unit {unit}: the dataset has units 0 to {self.units - 1}")
+        return range(unit * self.unit_size, min((unit + 1) * self.unit_size, self.rows))
+
+    def key(self, unit: int) -> str:
+        """The key of a unit's shard, in the one form that Hugging Face `load_dataset` takes for a split."""
+        width = max(5, len(str(self.units)))
+        return f"{DATA}train-{unit:0{width}d}-of-{self.units:0{width}d}.parquet"
+
+    def unit_of(self, key: str) -> int | None:
+        """The unit whose shard has this key, None for any other key."""
+        match = self._key_pattern.fullmatch(key)
+        return int(match[1]) if match and int(match[1]) < self.units else None
+
+    @cached_property
+    def _key_pattern(self) -> re.Pattern[str]:
+        head, tail = self.key(0).split("-of-")
+        digits = len(head) - len(f"{DATA}train-")
+        return re.compile(rf"{DATA}train-(\d{{{digits}}})-of-{re.escape(tail)}")
+
+
+def difference(there: Any, asked: Any, path: str = "") -> Iterator[str]:
+    """One line per key whose value differs between two JSON values."""
+    if isinstance(there, dict) and isinstance(asked, dict):
+        for key in sorted(there.keys() | asked.keys()):
+            yield from difference(there.get(key), asked.get(key), f"{path}.{key}" if path else key)
+    elif there != asked:
+        yield f"{path}: {_short(there)} in the dataset, {_short(asked)} asked"
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else canonical_json(value).decode()
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"

@@ -1,0 +1,161 @@
+"""Is a dataset still what was committed? Every byte, against the manifest, the plan and the pictures."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthfer import images
+from synthfer.sample import pixels_hash
+from synthfer.store.manifest import (
+    MANIFEST,
+    SUCCESS,
+    check_footer,
+    in_order,
+    read_manifest,
+    read_shards,
+)
+from synthfer.store.objects import PROBE_PREFIX, ObjectStore
+from synthfer.store.shard import DamagedShard, add_hashes, check_table, counts_of, footer_of, rows_hash
+from synthfer.store.spec import DATA, Spec
+
+_THREADS = 2
+_SAMPLED_PICTURES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong, and with which object."""
+
+    key: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What every shard is checked against."""
+
+    store: ObjectStore
+    spec: Spec
+    sealed: list[dict[str, Any]] | None
+    pixels: bool
+    expected_ids: Callable[[range], Sequence[str]] | None
+
+
+def verify(
+    store: ObjectStore,
+    spec: Spec,
+    progress: Callable[[int, int], None] | None,
+    pixels: bool,
+    expected_ids: Callable[[range], Sequence[str]] | None,
+) -> list[Finding]:
+    """See `Dataset.verify`."""
+    findings, sealed = _manifest_findings(store, spec)
+    findings += [
+        Finding(key, "is not a shard of this dataset") for key, _ in store.list(DATA) if spec.unit_of(key) is None
+    ]
+    plan = _Plan(store, spec, sealed, pixels, expected_ids)
+    ids: list[np.ndarray] = []
+    checks = in_order(lambda unit: _shard_findings(plan, unit), range(spec.units), _THREADS)
+    for unit, (found, shard_ids) in enumerate(checks):
+        findings += found
+        ids.append(shard_ids)
+        if progress:
+            progress(unit + 1, spec.units)
+    every = np.concatenate(ids)
+    double = len(every) - len(np.unique(every))
+    if double:
+        findings.append(Finding(DATA, f"{double} sample ids are in more than one shard"))
+    return findings
+
+
+def _manifest_findings(store: ObjectStore, spec: Spec) -> tuple[list[Finding], list[dict[str, Any]] | None]:
+    """What is wrong with the seal, and the rows of the manifest where they can be believed."""
+    key = SUCCESS
+    try:
+        manifest = read_manifest(store, spec)
+        if manifest is None:
+            return [Finding(SUCCESS, "is missing: the dataset is not sealed")], None
+        key = MANIFEST
+        rows = read_shards(store, manifest).to_pylist()
+    except DamagedShard as error:
+        return [Finding(key, str(error))], None
+    if add_hashes(row["rows_hash"] for row in rows) != manifest.manifest_hash:
+        return [Finding(MANIFEST, "does not give the manifest_hash in _SUCCESS")], None
+    if [row["key"] for row in rows] != [spec.key(unit) for unit in range(spec.units)]:
+        return [Finding(MANIFEST, "does not list the shards of the spec")], None
+    return [], rows
+
+
+def _shard_findings(plan: _Plan, unit: int) -> tuple[list[Finding], np.ndarray]:
+    """What is wrong with one shard, and its sample ids (bytes, 32 each)."""
+    key = plan.spec.key(unit)
+    problems: list[str] = []
+    ids = np.empty(0, "S32")
+    try:
+        body = plan.store.get(key)
+        problems += _manifest_problems(plan, unit, body)
+        table = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True)
+        ids, found = _content_problems(plan, unit, table)
+        problems += found
+    except FileNotFoundError:
+        problems.append("is missing")
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        problems.append(str(error))
+    return [Finding(key, problem) for problem in problems], ids
+
+
+def _manifest_problems(plan: _Plan, unit: int, body: bytes) -> Iterator[str]:
+    if plan.sealed is None:
+        return
+    row = plan.sealed[unit]
+    if len(body) != row["bytes"]:
+        yield f"has {len(body)} bytes, the manifest says {row['bytes']}"
+    elif hashlib.sha256(body).hexdigest() != row["sha256"]:
+        yield "was changed after the seal: its sha256 is another"
+
+
+def _content_problems(plan: _Plan, unit: int, file: pq.ParquetFile) -> tuple[np.ndarray, list[str]]:
+    footer = footer_of(file.metadata)
+    check_footer(footer, plan.store, plan.spec, unit)
+    table = file.read()
+    rows = plan.spec.unit_rows(unit)
+    check_table(table, len(rows))
+    problems = []
+    if rows_hash(table) != footer.rows_hash or counts_of(table) != footer.counts:
+        problems.append("holds other rows than its footer says")
+    if plan.sealed and footer.rows_hash != plan.sealed[unit]["rows_hash"]:
+        problems.append("holds other rows than the manifest says")
+    ids = table["sample_id"].to_pylist()
+    if plan.expected_ids and ids != list(plan.expected_ids(rows)):
+        problems.append("holds other sample ids, or another order, than the plan")
+    return np.array(ids, "S32"), problems + list(_picture_problems(table, plan.pixels))
+
+
+def _picture_problems(table: pa.Table, every: bool) -> Iterator[str]:
+    """Pictures that do not decode or are not those whose hash was recorded; all, or some of the shard."""
+    step = 1 if every else max(1, table.num_rows // _SAMPLED_PICTURES)
+    facts = table.select(["sample_id", "image", "pixels_hash", "width", "height"])
+    for row in facts.take(np.arange(0, table.num_rows, step)).to_pylist():
+        if row["image"] is None or row["image"]["bytes"] is None:
+            continue
+        try:
+            pixels = images.decode(row["image"]["bytes"])
+        except ValueError as error:
+            yield f"sample {row['sample_id']}: {error}"
+            continue
+        if pixels_hash(pixels) != row["pixels_hash"] or pixels.shape[:2] != (row["height"], row["width"]):
+            yield f"sample {row['sample_id']}: the picture is not the one whose pixels_hash was recorded"
+
+
+def gc(store: ObjectStore, delete: bool, min_age_s: float) -> list[str]:
+    """See `Dataset.gc`."""
+    probes = sorted(key for key, _ in store.list(PROBE_PREFIX))
+    if delete:
+        for key in probes:
+            store.delete(key)
+    return [*probes, *store.leftovers(min_age_s, delete)]
