@@ -1,7 +1,8 @@
 """Makes a dataset of generated faces: `python jobs/generate.py out=... [key=value ...]`; --help lists the keys."""
 
 from synthfer.cli import run
-from synthfer.engine.generation import GenerateConfig, generate, preview
+from synthfer.engine.generation import generate, preview
+from synthfer.engine.settings import GenerateConfig
 
 if __name__ == "__main__":
     run(

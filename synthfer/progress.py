@@ -37,7 +37,7 @@ class Meter:
         if self.bar:
             self.bar.stop()
         else:
-            log.info("%s", self)
+            log.info("%s", str(self))
 
     def add(self, done: int, failed: int = 0) -> None:
         """Counts what was done, failures included; shown at once in a terminal, at the next interval elsewhere."""
@@ -51,7 +51,7 @@ class Meter:
             self.bar.update(self.task, completed=self.done, note=self._note())
         elif now - self.told >= self.interval:
             self.told = now
-            log.info("%s", self)
+            log.info("%s", str(self))
 
     @property
     def rate(self) -> float:

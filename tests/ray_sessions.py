@@ -1,5 +1,6 @@
 """Ray for tests: a session in this process, and a cluster whose nodes, actors and drivers can be killed."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -52,7 +53,11 @@ class KillableCluster:
         self.node = self._add_node()
 
     def _add_node(self):
-        return self.cluster.add_node(num_cpus=self.cpus, object_store_memory=150 * 2**20)
+        options = {"num_cpus": self.cpus, "object_store_memory": 150 * 2**20}
+        for _ in range(2):  # on a busy machine a node may be too slow for Ray's own limits
+            with contextlib.suppress(Exception):
+                return self.cluster.add_node(**options)
+        return self.cluster.add_node(**options)
 
     @property
     def address(self) -> str:

@@ -60,7 +60,7 @@ def module(name: str) -> Any:
 class Config:
     out: str = option(REQUIRED, "Where to.")
     plan: Plan = field(default_factory=Plan)
-    generator: Any = registry_section(names, module, default="diffusion", of="what draws")  # noqa: RUF009
+    generator: Any = registry_section(names, module, default="diffusion", of="what draws")
     share: float = option(0.02, "Share of failures.", low=0, high=1)
     format: str = option("jpeg", "Format.", choices=("jpeg", "png"))
     hf_token: str | None = option(None, "Token of the hub.")

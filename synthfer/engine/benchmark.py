@@ -20,8 +20,10 @@ import torch
 from synthfer import planning
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import load, option
-from synthfer.engine.generation import GenerateConfig, Tally, make_missing, open_dataset, recipe_of, settle
+from synthfer.engine.generation import make_missing, open_dataset
 from synthfer.engine.session import session
+from synthfer.engine.settings import GenerateConfig
+from synthfer.engine.tally import Tally
 from synthfer.engine.unit import make_unit, to_table
 from synthfer.engine.worker import build
 from synthfer.generators import Generator, diffusion
@@ -96,12 +98,12 @@ def job_against_bare_loop(config: BenchmarkConfig, invocation: Invocation) -> di
         f"plan.unit_size={config.unit_size}",
     ]
     with dataset_job(words) as job:
-        generator = build(recipe_of(job))
+        generator = build(job.recipe)
         plan = planning.build(job.plan)
         before = bare_rate(generator, plan, config.images // 2)
         tally = run(job, invocation)
         after = bare_rate(generator, plan, config.images // 2)
-    rate = steady_rate(tally)
+    rate = tally.images_per_s or 0.0
     bare = 2 / (1 / before + 1 / after)
     return {
         "bare_images_per_s": [round(before, 3), round(after, 3)],
@@ -123,19 +125,11 @@ def bare_rate(generator: Generator, plan: Plan, images: int) -> float:
 
 def run(job: GenerateConfig, invocation: Invocation, **engine: Any) -> Tally:
     """The job's units, made by one worker unless `engine` says otherwise; not sealed."""
-    job = replace(job, engine=replace(job.engine, **{"max_workers": 1, **engine}))
-    tally = Tally()
+    job, tally = replace(job, engine=replace(job.engine, **{"max_workers": 1, **engine})), Tally()
     with session() as resources:
-        settled = settle(job.engine, resources)
-        dataset = open_dataset(job, settled, planning.build(job.plan))
-        make_missing(dataset, job, settled, tally, invocation)
+        job = job.settled(resources)
+        make_missing(open_dataset(job, planning.build(job.plan)), job, tally, invocation)
     return tally
-
-
-def steady_rate(tally: Tally) -> float:
-    """Images/s from the first picture's start to the last picture's end, all workers together."""
-    starts, ends = zip(*((first, last) for first, last, _ in tally.workers.values()), strict=True)
-    return tally.rows / (max(ends) - min(starts))
 
 
 def device_busy(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
@@ -156,7 +150,7 @@ def device_busy(config: BenchmarkConfig, invocation: Invocation) -> dict[str, An
         told[f"{actors}_actors"] = {
             "device_busy": round(tally.device_busy or 0.0, 4),
             "workers_seen": len(tally.workers),
-            "of_the_devices_limit": round(steady_rate(tally) / limit, 4),
+            "of_the_devices_limit": round((tally.images_per_s or 0.0) / limit, 4),
         }
     return told
 
@@ -194,7 +188,7 @@ def resume(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
     ]
     with dataset_job(words) as job:
         with session() as resources:
-            dataset = open_dataset(job, settle(job.engine, resources), planning.build(job.plan))
+            dataset = open_dataset(job.settled(resources), planning.build(job.plan))
         link_shards(dataset, job, config.committed)
         start = time.perf_counter()
         left = len(Dataset.open(job.out).missing())
@@ -214,7 +208,7 @@ def link_shards(dataset: Dataset, job: GenerateConfig, units: int) -> None:
     """Makes unit 0 for real and links it into the places of the others."""
     rows = planning.build(job.plan).rows(dataset.spec.unit_rows(0))
     with ThreadPoolExecutor(1) as encoders:
-        futures = make_unit(build(recipe_of(job)), rows, job.image, encoders)
+        futures = make_unit(build(job.recipe), rows, job.image, encoders)
         results = [future.result() for future in futures]
     table = to_table(rows, results, source=job.generator.name, producer=dataset.spec.producer_id)
     dataset.commit(0, table, {})

@@ -23,7 +23,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture(params=["disabled", "token"])
+@pytest.fixture(params=[pytest.param("disabled", marks=pytest.mark.slow), "token"])
 def head(request, tmp_path_factory):
     """`ray start --head` with its own ports and folders; the environment that its clients need."""
     folder = Path("/tmp") / f"sf-{os.getpid()}-{request.param}"  # Ray's sockets need a short path

@@ -1,0 +1,72 @@
+"""The keys of the generation job, and what is left open in them filled in from the cluster."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from synthfer import generators
+from synthfer.config import REQUIRED, Choice, ConfigError, option, registry_section
+from synthfer.engine.session import Resources
+from synthfer.engine.worker import Recipe
+from synthfer.images import ImageConfig
+from synthfer.planning import PlanConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How the job uses the cluster; no picture depends on it."""
+
+    min_workers: int = option(1, "workers to start with; the pool grows while there is work", low=1)
+    max_workers: int | None = option(
+        None, "most workers at once (null: as many as the GPUs allow, or the CPUs where there is no GPU)", low=1
+    )
+    gpus_per_worker: float | None = option(
+        None, "GPUs of one worker, may be a fraction (null: 1 where the cluster has GPUs, else 0)", low=0
+    )
+    cpus_per_worker: float = option(1.0, "CPUs that Ray keeps free for one worker", low=0)
+    accelerator_type: str | None = option(None, "kind of GPU to insist on, by Ray's name: H100, A100, L4 ...")
+    encoder_threads: int = option(1, "threads of a worker that encode pictures beside the device", low=1)
+    max_failed_share: float = option(0.05, "stop when more than this share of rows fails", low=0, high=1)
+    max_unit_retries: int = option(10, "times a unit is tried again after its worker died", low=0)
+    probe: bool = option(False, "with --dry-run: start the generator and measure, to estimate time and cost")
+    probe_seconds: float = option(3.0, "how long a probe measures", low=0.1)
+
+    @property
+    def worker_resources(self) -> dict[str, Any]:
+        """What Ray keeps free for one worker."""
+        resources: dict[str, Any] = {"num_cpus": self.cpus_per_worker, "num_gpus": self.gpus_per_worker}
+        if self.accelerator_type:
+            resources["accelerator_type"] = self.accelerator_type
+        return resources
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """The generation job: what to make, by what, how to store it, on which machines."""
+
+    out: str = option(REQUIRED, "the dataset: a folder or s3://bucket/prefix; the same one again resumes")
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    generator: Any = registry_section(
+        generators.names, generators.module, default="diffusion", of="what makes the pictures"
+    )
+    image: ImageConfig = field(default_factory=ImageConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What a worker needs of it."""
+        choice: Choice = self.generator
+        return Recipe(self.out, choice.name, asdict(choice.options), self.image, self.engine.encoder_threads)
+
+    def settled(self, resources: Resources) -> "GenerateConfig":
+        """The same with the number of workers and their GPUs filled in; `ConfigError` where it cannot be."""
+        engine = self.engine
+        gpus = engine.gpus_per_worker
+        if gpus is None:
+            gpus = 1.0 if resources.gpus else 0.0
+        if gpus > 1 and gpus != int(gpus):
+            raise ConfigError(f"engine.gpus_per_worker: {gpus} is neither a whole number nor a part of one GPU")
+        room = resources.gpus / gpus if gpus else resources.cpus / max(engine.cpus_per_worker, 0.01)
+        most = engine.max_workers or max(1, int(room))
+        if engine.min_workers > most:
+            raise ConfigError(f"engine.min_workers: {engine.min_workers} is more than the {most} that may run at once")
+        return replace(self, engine=replace(engine, gpus_per_worker=gpus, max_workers=most))

@@ -1,0 +1,287 @@
+"""The diffusion generator: rows of a plan to pictures, each a function of weights, row and settings alone.
+
+- Every call of the pipeline has one shape: a short batch is filled by repeating its last row. Within one
+shape, a
+  picture has the same bits in any slot and with any neighbours; another batch size changes them, so it is
+  recorded.
+- Noise comes from one CPU generator per row, seeded with the row's seed and given to the pipeline, which
+draws it
+  packed or plain as it needs and casts it to its dtype (the same numbers as a float32 draw that is cast), and
+  which also serves samplers that draw noise at every step. Anyone gets the picture's noise from plain
+  diffusers with `torch.Generator().manual_seed(seed)`. torch uses the lower 32 bits of a seed: two rows of
+  one prompt share their noise with a chance of 2**-32, about 40 pairs in 10**8 rows over 30,000 prompts.
+- What decides for a whole batch (FirstBlockCache, SeaCache) is not offered.
+- A row that fails, fails alone: when a call raises, its rows are tried one by one in the same shape.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import diffusers
+import numpy as np
+import torch
+import transformers
+
+from synthfer.config import ConfigError
+from synthfer.generators import Failure, OutOfMemory, Picture
+from synthfer.generators.diffusion import Config, kernels, pipelines
+from synthfer.generators.diffusion.families import Embeds, cut_guidance, family_of
+from synthfer.generators.diffusion.kernels import ROW_ERRORS, concerns_the_device, exact, guarded
+from synthfer.generators.diffusion.settings import device_of, dtype_of, settle, takes
+from synthfer.generators.diffusion.texts import Text, Texts
+from synthfer.sample import Row
+
+log = logging.getLogger(__name__)
+R = TypeVar("R")
+_Found = dict[Text, Embeds | Failure]
+
+BLANK = 1.0
+"""A picture is blank if no channel's standard deviation reaches this, in levels of 0..255."""
+
+
+class Diffusion:
+    """A loaded pipeline as a `Generator`. One call at a time: lock it where threads share it.
+
+    `batch_size` is the most rows of a call of `make`, `dtype` the type of the weights.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Loads the weights and makes one trial batch; see `build` for errors."""
+        # Read when CUDA starts; without it cuBLAS may choose other kernels from run to run.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        self._config = config
+        self._device = device_of(config.device)
+        self._text_device = torch.device("cpu") if config.text_encoder == "cpu" else self._device
+        self.dtype = dtype_of(config.dtype, self._device)
+        loaded = pipelines.load(config, self.dtype)
+        self._pipe, self._facts = loaded.pipe, loaded.facts
+        self._pipe.set_progress_bar_config(disable=True)
+        self._family = family_of(self._pipe)
+        self._settings = settle(config, self._pipe, self._family, loaded.card)
+        self.batch_size = config.batch_size
+        self._call_rows = 1 if self._family.one_row else config.batch_size
+        if self._family.one_row:
+            log.info("%s runs one row per call: %s.", type(self._pipe).__name__, self._family.one_row)
+        self._texts = self._split_text()
+        self._run(self._make_ready)
+        try:
+            self._run(self._try_out)
+        except OutOfMemory as error:
+            # Left to the first call of `make`, whose caller knows what to do about it.
+            log.warning("A batch of %d rows does not fit: %s", self.batch_size, error)
+
+    def make(self, rows: Sequence[Row]) -> list[Picture]:
+        """One picture (uint8, height x width x 3, RGB) or `Failure` per row, in order.
+
+        At most `batch_size` rows. `OutOfMemory` where the device cannot hold a batch; the generator stays usable.
+        """
+        if len(rows) > self.batch_size:
+            raise ValueError(f"{len(rows)} rows are more than the batch_size of {self.batch_size}.")
+        return self._run(lambda: self._make(rows))
+
+    def prepare(self, texts: Sequence[Text]) -> bool:
+        """Encodes all prompts and negative prompts of a job ahead and frees the text encoders; optional.
+
+        Worth it where there are few: afterwards a row with another prompt fails. False, and nothing is freed,
+        where they do not fit into the text cache or the pipeline encodes prompts itself.
+        """
+        found = self._texts
+        return found is not None and self._run(lambda: found.prepare(texts))
+
+    def producer(self) -> dict[str, Any]:
+        """Everything that makes the pictures what they are, as JSON: no path, no machine, nothing about speed."""
+        config, cpu = self._config, self._device.type == "cpu"
+        return {
+            "generator": "diffusion",
+            **self._facts,
+            **asdict(self._settings),
+            "lora_scale": config.lora_scale if config.lora else None,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "batch_size": self.batch_size,
+            "rows_per_call": self._call_rows,
+            "vae_batch": self._vae_batch,
+            "compile": config.compile,
+            "strict": config.strict,
+            "text_encoder": self._text_device.type,
+            "long_prompts": config.long_prompts,
+            # Kernels of a GPU do not depend on the number of CPU threads.
+            "threads": config.threads if cpu else None,
+            "versions": {m.__name__: m.__version__.partition("+")[0] for m in (diffusers, transformers, torch)},
+        }
+
+    def device_notes(self) -> dict[str, str]:
+        """What may change from worker to worker, and with it the last bits of a picture: recorded, not hashed."""
+        notes = {"device": self._device.type, "torch": torch.__version__}
+        if self._device.type == "cuda":
+            notes["device"] = torch.cuda.get_device_name(self._device)
+            notes["cuda"] = str(torch.version.cuda)
+            notes["cudnn"] = str(torch.backends.cudnn.version())
+        else:
+            notes["cpu"] = torch.backends.cpu.get_cpu_capability()
+        return notes
+
+    # -- setting up
+
+    def _run(self, call: Callable[[], R]) -> R:
+        """`call` with exact kernels, and with memory errors translated."""
+
+        def run() -> R:
+            with exact(self._config.threads, self._device.type == "cuda"):
+                return call()
+
+        return guarded(run)
+
+    def _split_text(self) -> Texts | None:
+        """Moves text encoders and tokenizers into a pipeline of their own, which can live elsewhere and be freed."""
+        if self._family.encode is None:
+            return None
+        text_pipe = copy(self._pipe)
+        for name, part in self._pipe.components.items():
+            if name.startswith(("text_encoder", "tokenizer")):
+                setattr(self._pipe, name, None)
+            elif isinstance(part, torch.nn.Module):
+                setattr(text_pipe, name, None)
+        text_pipe.to(self._text_device)
+        return Texts(
+            text_pipe,
+            self._family,
+            tokens=self._settings.text_tokens or 0,
+            device=self._text_device,
+            limit=self._config.text_cache_mb * 2**20,
+            cut_long=self._config.long_prompts == "cut",
+        )
+
+    def _make_ready(self) -> None:
+        """Moves the model to its device and chooses its kernels."""
+        pipe, config, cuda = self._pipe, self._config, self._device.type == "cuda"
+        pipe.to(self._device)
+        if cuda:
+            kernels.channels_last(pipe)
+            if type(pipe.scheduler).__name__ in ("DDIMScheduler", "PNDMScheduler"):
+                log.info(
+                    "%s makes the GPU wait at every step; generator.scheduler=DPMSolverMultistepScheduler or"
+                    " UniPCMultistepScheduler do not.",
+                    type(pipe.scheduler).__name__,
+                )
+        if config.strict and not config.compile:
+            raise ConfigError("generator.strict chooses among compiled kernels; set generator.compile=true too.")
+        if config.compile:
+            kernels.compile_model(pipe, self._family, config.strict)
+        self._vae_batch = kernels.decode_in_batches(pipe.vae, self._call_rows, config.vae_batch)
+
+    def _try_out(self) -> None:
+        """Proves by one batch that pipeline, scheduler and sizes fit; where the first run is slow, warms up too."""
+        warm_up = self._device.type == "cuda" or self._config.compile
+        steps = self._settings.steps if warm_up else min(2, self._settings.steps)
+        trial = Row(index=0, label=0, seed=0, prompt="a face")
+        found = self._find([trial])
+        refused = self._refuse(trial, found)
+        try:
+            if refused:
+                raise ValueError(refused.reason)
+            self._call([trial], found, steps)
+        except ROW_ERRORS as error:
+            if concerns_the_device(error):
+                raise
+            raise ConfigError(
+                f"generator: {type(self._pipe).__name__} cannot run with these settings:"
+                f" {type(error).__name__}: {error}"
+            ) from error
+
+    # -- making pictures
+
+    def _make(self, rows: Sequence[Row]) -> list[Picture]:
+        found = self._find(rows)
+        pictures: list[Picture | None] = [self._refuse(row, found) for row in rows]
+        good = [i for i, refused in enumerate(pictures) if refused is None]
+        for start in range(0, len(good), self._call_rows):
+            places = good[start : start + self._call_rows]
+            made = self._attempt([rows[i] for i in places], found)
+            for i, picture in zip(places, made, strict=True):
+                pictures[i] = picture
+        return [picture for picture in pictures if picture is not None]
+
+    def _texts_of(self, row: Row) -> list[Text]:
+        """Texts that a row needs; the negative one only where it counts."""
+        return [row.prompt, row.negative_prompt] if self._settings.guided else [row.prompt]
+
+    def _find(self, rows: Sequence[Row]) -> _Found:
+        wanted = [text for row in rows if row.prompt for text in self._texts_of(row)]
+        return self._texts.find(wanted) if self._texts else {}
+
+    def _refuse(self, row: Row, found: _Found) -> Failure | None:
+        if not row.prompt:
+            return Failure("the row has no prompt")
+        embeds = [found.get(text) for text in self._texts_of(row)]
+        return next((refused for refused in embeds if isinstance(refused, Failure)), None)
+
+    def _attempt(self, rows: Sequence[Row], found: _Found) -> list[Picture]:
+        """The pictures of one call; if it raises, each row has a call of its own and only the guilty ones fail."""
+        try:
+            return self._call(rows, found, self._settings.steps)
+        except ROW_ERRORS as error:
+            if concerns_the_device(error):
+                raise
+            if len(rows) == 1:
+                return [Failure(f"the pipeline failed: {type(error).__name__}: {error}")]
+        return [picture for row in rows for picture in self._attempt([row], found)]
+
+    def _call(self, rows: Sequence[Row], found: _Found, steps: int) -> list[Picture]:
+        settings, family = self._settings, self._family
+        filled = [*rows, *[rows[-1]] * (self._call_rows - len(rows))]
+        options = self._conditions(filled, found)
+        if family.guidance and settings.guidance is not None:
+            options[family.guidance] = settings.guidance
+        if settings.guidance_until < 1:
+            options |= cut_guidance(family, max(1, round(steps * settings.guidance_until)))
+        if settings.text_tokens:
+            options["max_sequence_length"] = settings.text_tokens
+        images = self._pipe(
+            height=settings.height,
+            width=settings.width,
+            num_inference_steps=steps,
+            generator=[torch.Generator().manual_seed(row.seed) for row in filled],
+            output_type="pt",
+            **options,
+        ).images
+        return to_pictures(images)[: len(rows)]
+
+    def _conditions(self, rows: Sequence[Row], found: _Found) -> dict[str, Any]:
+        """What the pictures show, as arguments of the pipeline's call."""
+        if self._texts is None:
+            (row,) = rows
+            negative = {"negative_prompt": row.negative_prompt} if takes(self._pipe, "negative_prompt") else {}
+            return {"prompt": row.prompt, **negative}
+        options = self._texts.batch([found[row.prompt] for row in rows], self._device)
+        if self._settings.guided:
+            unwanted = [found[row.negative_prompt] for row in rows]
+            options |= self._texts.batch(unwanted, self._device, "negative_")
+        return options
+
+
+def to_pictures(images: torch.Tensor) -> list[Picture]:
+    """Pictures from a pipeline's images (float, B x 3 x H x W, 0..1), bit-equal to its PIL output.
+
+    Rounding and checks happen on the device and cross to the host in one copy. A picture that is not finite
+    or is blank (below `BLANK`) is a `Failure`.
+    """
+    values = images.float()
+    finite = values.isfinite().flatten(1).all(1)
+    deviation = values.flatten(2).std(2).amax(1) * 255
+    levels = values.nan_to_num(0.0).mul(255).round_().to(torch.uint8).permute(0, 2, 3, 1)
+    checks = torch.stack([finite, deviation >= BLANK], 1).to(torch.uint8)
+    host = torch.cat([levels.flatten(1), checks], 1).cpu().numpy()
+    shape = tuple(levels.shape[1:])
+    return [_checked(row[:-2].reshape(shape), bool(row[-2]), bool(row[-1])) for row in host]
+
+
+def _checked(pixels: np.ndarray, finite: bool, structured: bool) -> Picture:
+    if not finite:
+        return Failure("the picture has values that are not finite (NaN)")
+    if not structured:
+        return Failure(f"the picture is blank: no channel varies by more than {BLANK:g} of 255 levels")
+    return pixels

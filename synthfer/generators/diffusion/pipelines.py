@@ -1,0 +1,305 @@
+"""Finding, checking and loading the weights of a pipeline, and saying exactly what was loaded.
+
+Weights are safetensors and nothing else, since other formats can run code when read; pipelines that bring
+their own Python are refused. What was loaded is known by its content: the commit of a hub model, and the
+sha256 of every file that was read. A path of this machine never becomes part of it.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import json
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import AutoPipelineForText2Image, DiffusionPipeline
+
+from synthfer.canonical import sha256
+from synthfer.config import ConfigError
+from synthfer.generators.diffusion import Config
+
+log = logging.getLogger(__name__)
+
+CARD = "synthfer.json"
+"""A file beside model_index.json with recommended `steps`, `guidance`, `height` and `width`."""
+_UNSAFE = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".msgpack", ".h5"}
+_Index = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A pipeline on the CPU, what is known of it (JSON, for the record), and what it recommends."""
+
+    pipe: Any
+    facts: dict[str, Any]
+    card: dict[str, Any]
+
+
+def load(config: Config, dtype: torch.dtype) -> Loaded:
+    """The pipeline that `config` names, LoRA fused and scheduler set. `ConfigError` says what to change."""
+    folder, name, revision = _find(config)
+    index = _read_index(folder, config.model)
+    parts = _parts(folder, index, config.model)
+    pipe = _load_pipeline(config, folder, index, dtype)
+    facts: dict[str, Any] = {"model": name, "revision": revision, "pipeline": type(pipe).__name__}
+    facts["variant"] = config.variant
+    facts |= _fingerprints(folder, parts, config.variant)
+    if "safety_checker" in index:
+        log.info("The safety checker of %s is not loaded: prompts come from a plan, not from strangers.", name)
+    facts["safety_checker"] = "off"
+    facts["lora"] = _fuse_lora(pipe, config)
+    _set_scheduler(pipe, config.scheduler)
+    facts["scheduler"] = {"class": type(pipe.scheduler).__name__, "config": _plain(pipe.scheduler.config)}
+    card = folder / CARD
+    return Loaded(pipe, facts, json.loads(card.read_text()) if card.is_file() else {})
+
+
+def _find(config: Config) -> tuple[Path, str, str | None]:
+    """Folder, recorded name and commit of the model."""
+    kind, _, name = config.model.partition(":")
+    path = Path(config.model)
+    if config.revision and (kind == "builtin" or path.exists()):
+        raise ConfigError("generator.revision: only models of the hub have revisions; leave it out.")
+    if kind == "builtin":
+        assets = Path(str(files("synthfer"))) / "assets"
+        if not (assets / name / "model_index.json").is_file():
+            known = sorted(path.parent.name for path in assets.glob("*/model_index.json"))
+            raise ConfigError(f"generator.model: there is no {config.model!r}; built in: {', '.join(known) or 'none'}.")
+        return assets / name, config.model, None
+    if path.is_dir():
+        return path, path.resolve().name, None
+    if path.is_file():
+        raise ConfigError(
+            f"generator.model: {config.model} is a single file; give a folder as `save_pretrained` writes it."
+        )
+    if config.model.count("/") != 1 or config.model.startswith((".", "/", "~")):
+        raise ConfigError(f"generator.model: there is no folder {config.model!r}, and a hub id looks like owner/name.")
+    folder = _download(config)
+    # The cache keeps every snapshot in a folder named after its commit.
+    return folder, config.model, folder.name
+
+
+def _download(config: Config) -> Path:
+    try:
+        with _quiet():
+            found = DiffusionPipeline.download(
+                config.model,
+                revision=config.revision,
+                variant=config.variant,
+                use_safetensors=True,
+                safety_checker=None,
+            )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"generator.model: {config.model} cannot be fetched from the hub: {error}") from error
+    return Path(found)
+
+
+def _read_index(folder: Path, model: str) -> _Index:
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"generator.model: {model} is no pipeline folder: {error}") from error
+    if not isinstance(index.get("_class_name"), str):
+        raise ConfigError(
+            f"generator.model: {model} brings its own pipeline code ({index.get('_class_name')}), which is not"
+            " run; use a pipeline class of diffusers."
+        )
+    return index
+
+
+def _parts(folder: Path, index: _Index, model: str) -> list[str]:
+    """Names of the components that are loaded; custom code and weights other than safetensors are refused."""
+    parts = []
+    for name, value in index.items():
+        if not isinstance(value, list) or len(value) != 2 or value[0] is None or name == "safety_checker":
+            continue
+        library, class_name = value
+        if library not in ("diffusers", "transformers") and not hasattr(diffusers.pipelines, library):
+            raise ConfigError(
+                f"generator.model: {name} of {model} is {class_name} from {library}.py, code that the model"
+                " brings along and that is not run; its parts must be classes of diffusers or transformers."
+            )
+        found = [path for path in (folder / name).glob("*") if path.suffix in _UNSAFE]
+        if found and not any((folder / name).glob("*.safetensors")):
+            raise ConfigError(
+                f"generator.model: {name} of {model} has only {found[0].name}, a format that can run code"
+                " when read; save it as safetensors with `save_pretrained(folder, safe_serialization=True)`."
+            )
+        parts.append(name)
+    return parts
+
+
+def _load_pipeline(config: Config, folder: Path, index: _Index, dtype: torch.dtype) -> Any:
+    options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "variant": config.variant}
+    if "safety_checker" in index:
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    try:
+        with _quiet():
+            try:
+                return AutoPipelineForText2Image.from_pretrained(folder, dtype=dtype, **options)
+            except ValueError as error:
+                if "AutoPipeline can't find" not in str(error):
+                    raise
+                return DiffusionPipeline.from_pretrained(folder, dtype=dtype, **options)
+    except (OSError, ValueError, TypeError, ImportError, AttributeError, KeyError) as error:
+        raise ConfigError(f"generator.model: {config.model} cannot be loaded: {error}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of the libraries: they garble a job's log."""
+    libraries = (diffusers.utils.logging, transformers.utils.logging)
+    shown = [library.is_progress_bar_enabled() for library in libraries]
+    for library in libraries:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, on in zip(libraries, shown, strict=True):
+            if on:
+                library.enable_progress_bar()
+
+
+def _fingerprints(folder: Path, parts: Iterable[str], variant: str | None) -> dict[str, str]:
+    """sha256 over the weight files that are read, and over the configs and tokenizers beside them.
+
+    Each is the sha256 of the canonical JSON of {path within the folder: sha256 of the file}.
+    """
+    weights, others = [], []
+    for part in parts:
+        found = sorted(path for path in (folder / part).rglob("*") if path.is_file())
+        weights += _variant_of([path for path in found if path.suffix == ".safetensors"], variant)
+        # The scheduler is recorded by its final config; indexes only say which shard holds what.
+        others += [p for p in found if p.suffix in {".json", ".txt", ".model", ".jinja"} and part != "scheduler"]
+    others = [path for path in others if not path.name.endswith(".index.json")]
+    return {
+        "weights_sha256": sha256(_file_hashes(folder, weights)),
+        "files_sha256": sha256(_file_hashes(folder, others)),
+    }
+
+
+def _variant_of(found: list[Path], variant: str | None) -> list[Path]:
+    """Weight files of one component that are read: name.variant.safetensors, or those without a variant."""
+    special = [path for path in found if variant and f".{variant}" in path.name]
+    return special or [path for path in found if path.name.count(".") == 1]
+
+
+def _file_hashes(folder: Path, paths: list[Path]) -> dict[str, str]:
+    with ThreadPoolExecutor(4) as pool:
+        hashes = pool.map(_file_sha256, paths)
+        return {path.relative_to(folder).as_posix(): value for path, value in zip(paths, hashes, strict=True)}
+
+
+def _file_sha256(path: Path) -> str:
+    stat = path.stat()
+    return _cached_sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _cached_sha256(path: Path, size: int, mtime_ns: int) -> str:
+    """Within the process only: a file that is changed and keeps size and time would be a lie on disk for ever."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fuse_lora(pipe: Any, config: Config) -> list[dict[str, str]]:
+    """Adds the LoRA weights to those of the pipeline for good, so that they cost nothing later; names and sha256."""
+    if not config.lora:
+        return []
+    if not hasattr(pipe, "load_lora_weights"):
+        raise ConfigError(f"generator.lora: {type(pipe).__name__} takes no LoRA weights.")
+    if importlib.util.find_spec("peft") is None:
+        raise ConfigError("generator.lora needs the peft library: pip install 'synthfer[lora]'.")
+    facts = []
+    for number, wanted in enumerate(config.lora):
+        path = _lora_file(wanted)
+        try:
+            pipe.load_lora_weights(
+                str(path.parent), weight_name=path.name, adapter_name=f"lora{number}", use_safetensors=True
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            raise ConfigError(f"generator.lora: {wanted} does not fit {type(pipe).__name__}: {error}") from error
+        if not any(f"lora{number}" in names for names in pipe.get_list_adapters().values()):
+            raise ConfigError(f"generator.lora: no weight of {wanted} belongs to {type(pipe).__name__}.")
+        facts.append({"file": path.name, "sha256": _file_sha256(path)})
+    if len(facts) > 1:
+        pipe.set_adapters([f"lora{number}" for number in range(len(facts))])
+    pipe.fuse_lora(lora_scale=config.lora_scale)
+    pipe.unload_lora_weights()
+    return facts
+
+
+def _lora_file(wanted: str) -> Path:
+    path = Path(wanted)
+    if not path.exists() and wanted.count("/") == 1:
+        path = _download_lora(wanted)
+    if path.is_dir():
+        found = sorted(path.glob("*.safetensors"))
+        if len(found) != 1:
+            raise ConfigError(
+                f"generator.lora: {wanted} holds {len(found)} .safetensors files"
+                f" ({', '.join(file.name for file in found) or 'none'}); name one file."
+            )
+        return found[0]
+    if not path.is_file() or path.suffix != ".safetensors":
+        raise ConfigError(f"generator.lora: {wanted} is neither a .safetensors file, a folder of one, nor a hub id.")
+    return path
+
+
+def _download_lora(model: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, allow_patterns="*.safetensors"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"generator.lora: {model} cannot be fetched from the hub: {error}") from error
+
+
+def _set_scheduler(pipe: Any, name: str | None) -> None:
+    """Another sampler with the settings of the present one. Samplers whose noise is shared or global are refused."""
+    if name is not None and name != type(pipe.scheduler).__name__:
+        known = compatible_schedulers(pipe)
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            raise ConfigError(
+                f"generator.scheduler: {name!r} does not go with {type(pipe).__name__}{hint}"
+                f" These do: {', '.join(known)}."
+            )
+        pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config)
+    own = type(pipe.scheduler).__name__
+    if own == "DPMSolverSDEScheduler" or (
+        pipe.scheduler.config.get("stochastic_sampling") and not hasattr(pipe, "prepare_extra_step_kwargs")
+    ):
+        raise ConfigError(
+            f"generator.scheduler: {own} of this model draws one noise for the whole batch, so a picture"
+            " would depend on its neighbours; choose another scheduler."
+        )
+
+
+def compatible_schedulers(pipe: Any) -> list[str]:
+    """Names of the schedulers that may stand in for the pipeline's own, itself among them."""
+    names = {found.__name__ for found in pipe.scheduler.compatibles} | {type(pipe.scheduler).__name__}
+    return sorted(names - {"DPMSolverSDEScheduler"})
+
+
+def _plain(value: Any) -> Any:
+    """A config as JSON: private keys left out, infinities and types of libraries as text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items() if not str(key).startswith("_")}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
