@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 SHAPE_KEY = "_shape.json"
 """Where the batch size of a dataset stands once a device was too small for the one that was asked for."""
 
+MAX_PREPARED_TEXTS = 1000
+"""A plan with fewer prompts has them all encoded first, which lets a generator free its text encoders."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -80,13 +83,20 @@ class Worker:
         self.encoders = ThreadPoolExecutor(recipe.encoder_threads)
         self.notices: list[str] = []
         recorded = recorded_batch_size(self.dataset.store)
-        self.generator = build(recipe, recorded)
+        self._build(recorded)
         if recorded is None:
             self._check_producer()
 
     def __call__(self, block: dict[str, np.ndarray]) -> dict[str, list[str]]:
         """Ray Data's side: a block of unit numbers in, a block of reports out."""
         return {"report": [self.make(int(unit)).to_json() for unit in block["unit"]]}
+
+    def _build(self, batch_size: int | None) -> None:
+        self.generator = build(self.recipe, batch_size)
+        prepare = getattr(self.generator, "prepare", None)
+        texts = self.plan.texts(MAX_PREPARED_TEXTS) if prepare else None
+        if prepare and texts:
+            prepare(sorted(texts, key=str))
 
     def _check_producer(self) -> None:
         """Other weights or libraries on this node would make other pictures under the same name."""
@@ -133,7 +143,7 @@ class Worker:
     def _rebuild(self, batch_size: int) -> None:
         del self.generator  # its memory is needed for the next one
         gc.collect()
-        self.generator = build(self.recipe, batch_size)
+        self._build(batch_size)
 
     def _notes(self) -> dict[str, Any]:
         """What made this shard beyond the spec: kind of device, libraries, batch size in use."""

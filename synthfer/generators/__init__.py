@@ -32,7 +32,11 @@ class OutOfMemory(RuntimeError):
 
 
 class Generator(Protocol):
-    """Makes pictures of rows. A picture is a function of (weights, row, settings) alone, never of its neighbours."""
+    """Makes pictures of rows. A picture is a function of (weights, row, settings) alone, never of its neighbours.
+
+    Two more methods are used where a generator has them: `prepare(texts)`, called once with all prompts of a plan that
+    has few, and `device_notes()`, JSON about the device that is recorded with every shard.
+    """
 
     batch_size: int
     """Rows per call of `make` that keep the device busy; the shape is fixed, short batches are padded inside."""

@@ -85,6 +85,18 @@ class Plan:
         """The rows of a unit."""
         return [self[index] for index in indices]
 
+    def texts(self, limit: int) -> set[str | None] | None:
+        """Every prompt and negative prompt of the plan, or None where there may be more than `limit` of them."""
+        templates, vocabulary = self._vocabulary.templates, self._vocabulary
+        wanted = [grid for grid, n in zip(self._grids, self._counts.values(), strict=True) if n]
+        texts: set[str | None] = {vocabulary.negative}
+        if len(self) < limit:
+            return texts | {row.prompt for row in self.rows(range(len(self)))}
+        if sum(map(len, wanted)) * len(templates) >= limit:
+            return None
+        cells = [vocabulary.phrases(grid.cell(k)) for grid in wanted for k in range(len(grid))]
+        return texts | {render(template, cell) for template in templates for cell in cells}
+
     def counts(self) -> dict[str, int]:
         """Rows of each expression."""
         return dict(self._counts)

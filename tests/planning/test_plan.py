@@ -226,3 +226,12 @@ def test_rows_are_the_same_in_every_process_and_version(hash_seed):
         check=True,
     )
     assert dict(line.split(" ", 1) for line in done.stdout.splitlines()) == GOLDEN
+
+
+def test_texts_are_all_prompts_of_a_plan_or_none():
+    few = build(PlanConfig(total=50))
+    assert few.texts(1000) == {row.prompt for row in few.rows(range(50))} | {few[0].negative_prompt}
+    attributes = {"race": "white", "pose": "frontal", "trait": "glasses", "age": "old"}
+    many = build(PlanConfig(total=5000, attributes=attributes))  # few cells, many rows
+    assert many.texts(1000) == {row.prompt for row in many.rows(range(5000))} | {many[0].negative_prompt}
+    assert build(PlanConfig(total=5000)).texts(1000) is None
