@@ -162,3 +162,11 @@ def test_a_dry_run_makes_nothing_and_estimates_from_a_probe(tmp_path):
     assert told["images"] == 70000
     assert told["seconds"] > 0
     assert not (tmp_path / "d").exists()
+
+
+def test_diffusion_gives_the_same_bytes_from_one_worker_and_three(tmp_path):
+    words = ("plan.total=14", "generator.batch_size=4", "generator.steps=2", "engine.cpus_per_worker=0.5")
+    one = run(tmp_path / "one", *words, "plan.unit_size=5", "engine.max_workers=1")
+    three = run(tmp_path / "three", *words, "plan.unit_size=3", "engine.max_workers=3", "engine.min_workers=3")
+    assert one["manifest_hash"] == three["manifest_hash"]
+    assert images(tmp_path / "one") == images(tmp_path / "three")
