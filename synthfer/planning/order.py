@@ -52,7 +52,7 @@ class Cycles:
       digits determine it, so each combination still stands once; and axes with a common factor do not stay
       locked together.
     Where n_j is coprime to B_j or divides it, its digits differ by at most one in every prefix; else by at
-    most two in all that was tried. Pairs of digits are nearer to even than in a random order.
+    most two in all that was tried. Most pairs of digits are nearer to even than in a random order.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:

@@ -24,12 +24,14 @@ class Config:
     variant: str | None = option(None, "weight variant of the pipeline folder, such as fp16")
     lora: list[str] = option([], "LoRA weights to fuse: .safetensors files, folders, or hub ids")
     lora_scale: float = option(1.0, "strength of the LoRA weights", low=-10, high=10)
-    scheduler: str | None = option(None, "scheduler class, such as DPMSolverMultistepScheduler")
-    steps: int | None = option(None, "denoising steps", low=1, high=1000)
-    guidance: float | None = option(None, "guidance scale, in the pipeline's own sense", low=0, high=100)
+    scheduler: str | None = option(None, "scheduler class, such as DPMSolverMultistepScheduler (null: the model's own)")
+    steps: int | None = option(None, "denoising steps (null: what the model recommends)", low=1, high=1000)
+    guidance: float | None = option(
+        None, "guidance scale, in the pipeline's own sense (null: what the model recommends)", low=0, high=100
+    )
     guidance_until: float = option(1.0, "share of the steps with classifier-free guidance", low=0.01, high=1)
-    height: int | None = option(None, "height of the picture in pixels", low=8, high=8192)
-    width: int | None = option(None, "width of the picture in pixels", low=8, high=8192)
+    height: int | None = option(None, "height of the picture in pixels (null: the model's own)", low=8, high=8192)
+    width: int | None = option(None, "width of the picture in pixels (null: the model's own)", low=8, high=8192)
     batch_size: int = option(16, "rows per device call; a fixed shape, since the bits of a picture depend on it", low=1)
     vae_batch: int = option(8, "most pictures decoded at once", low=1)
     dtype: str = option(
