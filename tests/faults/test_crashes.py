@@ -134,6 +134,16 @@ def test_a_polite_kill_stops_the_job_with_work_left(cluster, calm, tmp_path):
     assert finished(start_generate(cluster, uri))["manifest_hash"] == calm["manifest_hash"]
 
 
+def test_units_that_ray_runs_twice_are_committed_once(calm, tmp_path):
+    """Ray loses the answers of finished tasks, so that it runs them again, with nobody killed."""
+    lost = {"num_failures": 6, "req_failure_prob": 0, "resp_failure_prob": 25, "in_flight_failure_prob": 0}
+    chaos = json.dumps({"CoreWorkerService.grpc_client.PushTask": lost})
+    uri = str(tmp_path / "dataset")
+    said = finished(start_job("generate.py", f"out={uri}", *WORDS, RAY_testing_rpc_failure=chaos))
+    assert said["manifest_hash"] == calm["manifest_hash"]
+    check_whole(uri)
+
+
 def wait_for_shards(folder: Path, number: int) -> None:
     deadline = time.monotonic() + 60
     while len(list(folder.glob("data/*.parquet"))) < number:
