@@ -113,8 +113,9 @@ def main(commands: Mapping[str, Command], words: Sequence[str], about: str = "")
         # Ray puts a handler of SIGTERM over ours, which exits with the signal's number.
         if isinstance(error, SystemExit) and error.code != signal.SIGTERM:
             raise
-        log.warning("stopped; run the same command again to go on")
-        outcome = Outcome({"stopped": "by a signal"}, STOPPED)
+        reason = "by a signal; run the same command again to go on"
+        log.warning("stopped %s", reason)
+        outcome = Outcome({"stopped": reason}, STOPPED)
     except Exception as error:  # noqa: BLE001 - the last place where one can be told
         outcome = _failed(error)
     return _told(outcome, invocation)

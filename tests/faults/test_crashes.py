@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -122,16 +123,18 @@ def test_two_drivers_on_one_dataset_share_the_work(cluster, calm, s3_uri):
     check_whole(s3_uri)
 
 
-def test_a_polite_kill_stops_the_job_with_work_left(cluster, calm, tmp_path):
+@pytest.mark.parametrize("polite", [signal.SIGTERM, signal.SIGINT])
+def test_a_polite_kill_stops_the_job_with_work_left(cluster, calm, tmp_path, polite):
     uri = str(tmp_path / "dataset")
     driver = start_generate(cluster, uri)
     wait_for_shards(tmp_path / "dataset", 2)
-    driver.terminate()
+    driver.send_signal(polite)
     out, err = driver.communicate(timeout=60)
     assert driver.returncode == 3, err
     assert "again" in json.loads(out.splitlines()[-1])["stopped"]
     assert 2 <= UNITS - len(Dataset.open(uri).missing()) < UNITS
-    assert finished(start_generate(cluster, uri))["manifest_hash"] == calm["manifest_hash"]
+    if polite == signal.SIGTERM:
+        assert finished(start_generate(cluster, uri))["manifest_hash"] == calm["manifest_hash"]
 
 
 def test_units_that_ray_runs_twice_are_committed_once(calm, tmp_path):
