@@ -1,0 +1,1 @@
+"""Readers and makers of the faces that enter the pipeline."""
