@@ -2,8 +2,6 @@
 
 import logging
 import os
-import platform
-import subprocess
 import tempfile
 import time
 import tracemalloc
@@ -11,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import torch
 
 from synthfer import planning
 from synthfer.cli import Invocation, Outcome
+from synthfer.conditions import conditions
 from synthfer.config import load, option
 from synthfer.engine.generation import make_missing, open_dataset
 from synthfer.engine.session import session
@@ -32,6 +30,7 @@ from synthfer.store import Dataset
 
 log = logging.getLogger(__name__)
 
+PACKAGES = ("ray", "torch", "diffusers", "transformers", "pyarrow", "numpy")
 MAX_LINKS = 50_000  # ext4 allows 65,000 of one file
 PARTS = ("pipeline", "busy", "plan", "resume", "naive")
 
@@ -61,30 +60,11 @@ def generate(config: BenchmarkConfig, invocation: Invocation) -> Outcome:
         "resume": resume,
         "naive": naive_loop,
     }
-    told: dict[str, Any] = {"conditions": conditions()}
+    told: dict[str, Any] = {"conditions": conditions(*PACKAGES)}
     for part in config.parts:
         log.info("measuring %s", part)
         told[part] = measures[part](config, invocation)
     return Outcome(told)
-
-
-def conditions() -> dict[str, Any]:
-    """The machine, the versions and the commit that the figures belong to."""
-    packages = ("ray", "torch", "diffusers", "transformers", "pyarrow", "numpy")
-    with Path("/proc/cpuinfo").open() as lines:
-        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    here = Path(__file__).parent
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=here
-    )
-    return {
-        "cpu": model or platform.processor(),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "commit": git.stdout.strip() or "unknown",
-    }
 
 
 def job_against_bare_loop(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:

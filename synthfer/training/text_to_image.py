@@ -10,6 +10,7 @@ The network sees the time as `1000 * sigma`, as diffusers' flow-sigma schedulers
 from __future__ import annotations
 
 import copy
+import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -399,9 +400,19 @@ def build_pipeline(vae: AutoencoderKL, flow: Flow, tokenizer: CLIPTokenizer) -> 
 
 
 def save_half(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """Write a copy in half precision; the pipeline in memory keeps its weights."""
+    """Write a copy in half precision; the pipeline in memory keeps its weights.
+
+    The files name no folder of this machine, and say that the text encoder runs in float32, as diffusers' parts do
+    unless told otherwise; transformers would take the precision of the file.
+    """
     parts = {name: copy.deepcopy(getattr(pipeline, name)).half() for name in ("vae", "unet", "text_encoder")}
     half = StableDiffusionPipeline(**parts, tokenizer=pipeline.tokenizer, scheduler=pipeline.scheduler,
                                    safety_checker=None, feature_extractor=None,
                                    requires_safety_checker=False)  # fmt: skip
     half.save_pretrained(folder)
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        if "dtype" in config:
+            config["dtype"] = "float32"
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
