@@ -21,21 +21,18 @@ from torch import Tensor
 import synthfer
 from synthfer.config import REQUIRED, option
 from synthfer.sources.avatars import AvatarAttributes, draw, sample_attributes
+from synthfer.training.autoencoder import AutoencoderSettings, build_autoencoder, encode, train_autoencoder
 from synthfer.training.captions import caption, preset_caption, preset_phrases, silent_captions, vocabulary
 from synthfer.training.text_to_image import (
-    AutoencoderSettings,
     Flow,
     FlowSettings,
     TextSettings,
-    build_autoencoder,
     build_pipeline,
     build_text_encoder,
     build_tokenizer,
     build_unet,
-    encode,
     save_half,
     tokenize,
-    train_autoencoder,
     train_flow,
     train_text,
 )

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,28 +24,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-Log = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class AutoencoderSettings:
-    """How long and how the autoencoder learns.
-
-    `centre` is the extra weight of the middle of the picture, `colour` that of hue against lightness: without it the
-    edges of a drawing come first and hair turns grey. It also asks that the hue of each 8x8 patch be a linear function
-    of the latents, which gets colour into them several times sooner. `decoder_only` keeps the latents as they are and
-    learns to draw from them, even where they are off by up to `noise` of their spread, as generated ones are.
-    """
-
-    steps: int = 2400
-    batch: int = 16
-    rate: float = 2e-3
-    kl: float = 3e-4
-    centre: float = 1.5
-    colour: float = 0.0
-    decoder_only: bool = False
-    noise: float = 0.0
-    seed: int = 0
+from synthfer.training.autoencoder import Log, centre_weight, quick_norms, shuffled_batches, slow_norms, warm_cosine
 
 
 @dataclass(frozen=True)
@@ -72,151 +50,6 @@ class FlowSettings:
     ema: float = 0.998
     bfloat16: bool = True
     seed: int = 0
-
-
-def build_autoencoder(channels: tuple[int, ...] = (16, 32, 64, 96), latents: int = 8) -> AutoencoderKL:
-    """64x64 pictures to 8x8 latents and back; few channels at full size, where they cost most."""
-    return AutoencoderKL(
-        latent_channels=latents, block_out_channels=channels, layers_per_block=1, norm_num_groups=8, sample_size=64,
-        down_block_types=("DownEncoderBlock2D",) * len(channels), up_block_types=("UpDecoderBlock2D",) * len(channels),
-    )  # fmt: skip
-
-
-def train_autoencoder(vae: AutoencoderKL, images: Tensor, settings: AutoencoderSettings, log: Log = print) -> None:
-    """Fit the autoencoder in place and, unless `decoder_only`, set `scaling_factor` so that latents have unit variance.
-
-    Args:
-        images: uint8 (N, 3, H, W).
-    """
-    torch.manual_seed(settings.seed)
-    quick_norms(vae.train())
-    hue_head = nn.Conv2d(vae.config.latent_channels, 3, 1)
-    weights = [*vae.parameters(), *hue_head.parameters()]
-    optimiser = torch.optim.AdamW(weights, lr=settings.rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    schedule = _warm_cosine(optimiser, settings.steps)
-    batches, start, mean = _batches(len(images), settings.batch, settings.seed), time.monotonic(), 0.0
-    for step in range(settings.steps):
-        x = _to_float(images[next(batches)])
-        y, latents, kl = _through(vae, x, settings)
-        loss = _difference(x, y, settings.centre) + settings.kl * kl
-        if settings.colour:
-            loss = loss + settings.colour * _colour_difference(x, y, hue_head(latents))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        mean += 0.05 * ((y - x).detach().square().mean().item() - mean)
-        if step % 100 == 99:
-            psnr, spent = 10 * math.log10(4 / mean), time.monotonic() - start
-            log(f"autoencoder {step + 1}/{settings.steps} psnr {psnr:.2f} kl {kl.item():.2f} {spent:.0f}s")
-    slow_norms(vae.eval())
-    if not settings.decoder_only:
-        vae.register_to_config(scaling_factor=1.0 / encode(vae, images[:1000]).std().item())
-
-
-def _through(vae: AutoencoderKL, x: Tensor, settings: AutoencoderSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """Reconstruction, latents and the mean divergence of their distribution from the unit normal."""
-    with torch.autocast("cpu", torch.bfloat16):
-        with torch.set_grad_enabled(not settings.decoder_only):
-            posterior = vae.encode(x).latent_dist
-            latents = posterior.mean if settings.decoder_only else posterior.sample()
-            latents = latents + _up_to(settings.noise / vae.config.scaling_factor, latents)
-        y = vae.decode(latents).sample.float()
-    kl = 0.5 * (posterior.mean.float().square() + posterior.var.float() - 1 - posterior.logvar.float()).mean()
-    return y, latents.float(), kl
-
-
-def _difference(x: Tensor, y: Tensor, centre: float) -> Tensor:
-    """Absolute and squared error, heavier where the features of the face are."""
-    error = y - x
-    return (_centre_weight(x.shape[-1], centre) * (error.abs() + 2 * error.square())).mean()
-
-
-def _colour_difference(x: Tensor, y: Tensor, told: Tensor) -> Tensor:
-    """Error of the hue of every pixel, and of the hue `told` by the latents about every patch."""
-    patches = F.avg_pool2d(_hue(x), x.shape[-1] // told.shape[-1])
-    hue = _hue(y - x)
-    return hue.abs().mean() + 5 * hue.square().mean() + (told - patches).abs().mean()
-
-
-@torch.no_grad()
-def encode(vae: AutoencoderKL, images: Tensor, batch: int = 50) -> Tensor:
-    """Posterior means, unscaled: uint8 (N, 3, H, W) to float32 (N, C, H/8, W/8)."""
-    with torch.autocast("cpu", torch.bfloat16):
-        return torch.cat([vae.encode(_to_float(part)).latent_dist.mean.float() for part in images.split(batch)])
-
-
-@torch.no_grad()
-def reconstruction_psnr(vae: AutoencoderKL, images: Tensor, batch: int = 50) -> float:
-    """Mean over pictures of the peak signal-to-noise ratio in dB, after rounding to 8 bits."""
-    values = []
-    for part in images.split(batch):
-        y = vae.decode(vae.encode(_to_float(part)).latent_dist.mean).sample
-        y = y.add(1).mul(127.5).clamp(0, 255).round()
-        values.append(10 * torch.log10(255**2 / (y - part.float()).square().mean((1, 2, 3))))
-    return torch.cat(values).mean().item()
-
-
-class _FlatGroupNorm(nn.GroupNorm):
-    """The same function through layer_norm, whose CPU backward is several times quicker than group_norm's."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        flat = x.reshape(x.shape[0], self.num_groups, -1)
-        flat = F.layer_norm(flat, flat.shape[2:], eps=self.eps)
-        shape = (1, -1) + (1,) * (x.dim() - 2)
-        weight, bias = self.weight.to(x.dtype).view(shape), self.bias.to(x.dtype).view(shape)
-        return torch.addcmul(bias, flat.to(x.dtype).view(x.shape), weight)
-
-
-def quick_norms(model: nn.Module) -> None:
-    """Swap every GroupNorm for the quick one, in place; the weights stay as they are."""
-    for module in model.modules():
-        if type(module) is nn.GroupNorm:
-            module.__class__ = _FlatGroupNorm
-
-
-def slow_norms(model: nn.Module) -> None:
-    """Undo `quick_norms`."""
-    for module in model.modules():
-        if isinstance(module, _FlatGroupNorm):
-            object.__setattr__(module, "__class__", nn.GroupNorm)
-
-
-def _centre_weight(size: int, extra: float) -> Tensor:
-    """1 everywhere, 1 + extra where eyes, brows and mouth are; mean 1."""
-    weight = torch.ones(size, size)
-    weight[int(size * 0.3) : int(size * 0.85), int(size * 0.2) : int(size * 0.8)] += extra
-    return weight / weight.mean()
-
-
-def _up_to(noise: float, like: Tensor) -> Tensor:
-    """Gaussian noise of the shape of (N, ...), each item with its own spread between 0 and `noise`."""
-    return noise * torch.rand(len(like), *[1] * (like.dim() - 1)) * torch.randn_like(like)
-
-
-def _hue(images: Tensor) -> Tensor:
-    """What is left of (N, 3, H, W) when the lightness of each pixel is taken away."""
-    return images - images.mean(1, keepdim=True)
-
-
-def _to_float(images: Tensor) -> Tensor:
-    return images.float().div(127.5).sub(1)
-
-
-def _batches(n: int, batch: int, seed: int) -> Iterator[Tensor]:
-    """Endless index batches, every item once per pass."""
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        order = torch.randperm(n, generator=generator)
-        yield from order[: n - n % batch].split(batch)
-
-
-def _warm_cosine(optimiser: torch.optim.Optimizer, steps: int, warm: int = 100) -> torch.optim.lr_scheduler.LambdaLR:
-    def factor(step: int) -> float:
-        return min(1.0, (step + 1) / warm) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
 
 
 def build_tokenizer(words: Iterable[str], length: int = 77) -> CLIPTokenizer:
@@ -305,7 +138,7 @@ class Flow:
         noise, sigma = torch.randn_like(data), torch.sigmoid(0.3 + 1.2 * torch.randn(len(data)))
         mixed = torch.lerp(data, noise, sigma[:, None, None, None])
         velocity = self.unet(mixed, (sigma * 1000).floor(), text, return_dict=False)[0]
-        return (_centre_weight(data.shape[-1], 1.5) * (velocity.float() - (noise - data)).square()).mean()
+        return (centre_weight(data.shape[-1], 1.5) * (velocity.float() - (noise - data)).square()).mean()
 
     @torch.no_grad()
     def average(self, step: int) -> None:
@@ -331,8 +164,8 @@ def train_text(
     heads = nn.Linear(text_encoder.config.hidden_size, sum(sizes))
     weights = [*text_encoder.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(weights, lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = _warm_cosine(optimiser, settings.steps)
-    batches, mean = _batches(len(ids), settings.batch, settings.seed), 0.0
+    schedule = warm_cosine(optimiser, settings.steps)
+    batches, mean = shuffled_batches(len(ids), settings.batch, settings.seed), 0.0
     for step in range(settings.steps):
         chosen = next(batches)
         captions = ids[chosen, torch.randint(ids.shape[1], (len(chosen),))].long()
@@ -366,9 +199,9 @@ def train_flow(flow: Flow, latents: Tensor, ids: Tensor, nothing: Tensor, settin
     groups = [{"params": list(flow.unet.parameters()), "lr": settings.rate},
               {"params": list(flow.text_encoder.parameters()), "lr": settings.text_rate}]  # fmt: skip
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = _warm_cosine(optimiser, settings.steps)
+    schedule = warm_cosine(optimiser, settings.steps)
     flow.unet.train(), flow.text_encoder.train()
-    batches, start, mean = _batches(len(latents), settings.batch, settings.seed), time.monotonic(), 1.0
+    batches, start, mean = shuffled_batches(len(latents), settings.batch, settings.seed), time.monotonic(), 1.0
     for step in range(settings.steps):
         chosen = next(batches)
         captions = ids[chosen, torch.randint(ids.shape[1], (len(chosen),))].long()
