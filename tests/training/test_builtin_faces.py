@@ -1,4 +1,4 @@
-"""The recipe of builtin:faces from drawings to a folder that the diffusion generator loads; a few steps of each phase."""
+"""The recipe of builtin:faces, from drawings to a folder that the generator loads; a few steps of each phase."""
 
 import numpy as np
 import pytest
