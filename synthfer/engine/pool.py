@@ -35,9 +35,11 @@ def run_units(units: np.ndarray, config: GenerateConfig, overlap: bool = True) -
         [{"unit": int(unit)} for unit in units], override_num_blocks=min(len(units), MAX_BLOCKS)
     )
     engine = config.engine
+    most = min(engine.max_workers or 1, len(units))
     pool = ActorPoolStrategy(
-        min_size=min(engine.min_workers, len(units)),
-        max_size=min(engine.max_workers or 1, len(units)),
+        min_size=min(engine.min_workers, most),
+        max_size=most,
+        initial_size=most,  # models load for minutes: all at once, not one after another
         max_concurrent_calls_per_actor=2 if overlap else 1,
         max_tasks_in_flight_per_actor=None if overlap else 1,
         enable_true_multi_threading=True,

@@ -15,7 +15,7 @@ from synthfer.planning import PlanConfig
 class EngineConfig:
     """How the job uses the cluster; no picture depends on it."""
 
-    min_workers: int = option(1, "workers to start with; the pool grows while there is work", low=1)
+    min_workers: int = option(1, "workers kept while there is little work; all that fit start at once", low=1)
     max_workers: int | None = option(
         None, "most workers at once (null: as many as the GPUs allow, or the CPUs where there is no GPU)", low=1
     )
