@@ -13,7 +13,6 @@ import numpy as np
 import ray
 
 from synthfer import planning
-from synthfer.canonical import canonical_json
 from synthfer.cli import Invocation, Outcome, Stopped
 from synthfer.config import to_dict
 from synthfer.engine import probe as probing
@@ -21,7 +20,7 @@ from synthfer.engine.pool import run_units
 from synthfer.engine.session import session
 from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.tally import Tally, TooManyFailures, failed_rows
-from synthfer.engine.worker import SHAPE_KEY, Report
+from synthfer.engine.worker import Report, record_batch_size
 from synthfer.planning import Plan
 from synthfer.progress import Meter
 from synthfer.report.plan import print_plan
@@ -60,7 +59,7 @@ def open_dataset(config: GenerateConfig, plan: Plan) -> Dataset:
     asked = config.recipe.options["batch_size"]
     if look.batch_size != asked:
         log.warning("out of memory: batch size %d is halved to %d for the whole job", asked, look.batch_size)
-        dataset.store.put_new(SHAPE_KEY, canonical_json({"batch_size": look.batch_size, "asked": asked}))
+        record_batch_size(dataset.store, look.batch_size, asked)
     return dataset
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import ray
 
 from synthfer import generators
+from synthfer.canonical import canonical_json
 from synthfer.engine.unit import Encoded, make_unit, to_table
 from synthfer.generators import Failure, Generator, OutOfMemory
 from synthfer.images import ImageConfig
@@ -177,10 +178,17 @@ def recorded_batch_size(store: ObjectStore) -> int | None:
 def halve_batch_size(store: ObjectStore, batch_size: int) -> int:
     """Records half of `batch_size` for the dataset, once; `OutOfMemory` where that was done before or it is 1."""
     recorded = recorded_batch_size(store)
-    if batch_size == 1 or (recorded and recorded <= batch_size):
+    if recorded and recorded < batch_size:
+        return recorded  # another worker was quicker
+    if batch_size == 1 or recorded:
         raise OutOfMemory(
             f"out of memory at batch size {batch_size}, which is as small as this dataset may go: use a larger "
             "device or smaller pictures, or start a new dataset with a smaller generator.batch_size"
         )
-    store.put_new(SHAPE_KEY, json.dumps({"batch_size": batch_size // 2, "asked": batch_size}).encode())
-    return recorded_batch_size(store) or batch_size // 2
+    return record_batch_size(store, batch_size // 2, batch_size)
+
+
+def record_batch_size(store: ObjectStore, batch_size: int, asked: int) -> int:
+    """Leaves the batch size for the whole dataset; the one that is on record in the end."""
+    store.put_new(SHAPE_KEY, canonical_json({"batch_size": batch_size, "asked": asked}))
+    return recorded_batch_size(store) or batch_size
