@@ -1,6 +1,6 @@
 """The label space: seven expressions in alphabetical order, and how other words and orders map into it."""
 
-from difflib import get_close_matches
+from synthfer.nearest import nearest
 
 EXPRESSIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
@@ -29,7 +29,5 @@ def index_of(name: str) -> int:
     """Index 0..6 of an expression named in any of the field's usual words; `ValueError` names the nearest one."""
     word = name.strip().lower()
     if word not in _INDEX:
-        near = get_close_matches(word, _INDEX, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown expression {name!r}{hint} Known: {', '.join(EXPRESSIONS)}.")
+        raise ValueError(f"unknown expression {name!r}{nearest(word, _INDEX)} Known: {', '.join(EXPRESSIONS)}.")
     return _INDEX[word]

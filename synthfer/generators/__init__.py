@@ -8,12 +8,12 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
+from synthfer.nearest import nearest
 from synthfer.sample import Row
 
 
@@ -58,8 +58,7 @@ def names() -> list[str]:
 def module(name: str) -> ModuleType:
     """The module of a generator; `ValueError` names the nearest known one."""
     if "." not in name and name not in names():
-        near = get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        hint = nearest(name, names()) or "."
         raise ValueError(f"unknown generator {name!r}{hint} Known: {', '.join(names())}, or a dotted module name.")
     return importlib.import_module(name if "." in name else f"{__name__}.{name}")
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS, ORDERS, index_of
-from synthfer.planning.vocabulary import nearest
+from synthfer.nearest import nearest
 
 DEFAULT_TOTAL = 700
 

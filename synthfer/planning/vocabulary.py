@@ -8,7 +8,6 @@ depends on, and `values`, nested in that order. presets/portrait.yaml shows all 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import yaml
 
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
+from synthfer.nearest import nearest
 from synthfer.planning.prompts import slots
 from synthfer.sample import ATTRIBUTES
 
@@ -151,12 +151,6 @@ def parent_values(
     """The combinations of values of the names in `by` that can occur, without repeats."""
     cells = (cell for expression in expressions for cell in assignments(attributes, by, expression))
     return list(dict.fromkeys(tuple(cell[parent] for parent in by) for cell in cells))
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of an error message: asks whether the nearest known word was meant; empty if none is near."""
-    near = get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _vocabulary(document: Any) -> Vocabulary:

@@ -3,12 +3,12 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
+from synthfer.nearest import nearest
 from synthfer.sample import METADATA_COLUMNS, SCHEMA
 from synthfer.store.manifest import check_footer, in_order
 from synthfer.store.objects import ObjectStore, StoreUnavailable
@@ -58,8 +58,7 @@ def scan(
 def _check_request(columns: Sequence[str], where: pc.Expression | None) -> None:
     for name in columns:
         if name not in SCHEMA.names:
-            near = get_close_matches(name, SCHEMA.names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
+            hint = nearest(name, SCHEMA.names) or "."
             raise ValueError(f"no column {name!r}{hint} Columns: {', '.join(SCHEMA.names)}.")
     if where is not None:
         try:
