@@ -71,7 +71,8 @@ class _Registry:
 def registry_section(names: Callable[[], Sequence[str]], module: Callable[[str], Any], *, default: str, of: str) -> Any:
     """A field whose keys depend on its `name`: the `Config` of `module(name)`, imported when it is needed.
 
-    It loads as a `Choice`. `of` says what is picked; `module` raises `ValueError` for a name that is not there.
+    It loads as a `Choice`; `key=NAME` is short for `key.name=NAME`. `of` says what is picked; `module` raises
+    `ValueError` for a name that is not there.
     """
 
     def chosen() -> Choice:
@@ -97,7 +98,7 @@ def load(schema: type[T], words: Sequence[str] = (), files: Sequence[str | Path]
     A value is read as YAML (`[a, b]`, `{fear: 3}`, `null`), or as it stands where the key takes text. Raises
     `ConfigError` with all that is wrong.
     """
-    given, texts, problems = _gather(words, files)
+    given, texts, problems = _gather(schema, words, files)
     try:
         merged = OmegaConf.merge(_defaults(schema, given), given)
         values = OmegaConf.to_container(merged, resolve=True)
@@ -112,7 +113,7 @@ def load(schema: type[T], words: Sequence[str] = (), files: Sequence[str | Path]
 
 def keys(schema: type, words: Sequence[str] = (), files: Sequence[str | Path] = ()) -> list[Key]:
     """Every key of `schema`, in order; `words` and `files` say whose keys a section picked by name shows."""
-    return list(_keys(schema, _gather(words, files)[0]))
+    return list(_keys(schema, _gather(schema, words, files)[0]))
 
 
 def to_dict(config: Any) -> Any:
@@ -133,14 +134,19 @@ def _plain(value: Any, hide: bool) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _gather(words: Sequence[str], files: Sequence[str | Path]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+def _gather(
+    schema: type, words: Sequence[str], files: Sequence[str | Path]
+) -> tuple[dict[str, Any], dict[str, str], list[str]]:
     """What was given as one tree, the texts of the words by key, and what is wrong with the words."""
     tree, texts, problems = OmegaConf.create({}), dict[str, str](), list[str]()
+    picked_by_name = {field.name for field in dataclasses.fields(schema) if "registry" in field.metadata}
     for file in files:
         for key, value in _read_file(Path(file)).items():
-            OmegaConf.update(tree, str(key), value, merge=True, force_add=True)
+            short = key in picked_by_name and isinstance(value, str)
+            OmegaConf.update(tree, f"{key}.name" if short else str(key), value, merge=True, force_add=True)
     for word in words:
         key, equals, text = (part.strip() for part in word.partition("="))
+        key = f"{key}.name" if key in picked_by_name and not text.startswith("{") else key
         if not equals or not all(key.split(".")):
             problems.append(f"{word!r} is not a key=value word; --help lists the keys")
         elif not text:

@@ -13,7 +13,16 @@ _ALIASES = {
     "sad": ("sadness",),
     "surprise": ("surprised",),
 }
+# Labels of published collections that are none of the seven. Their pictures are kept, without a label.
+_OTHERS = {
+    "contempt": ("contemptuous",),
+    "unknown": (),
+    "none": (),
+    "uncertain": (),
+    "no face": ("non-face", "nf", "no-face"),
+}
 _INDEX = {word: EXPRESSIONS.index(name) for name, words in _ALIASES.items() for word in (name, *words)}
+_OTHER = {word: name for name, words in _OTHERS.items() for word in (name, *words)}
 
 # The published class orders, index by index. Training code that mixes them up scores near chance.
 ORDERS = {
@@ -31,3 +40,8 @@ def index_of(name: str) -> int:
     if word not in _INDEX:
         raise ValueError(f"unknown expression {name!r}{nearest(word, _INDEX)} Known: {', '.join(EXPRESSIONS)}.")
     return _INDEX[word]
+
+
+def other(name: str) -> str | None:
+    """The usual word for a published label that is none of the seven (contempt, no face ...); None for any other."""
+    return _OTHER.get(name.strip().lower())

@@ -17,8 +17,9 @@ import pyarrow as pa
 from synthfer.canonical import canonical_json
 from synthfer.expressions import EXPRESSIONS
 
-SCHEMA_VERSION = 1
-ATTRIBUTES = ("gender", "age", "race", "pose", "cue", "trait", "intensity")
+SCHEMA_VERSION = 2
+ATTRIBUTES = ("gender", "age", "race", "pose", "cue", "trait", "intensity", "emotion")
+"""`emotion` is a collection's own word for what a face shows, where it is not one of the seven expressions."""
 SPLITS = ("train", "val", "test")
 DECISIONS = ("accepted", "rejected", "failed")
 
@@ -53,6 +54,11 @@ def seed_of(plan_seed: int, *parts: int | str) -> int:
     key = plan_seed.to_bytes(16, "little", signed=True)
     digest = hashlib.blake2b(canonical_json(parts), key=key, digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def read_id(source: str, split: str, key: str) -> str:
+    """The id of a sample that is read, not made: blake2b-128 hex of collection, split and key within it."""
+    return hashlib.blake2b(canonical_json([source, split, key]), digest_size=16).hexdigest()
 
 
 def pixels_hash(pixels: np.ndarray) -> str:

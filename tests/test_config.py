@@ -154,7 +154,7 @@ def test_interpolation_reaches_defaults_and_the_environment(monkeypatch: pytest.
         ("generator.lora=a", "generator.lora: expected list of text, got a"),
         ("generator.compile=1", "generator.compile: expected true or false, got 1"),
         ("generator.name=drown", "generator.name: unknown generator 'drown'; did you mean 'drawn'?"),
-        ("generator=drawn", "generator is a section: write generator.name=drawn"),
+        ("generator=drown", "generator.name: unknown generator 'drown'; did you mean 'drawn'?"),
         ("plan=5", "plan is a section: give its keys (plan.…=…), not 5"),
         ("plan.total=", "plan.total= has no value; write plan.total=null for none, plan.total=\"''\" for empty text"),
         ("plan.total", "'plan.total' is not a key=value word; --help lists the keys"),
@@ -218,3 +218,13 @@ def test_keys_follow_the_chosen_name() -> None:
     assert "generator.model" in shown
     other = [key.path for key in keys(Config, ["generator.name=drawn"])]
     assert "generator.delay" in other and "generator.model" not in other
+
+
+def test_the_name_of_what_is_picked_may_stand_alone(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("generator: drawn\n")
+    for config in (
+        load(Config, ["out=x", "generator=drawn", "generator.delay=2"]),
+        load(Config, ["out=x", "generator.delay=2"], [file]),
+    ):
+        assert (config.generator.name, config.generator.options.delay) == ("drawn", 2.0)
