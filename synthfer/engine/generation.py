@@ -1,31 +1,26 @@
-"""The generation job: a plan on a pool of workers, every unit committed once, the dataset sealed at the end.
-
-The driver holds no state: it lists what is missing, hands out unit numbers, and counts reports. Killed at any
-moment, the same command finds the committed units and makes the others.
-"""
+"""The generation job: a plan and a generator on a pool of workers."""
 
 import logging
 import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import ray
 
 from synthfer import planning
-from synthfer.cli import Invocation, Outcome, Stopped
+from synthfer.cli import Invocation, Outcome
 from synthfer.config import to_dict
 from synthfer.engine import probe as probing
-from synthfer.engine.pool import run_units
+from synthfer.engine.making import make_missing, seal, summary
+from synthfer.engine.pool import Crew
 from synthfer.engine.session import session
 from synthfer.engine.settings import GenerateConfig
-from synthfer.engine.tally import Tally, TooManyFailures, failed_rows
-from synthfer.engine.worker import Report, record_batch_size
+from synthfer.engine.tally import Tally
+from synthfer.engine.worker import GenerationWorker, record_batch_size
 from synthfer.planning import Plan
-from synthfer.progress import Meter
 from synthfer.report.plan import print_plan
 from synthfer.sample import Row
-from synthfer.store import Counts, Dataset, Manifest, Spec
+from synthfer.store import Dataset, Spec
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +34,14 @@ def generate(config: GenerateConfig, invocation: Invocation) -> Outcome:
         config = config.settled(resources)
         dataset = open_dataset(config, plan)
         if dataset.manifest is None:
-            make_missing(dataset, config, tally, invocation)
+            make_missing(dataset, crew(config), tally, invocation)
     manifest = seal(dataset, tally)
     return Outcome(summary(dataset, manifest, tally, time.monotonic() - start))
+
+
+def crew(config: GenerateConfig) -> Crew:
+    """The workers of a settled config."""
+    return Crew(GenerationWorker, config.recipe, config.engine)
 
 
 def open_dataset(config: GenerateConfig, plan: Plan) -> Dataset:
@@ -78,67 +78,6 @@ def probe(config: GenerateConfig, rows: Sequence[Row]) -> probing.Probe:
     log.info("starting generator %s", config.generator.name)
     look = ray.remote(probing.look).options(**config.engine.worker_resources, max_retries=3)
     return ray.get(look.remote(config.recipe, rows, config.engine.probe_seconds))
-
-
-def make_missing(dataset: Dataset, config: GenerateConfig, tally: Tally, invocation: Invocation) -> None:
-    """Makes and commits the missing units; raises `TooManyFailures`, or `Stopped` where units are left.
-
-    A unit that kills its worker at every try takes down those that are in the same hands: what such a pass leaves is
-    tried once more, one unit to a worker.
-    """
-    spec, missing = dataset.spec, dataset.missing()
-    left = sum(len(spec.unit_rows(int(unit))) for unit in missing)
-    log.info("%d of %d units to make, %d rows", len(missing), spec.units, left)
-    with Meter("images", spec.rows, invocation.status, spec.rows - left) as meter:
-        for overlap in (True, False):
-            make_once(missing, overlap, spec, config, tally, meter)
-            missing = dataset.missing()
-    if len(missing):
-        what = f"{len(missing)} of {spec.units} units are left (unit {', '.join(map(str, missing[:8]))})"
-        if not tally.receipts:
-            raise TooManyFailures(f"no unit could be made: {what}; the errors above and Ray's logs say why.")
-        raise Stopped(f"{what}: their workers died or gave them up. Run the same command again to try once more.")
-
-
-def make_once(units: np.ndarray, overlap: bool, spec: Spec, config: GenerateConfig, tally: Tally, meter: Meter) -> None:
-    """One pass over `units`. Those whose workers died stay missing."""
-    try:
-        for report in run_units(units, config, overlap):
-            tally.add(report)
-            if not report.error:
-                meter.add(*rows_of(report, spec))
-    except ray.exceptions.RayError as error:
-        log.error("workers died at every try: %s", error)
-
-
-def rows_of(report: Report, spec: Spec) -> tuple[int, int]:
-    """Rows and failed rows that a report stands for."""
-    if report.receipt:
-        return report.receipt.rows, failed_rows(report.receipt.counts)
-    return len(spec.unit_rows(report.unit)), 0
-
-
-def seal(dataset: Dataset, tally: Tally) -> Manifest:
-    """Seals the dataset, unless too much of it failed."""
-
-    def approve(counts: Counts) -> None:
-        tally.judge(failed_rows(counts), dataset.spec.rows)
-
-    return dataset.seal(tally.receipts, approve=approve)
-
-
-def summary(dataset: Dataset, manifest: Manifest, tally: Tally, seconds: float) -> dict[str, Any]:
-    """What a person or a program wants to know at the end."""
-    made = {"images_per_s": tally.images_per_s, "device_busy": tally.device_busy} if tally.rows else {}
-    return {
-        "uri": dataset.uri,
-        "manifest_hash": manifest.manifest_hash,
-        "rows": manifest.rows,
-        "counts": manifest.counts,
-        "made_now": tally.rows,
-        **made,
-        "seconds": seconds,
-    }
 
 
 def preview(config: GenerateConfig, invocation: Invocation) -> Outcome:

@@ -3,12 +3,14 @@
 import random
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from synthfer.engine.settings import GenerateConfig
+from synthfer.engine.settings import PoolConfig
 from synthfer.engine.worker import Report, Worker
 
 # Ray Data keeps every block of a job in the driver's books, about 3 ms each before the first unit starts.
@@ -17,7 +19,16 @@ MAX_BLOCKS = 4096
 MAX_LOST_UNITS = 16
 
 
-def run_units(units: np.ndarray, config: GenerateConfig, overlap: bool = True) -> Iterator[Report]:
+@dataclass(frozen=True)
+class Crew:
+    """Who makes units: a kind of worker, what it is built from, and how many of them the cluster may run."""
+
+    worker: type[Worker]
+    recipe: Any
+    engine: PoolConfig
+
+
+def run_units(units: np.ndarray, crew: Crew, overlap: bool = True) -> Iterator[Report]:
     """Reports of `units` as they are made, in any order. Leaving the loop ends the workers and drops what they hold.
 
     The driver puts the blocks of unit numbers there itself: a read task would wait for ever for a CPU that the actors
@@ -34,7 +45,7 @@ def run_units(units: np.ndarray, config: GenerateConfig, overlap: bool = True) -
     items = ray.data.from_items(
         [{"unit": int(unit)} for unit in units], override_num_blocks=min(len(units), MAX_BLOCKS)
     )
-    engine = config.engine
+    engine = crew.engine
     most = min(engine.max_workers or 1, len(units))
     pool = ActorPoolStrategy(
         min_size=min(engine.min_workers, most),
@@ -48,8 +59,8 @@ def run_units(units: np.ndarray, config: GenerateConfig, overlap: bool = True) -
         # The two retry arguments have no successor before Ray 2.64, which pyproject.toml keeps out.
         warnings.simplefilter("ignore", category=DeprecationWarning)
         reports = items.map_batches(
-            Worker,
-            fn_constructor_args=(config.recipe,),
+            crew.worker,
+            fn_constructor_args=(crew.recipe,),
             batch_size=1,
             compute=pool,
             max_restarts=-1,

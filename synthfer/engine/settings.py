@@ -1,7 +1,7 @@
 """The keys of the generation job, and what is left open in them filled in from the cluster."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from synthfer import generators
 from synthfer.config import REQUIRED, Choice, ConfigError, option, registry_section
@@ -12,28 +12,46 @@ from synthfer.planning import PlanConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineConfig:
-    """How the job uses the cluster; no picture depends on it."""
+class PoolConfig:
+    """How many workers a job may use, and what each of them needs; no sample depends on it."""
 
     min_workers: int = option(1, "workers kept while there is little work; all that fit start at once", low=1)
     max_workers: int | None = option(
         None, "most workers at once (null: as many as the GPUs allow, or the CPUs where there is no GPU)", low=1
     )
+    cpus_per_worker: float = option(1.0, "CPUs that Ray keeps free for one worker", low=0)
+    max_unit_retries: int = option(10, "times a unit is tried again after its worker died", low=0)
+
+    @property
+    def worker_resources(self) -> dict[str, Any]:
+        """What Ray keeps free for one worker."""
+        return {"num_cpus": self.cpus_per_worker}
+
+    def sized(self, room: float) -> Self:
+        """The same with the number of workers filled in, as many as there is room for; `ConfigError` if too few."""
+        most = self.max_workers or max(1, int(room))
+        if self.min_workers > most:
+            raise ConfigError(f"engine.min_workers: {self.min_workers} is more than the {most} that may run at once")
+        return replace(self, max_workers=most)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig(PoolConfig):
+    """How the generation job uses the cluster; no picture depends on it."""
+
     gpus_per_worker: float | None = option(
         None, "GPUs of one worker, may be a fraction (null: 1 where the cluster has GPUs, else 0)", low=0
     )
-    cpus_per_worker: float = option(1.0, "CPUs that Ray keeps free for one worker", low=0)
     accelerator_type: str | None = option(None, "kind of GPU to insist on, by Ray's name: H100, A100, L4 ...")
     encoder_threads: int = option(1, "threads of a worker that encode pictures beside the device", low=1)
     max_failed_share: float = option(0.05, "stop when more than this share of rows fails", low=0, high=1)
-    max_unit_retries: int = option(10, "times a unit is tried again after its worker died", low=0)
     probe: bool = option(False, "with --dry-run: start the generator and measure, to estimate time and cost")
     probe_seconds: float = option(3.0, "how long a probe measures", low=0.1)
 
     @property
     def worker_resources(self) -> dict[str, Any]:
         """What Ray keeps free for one worker."""
-        resources: dict[str, Any] = {"num_cpus": self.cpus_per_worker, "num_gpus": self.gpus_per_worker}
+        resources = super().worker_resources | {"num_gpus": self.gpus_per_worker}
         if self.accelerator_type:
             resources["accelerator_type"] = self.accelerator_type
         return resources
@@ -66,7 +84,4 @@ class GenerateConfig:
         if gpus > 1 and gpus != int(gpus):
             raise ConfigError(f"engine.gpus_per_worker: {gpus} is neither a whole number nor a part of one GPU")
         room = resources.gpus / gpus if gpus else resources.cpus / max(engine.cpus_per_worker, 0.01)
-        most = engine.max_workers or max(1, int(room))
-        if engine.min_workers > most:
-            raise ConfigError(f"engine.min_workers: {engine.min_workers} is more than the {most} that may run at once")
-        return replace(self, engine=replace(engine, gpus_per_worker=gpus, max_workers=most))
+        return replace(self, engine=replace(engine.sized(room), gpus_per_worker=gpus))

@@ -9,6 +9,7 @@ import json
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -72,13 +73,42 @@ class Report:
         return cls(**value | {"receipt": receipt, "notices": tuple(value["notices"])})
 
 
-class Worker:
-    """Makes and commits units. One that somebody has committed meanwhile is left alone."""
+class Worker(ABC):
+    """Makes and commits units of one dataset. One that somebody has committed meanwhile is left alone."""
+
+    def __init__(self, uri: str) -> None:
+        self.name = f"{ray.get_runtime_context().get_node_id()[:8]}/{ray.get_runtime_context().get_actor_id()}"
+        self.dataset = Dataset.open(uri)
+
+    def __call__(self, block: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        """Ray Data's side: a block of unit numbers in, a block of reports out."""
+        return {"report": [self.make(int(unit)).to_json() for unit in block["unit"]]}
+
+    def make(self, unit: int) -> Report:
+        """Makes one unit. What goes wrong is told in its report, and the next unit goes on."""
+        try:
+            if self.dataset.is_committed(unit):
+                return Report(unit, self.name)
+            return self._make(unit)
+        except Exception as error:  # the driver decides what it means for the job
+            log.exception("unit %d", unit)
+            return Report(unit, self.name, error=f"{type(error).__name__}: {error}", notices=self._told())
+
+    @abstractmethod
+    def _make(self, unit: int) -> Report:
+        """Makes a unit that is missing, and commits it."""
+
+    def _told(self) -> tuple[str, ...]:
+        """Notices for the driver since the last report."""
+        return ()
+
+
+class GenerationWorker(Worker):
+    """Makes units of a plan with a generator."""
 
     def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe.uri)
         self.recipe = recipe
-        self.name = f"{ray.get_runtime_context().get_node_id()[:8]}/{ray.get_runtime_context().get_actor_id()}"
-        self.dataset = Dataset.open(recipe.uri)
         self.plan = Plan.from_spec(self.dataset.spec.plan)
         self.device = threading.Lock()
         self.encoders = ThreadPoolExecutor(recipe.encoder_threads)
@@ -87,10 +117,6 @@ class Worker:
         self._build(recorded)
         if recorded is None:
             self._check_producer()
-
-    def __call__(self, block: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        """Ray Data's side: a block of unit numbers in, a block of reports out."""
-        return {"report": [self.make(int(unit)).to_json() for unit in block["unit"]]}
 
     def _build(self, batch_size: int | None) -> None:
         self.generator = build(self.recipe, batch_size)
@@ -105,16 +131,6 @@ class Worker:
         if there != here:
             lines = "\n  ".join(difference(there, here, "producer"))
             raise ValueError(f"this node's generator is not the one of {self.recipe.uri}:\n  {lines}")
-
-    def make(self, unit: int) -> Report:
-        """Makes one unit. What goes wrong is told in its report, and the next unit goes on."""
-        try:
-            if self.dataset.is_committed(unit):
-                return Report(unit, self.name)
-            return self._make(unit)
-        except Exception as error:  # the driver decides what it means for the job
-            log.exception("unit %d", unit)
-            return Report(unit, self.name, error=f"{type(error).__name__}: {error}", notices=self._told())
 
     def _make(self, unit: int) -> Report:
         rows = self.plan.rows(self.dataset.spec.unit_rows(unit))

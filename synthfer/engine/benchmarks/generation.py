@@ -18,7 +18,8 @@ from synthfer import planning
 from synthfer.cli import Invocation, Outcome
 from synthfer.conditions import conditions
 from synthfer.config import load, option
-from synthfer.engine.generation import make_missing, open_dataset
+from synthfer.engine.generation import crew, open_dataset
+from synthfer.engine.making import make_missing
 from synthfer.engine.session import session
 from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.tally import Tally
@@ -110,7 +111,7 @@ def run(job: GenerateConfig, invocation: Invocation, **engine: Any) -> Tally:
     job, tally = replace(job, engine=replace(job.engine, **{"max_workers": 1, **engine})), Tally()
     with session() as resources:
         job = job.settled(resources)
-        make_missing(open_dataset(job, planning.build(job.plan)), job, tally, invocation)
+        make_missing(open_dataset(job, planning.build(job.plan)), crew(job), tally, invocation)
     return tally
 
 
