@@ -82,14 +82,24 @@ def _with_xmp(jpeg: bytes, packet: bytes) -> bytes:
 
 def _by_pillow(pixels: np.ndarray, form: str, packet: bytes) -> bytes:
     out = io.BytesIO()
-    image = Image.fromarray(pixels)
     if form == "png":
+        grey = bool((pixels == pixels[:, :, :1]).all())  # one channel then says it all, in a third of the bytes
+        image = Image.fromarray(pixels[:, :, 0] if grey else pixels)
         chunks = PngInfo()
         chunks.add_itxt("XML:com.adobe.xmp", packet.decode())
         image.save(out, "PNG", compress_level=1, pnginfo=chunks)
     else:
-        image.save(out, "WEBP", lossless=True, method=0, quality=0, xmp=packet)
+        Image.fromarray(pixels).save(out, "WEBP", lossless=True, method=0, quality=0, xmp=packet)
     return out.getvalue()
+
+
+def form_of(body: bytes) -> str | None:
+    """One of `FORMATS` by the first bytes of a file, None for any other."""
+    if body[:3] == b"\xff\xd8\xff":
+        return "jpeg"
+    if body[:8] == b"\x89PNG\r\n\x1a\n":
+        return "png"
+    return "webp" if body[:4] == b"RIFF" and body[8:12] == b"WEBP" else None
 
 
 def decode(body: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -100,15 +110,16 @@ def decode(body: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     image, truncated or damaged data, or more than `max_pixels` pixels, found from the header before anything
     is unpacked.
     """
-    form = "image"
+    form = form_of(body) or "image"
     try:
+        if form == "jpeg":
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(body)
+            _check_size(width, height, max_pixels)
+            if colours in ("RGB", "YCbCr", "Gray"):
+                return simplejpeg.decode_jpeg(body, colorspace="RGB")
         with Image.open(io.BytesIO(body)) as image:
             form = str(image.format).lower()
-            width, height = image.size
-            if width * height > max_pixels:
-                raise ValueError(f"{width} x {height} pixels are more than the {max_pixels:,} allowed")
-            if form == "jpeg" and image.mode in ("RGB", "L"):
-                return simplejpeg.decode_jpeg(body, colorspace="RGB")
+            _check_size(*image.size, max_pixels)
             return _rgb(image)
     # Pillow reports damaged files by many types of error, SyntaxError and struct.error of its plugins among
     # them.
@@ -124,7 +135,14 @@ def decode(body: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         raise ValueError(f"{form}: cannot be read: {error or type(error).__name__}") from error
 
 
+def _check_size(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise ValueError(f"{width} x {height} pixels are more than the {most:,} allowed")
+
+
 def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode == "L":
+        return np.repeat(np.asarray(image)[..., None], 3, axis=2)
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image)
         if values.dtype.kind == "f" or values.min() < 0 or values.max() > 0xFFFF:

@@ -98,7 +98,7 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize(("width", "height"), [(10_000, 10_000), (100_000, 100_000)])
 def test_decompression_bombs_are_refused_from_the_header(width: int, height: int) -> None:
-    with pytest.raises(ValueError, match=r"png: cannot be read: .*allowed|image: cannot be read: .*bomb"):
+    with pytest.raises(ValueError, match=r"png: cannot be read: .*(allowed|bomb)"):
         decode(bomb(width, height))
 
 
