@@ -5,6 +5,8 @@ OUT ?= out/faces
 # Without an NVIDIA driver torch comes from its CPU index: the default build brings gigabytes of CUDA.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c .constraints.txt
+# Only its weight files are read; it asks for an old torch, so no dependency of it is installed.
+FACE_WEIGHTS := facenet-pytorch==2.6.0
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: run test test-all check format clean
@@ -43,4 +45,5 @@ $(VENV)/.run: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps $(FACE_WEIGHTS)
 	touch $@ $(VENV)/.run
