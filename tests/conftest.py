@@ -27,3 +27,12 @@ def one_torch_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """A folder with faces that may not be shipped (fer2013_small.parquet, sfhq_faces.parquet); skips without it."""
+    folder = Path(os.environ.get("SYNTHFER_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: set SYNTHFER_TEST_DATA to the folder with the faces that may not be shipped")
+    return folder

@@ -5,22 +5,28 @@ py-avataaars-no-png; the frame around them, the mouths of disgust, surprise and 
 lines of age are drawn here, because at 64 pixels the stock set leaves several expressions too alike.
 
 Two pure functions: `sample_attributes(seed)` decides, `draw(attributes, size)` rasterises. All persons are adults.
+As a source (`find`) it is the one that needs no download.
 Needs the extra `avatars` (py-avataaars-no-png, resvg-py).
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS
+from synthfer.sample import seed_of
+from synthfer.sources.entry import Collection, Entry, Place
 
 RGB = tuple[int, int, int]
 
@@ -272,6 +278,14 @@ def sample_attributes(seed: int, expression: str | None = None) -> AvatarAttribu
     )  # fmt: skip
 
 
+def half(attributes: AvatarAttributes) -> int:
+    """0 or 1 by what is conspicuous in a drawing: no face of one half is a face of the other with other colours."""
+    a, recipe = attributes, attributes.recipe
+    hair = a.top.replace("_side_part", "").replace("_strand", "")
+    parts = (recipe.mouth, recipe.eyes, recipe.brows.replace("_natural", ""), hair, a.glasses, a.facial_hair)
+    return hashlib.blake2b(repr((parts, a.pose in ("left", "right"))).encode(), digest_size=1).digest()[0] & 1
+
+
 def draw(attributes: AvatarAttributes, size: int = 64) -> np.ndarray:
     """Rasterise one face.
 
@@ -309,6 +323,43 @@ def to_svg(a: AvatarAttributes) -> str:
         mouth=recipe.mouth, mouth_own=_OWN.get(recipe.mouth), mouth_scale=recipe.mouth_scale,
         under="".join(under), over=_OWN["sweat"] if "sweat" in recipe.extras else "",
     )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """How many faces to draw, and which."""
+
+    total: int = option(700, "faces, spread evenly over the expressions", low=1)
+    size: int = option(64, "side in pixels", low=16, high=2048)
+    seed: int = option(0, "other faces for another seed", low=0)
+
+
+def find(path: Path | None, config: Config) -> Collection:
+    """Drawn faces as a collection of their own; there is no path."""
+    return Collection(
+        layout="drawn by code",
+        entries=_entries(config),
+        licence="MIT (py-avataaars-no-png); the avataaars design by Pablo Stanley is free for any use",
+        kind="synthetic",
+        source_type="algorithmicMedia",
+    )
+
+
+def _entries(config: Config) -> Iterator[Entry]:
+    for index in range(config.total):
+        seed, label = seed_of(config.seed, "avatar", index), index % len(EXPRESSIONS)
+        face = sample_attributes(seed, EXPRESSIONS[label])
+        yield Entry(
+            key=f"{config.seed}/{index}/{config.size}",
+            place=Place("avatars", start=seed, length=config.size, name=EXPRESSIONS[label]),
+            label=label,
+            attributes={name: getattr(face, name) for name in ("gender", "age", "race", "pose", "intensity")},
+        )
+
+
+def picture(place: Place) -> np.ndarray:
+    """The face that a place of this source stands for: uint8, size x size x 3."""
+    return draw(sample_attributes(place.start, place.name), place.length)
 
 
 @dataclass(frozen=True)

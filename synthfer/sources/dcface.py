@@ -1,0 +1,199 @@
+"""DCFace: synthetic faces by a diffusion model of identity and style (Kim et al., CVPR 2023), without labels.
+
+Read as github.com/mk-minchul/dcface releases it, once dcface_0.5m_oversample_xid.zip is unpacked: record/file.rec,
+file.idx and list.txt, which is an MXNet indexed RecordIO with a tab-separated list of number and path. MXNet is not
+needed; the format is that of its published sources:
+
+- dmlc-core, recordio.h and recordio.cc: a record is the word 0xced7230a, a word whose upper 3 bits are a flag and
+  whose lower 29 are a length, the payload, and zeros up to a multiple of 4 bytes; all little-endian. A payload that
+  holds 0xced7230a at a multiple of 4 is cut there into parts (flags 1, 2 ... 2, 3; a whole record has 0), each a
+  record of its own, and the word itself is left out: it stands before the next part anyway.
+- MXNet, python/mxnet/recordio.py: lines "key<TAB>offset" in the .idx; the payload of a picture begins with
+  flag (uint32), label (float32), id and id2 (uint64); where flag is not 0, that many float32 labels follow.
+- InsightFace: records of labels without a picture (at 0 and at the end) hold ranges of identities; they are no rows.
+
+The release writes label 0 everywhere; the identity is the first folder of the path in list.txt. Without a list it is
+the label. The faces of the identities themselves are repeated ("oversample_xid"): every later copy is rejected,
+which reads the whole file once.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from synthfer.sources.entry import Collection, Entry, Place, SourceError, existing, relative, safe_path
+from synthfer.sources.folder import told
+from synthfer.sources.reading import MAX_BYTES
+
+OFFICIAL = {"dcface_0.5m": 500_000, "dcface_1.2m": 1_200_000}
+"""Published number of faces, before the repeats, by the start of the release's folder name."""
+MAGIC = struct.pack("<I", 0xCED7230A)
+LICENCE = "not stated; made by models that were trained on CASIA-WebFace and FFHQ: non-commercial research"
+_HEADER = struct.Struct("<IfQQ")
+_WANTS = "record/file.rec, file.idx and list.txt, unpacked from dcface_0.5m_oversample_xid.zip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """DCFace has no options."""
+
+
+class _Record(NamedTuple):
+    """A payload put together again; `stored` is where it begins in the file, `cuts` where words were left out of it.
+
+    Byte p of the payload stands at `stored` + p + 4 for each cut at p or before.
+    """
+
+    payload: bytes
+    stored: int
+    cuts: tuple[int, ...]
+
+
+def find(path: Path | None, config: Config) -> Collection:
+    """One entry for every record, in the order of list.txt, or of file.idx where there is no list."""
+    root = existing(path, "dcface", _WANTS)
+    folder = next((f for f in (root, root / "record") if (f / "file.rec").is_file()), None)
+    if folder is None or not (folder / "file.idx").is_file():
+        there = ", ".join(sorted(p.name for p in root.iterdir())[:5]) if root.is_dir() else "a file"
+        raise SourceError(f"{root} holds no DCFace: source dcface wants {_WANTS}; there is {there}")
+    notes = [] if (folder / "list.txt").is_file() else ["there is no list.txt: the records' labels are the identities"]
+    names = [part.lower() for part in root.resolve().parts]
+    count = next((n for start, n in OFFICIAL.items() for name in names if name.startswith(start)), None)
+    return Collection(
+        layout="MXNet indexed RecordIO",
+        entries=_entries(folder, root, notes),
+        licence=LICENCE,
+        kind="synthetic",
+        source_type="trainedAlgorithmicMedia",
+        official={"train": {"all": count}} if count else None,
+        notes=notes,
+    )
+
+
+def _entries(folder: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
+    offsets: dict[int, int] = {}
+    for line, fields in _lines(folder / "file.idx"):
+        key, offset = _whole(fields[0]), _whole(fields[1]) if len(fields) == 2 else -1
+        if min(key, offset) < 0 or key in offsets:
+            problem = "its number was there before" if key in offsets else "it is not number<TAB>offset"
+            yield Entry(key=f"file.idx:{line}", reason=f"line {line} of file.idx is not as published: {problem}")
+        else:
+            offsets[key] = offset
+    with (folder / "file.rec").open("rb") as file:
+        pictures = _Pictures(file, relative(folder / "file.rec", root))
+        yield from _listed(folder / "list.txt", offsets, pictures)
+        if (folder / "list.txt").is_file():
+            notes += told([str(key) for key in offsets], "records of file.idx that are not in list.txt")
+        for key, offset in offsets.items():
+            yield from pictures.entries(key, offset, None)
+    if pictures.ranges:
+        notes.append(f"{pictures.ranges:,} records hold ranges of identities and no picture")
+
+
+def _listed(file: Path, offsets: dict[int, int], pictures: "_Pictures") -> Iterator[Entry]:
+    """The records of list.txt; each is taken out of `offsets`."""
+    for line, fields in _lines(file) if file.is_file() else ():
+        try:
+            key = _whole(fields[0])
+            if key not in offsets:
+                raise SourceError(f"record {fields[0]!r} is not in file.idx, or was listed before")
+            offset = offsets.pop(key)
+            path = safe_path(fields[1] if len(fields) > 1 else "")
+        except SourceError as error:
+            yield Entry(key=f"list.txt:{line}", reason=f"line {line} of list.txt: {error}")
+        else:
+            yield from pictures.entries(key, offset, path)
+
+
+class _Pictures:
+    """The records of one .rec file as entries; knows the pictures that came before."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.file, self.name = file, name
+        self.seen: dict[bytes, int] = {}
+        self.ranges = 0
+
+    def entries(self, key: int, offset: int, path: str | None) -> Iterator[Entry]:
+        """One entry; none for a record of labels alone."""
+        try:
+            record = _read(self.file, offset)
+            label, start = _label(record.payload)
+        except (ValueError, OSError) as error:
+            yield Entry(key=str(key), reason=f"record {key} of {self.name}: {error}")
+            return
+        picture = record.payload[start:]
+        if not picture and start > _HEADER.size:
+            self.ranges += 1
+            return
+        first = self.seen.setdefault(hashlib.blake2b(picture, digest_size=16).digest(), key)
+        identity = path.partition("/")[0] if path and "/" in path else f"{label:.0f}"
+        yield Entry(
+            key=str(key),
+            place=_place(record, start, self.name) if picture else None,
+            source_id=f"dcface:{identity}",
+            reason=f"record {key} holds no picture" if not picture
+            else None if first == key else f"exact duplicate of {first}",
+        )  # fmt: skip
+
+
+def _read(file: BinaryIO, offset: int) -> _Record:
+    """The record at an offset. `ValueError`: there is none, it is cut off, or it is larger than any picture."""
+    parts, size, flag, at = list[bytes](), 0, None, offset
+    file.seek(offset)
+    while flag not in (0, 3):
+        head = file.read(8)
+        if len(head) < 8:
+            raise ValueError(f"the file ends before byte {at + 8}, inside it")
+        if head[:4] != MAGIC:
+            raise ValueError(f"no record is at byte {at}: file.idx and file.rec do not fit together")
+        word = int.from_bytes(head[4:], "little")
+        before, flag, length = flag, word >> 29, word & (1 << 29) - 1
+        if flag not in ((0, 1) if before is None else (2, 3)) or (flag in (1, 2) and length % 4):
+            raise ValueError(f"byte {at} begins no part that can stand there (flag {flag}, {length} bytes)")
+        size += length + 4
+        if size > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES >> 20} MiB, which no picture has")
+        parts.append(file.read(length))
+        at += 8 + length
+        if len(parts[-1]) < length:
+            raise ValueError(f"the file ends before byte {at}, inside it")
+    cuts, end = list[int](), 0
+    for part in parts[:-1]:
+        end += len(part) + len(MAGIC)
+        cuts.append(end)
+    return _Record(MAGIC.join(parts), offset + 8, tuple(cuts))
+
+
+def _label(payload: bytes) -> tuple[float, int]:
+    """The first label, and where the picture begins."""
+    if len(payload) < _HEADER.size:
+        raise ValueError(f"its {len(payload)} bytes are no MXNet header of {_HEADER.size}")
+    count, label, _, _ = _HEADER.unpack_from(payload)
+    start = _HEADER.size + 4 * count
+    if len(payload) < start:
+        raise ValueError(f"its {len(payload)} bytes are too few for the {count} labels that its header says")
+    return (struct.unpack_from("<f", payload, _HEADER.size)[0] if count else label), start
+
+
+def _place(record: _Record, start: int, name: str) -> Place:
+    """Where the picture stands: its bytes without those words that are left out of it."""
+    before = [cut for cut in record.cuts if cut <= start]
+    inside = [cut - start + 4 * i for i, cut in enumerate(c for c in record.cuts if c > start)]
+    length = len(record.payload) - start + 4 * len(inside)
+    stored = record.stored + start + 4 * len(before)
+    return Place("record" if inside else "slice", name, stored, length, ",".join(map(str, inside)))
+
+
+def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number from 1 and fields of every line of a tab-separated list."""
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        for number, line in enumerate(lines, 1):
+            yield number, line.rstrip("\n").split("\t")
+
+
+def _whole(text: str) -> int:
+    """The number that a text is; -1 if it is none, or one that no file reaches."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1

@@ -1,0 +1,170 @@
+"""DigiFace-1M: rendered faces of 110,000 people who do not exist (Bae et al., WACV 2023), without labels.
+
+Read as github.com/microsoft/DigiFace1M publishes it: eight archives subjects_0-1999_72_imgs.zip ... with
+<subject>/<k>.png inside, read without unpacking, or the same folders unpacked, with or without a folder for each
+archive. The publishers give 720,000 and 500,000 pictures; the names of the last three archives cover 99,999
+subjects, so that 499,995 are what can be found there.
+"""
+
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthfer.sources.entry import Collection, Counts, Entry, Place, SourceError, existing, relative, safe_path
+from synthfer.sources.folder import told, walk
+from synthfer.sources.reading import MAX_BYTES
+
+PARTS = {
+    720_000: ("0-1999_72", "2000-3999_72", "4000-5999_72", "6000-7999_72", "8000-9999_72"),
+    500_000: ("100000-133332_5", "133333-166665_5", "166666-199998_5"),
+}
+"""Published number of pictures -> the archives that hold them."""
+MAX_RATIO = 100
+"""PNG is compressed already: what unpacks to more than this many times its size is no picture."""
+LICENCE = "Research Use of Data Agreement (R-UDA): non-commercial research"
+_PART = re.compile(r"subjects_((\d+)-(\d+)_\d+)_imgs(?:\.zip)?", re.ASCII)
+_PICTURE = re.compile(r"(?:.*/)?(\d{1,9})/(\d{1,9})\.png", re.ASCII)
+_BROKEN = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
+_WANTS = "subjects_0-1999_72_imgs.zip ... as published, or folders <subject>/<k>.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """DigiFace-1M has no options."""
+
+
+def find(path: Path | None, config: Config) -> Collection:
+    """One entry for every picture, by archive, subject and number. `SourceError`: a path leaves an archive."""
+    root = existing(path, "digiface", _WANTS)
+    archives = [root] if root.is_file() else [p for p in root.iterdir() if p.suffix == ".zip" and _part(p)]
+    notes: list[str] = []
+    if archives:
+        notes += told(_beside(root, archives), "not read, beside the published archives")
+        archives.sort(key=_first_subject)
+        root = root.parent if root.is_file() else root
+        for archive in archives:
+            _refuse_escapes(archive)
+        parts, layout = [_part(archive) for archive in archives], f"{len(archives)} archives"
+        entries = _archived(archives, root, notes)
+    else:
+        folders, parts = _subjects(root)
+        layout, entries = f"folders of {len(folders):,} subjects", _unpacked(folders, root, notes)
+    official, missing = _official(parts)
+    if missing:
+        notes.append(f"not here: {', '.join(f'subjects_{part}_imgs' for part in missing)}")
+    return Collection(
+        layout=layout,
+        entries=entries,
+        licence=LICENCE,
+        kind="synthetic",
+        source_type="algorithmicMedia",
+        official=official,
+        notes=notes,
+    )
+
+
+def _beside(root: Path, archives: Sequence[Path]) -> list[str]:
+    return sorted(p.name for p in set(root.iterdir()) - set(archives)) if root.is_dir() else []
+
+
+def _part(path: Path) -> str:
+    """Which published archive a name stands for; empty if none."""
+    found = _PART.fullmatch(path.name)
+    return found.group(1) if found and any(found.group(1) in names for names in PARTS.values()) else ""
+
+
+def _first_subject(path: Path) -> tuple[int, str]:
+    return int(_part(path).partition("-")[0] or -1), path.name
+
+
+def _official(parts: Sequence[str]) -> tuple[Counts | None, list[str]]:
+    """The published count of the parts that are complete, and the parts that lack from a set that is begun."""
+    complete = sum(count for count, names in PARTS.items() if set(names) <= set(parts))
+    begun = [name for names in PARTS.values() if set(names) & set(parts) for name in names if name not in parts]
+    return ({"train": {"all": complete}} if complete and not begun else None), begun
+
+
+def _refuse_escapes(path: Path) -> None:
+    """One path that leaves an archive means that somebody made it to do harm: none of it is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except _BROKEN:  # one failed row, where its pictures would be
+        return
+    for name in names:
+        try:
+            safe_path(name)
+        except SourceError as error:
+            raise SourceError(f"{path} is refused: {error}") from error
+
+
+def _archived(archives: Sequence[Path], root: Path, notes: list[str]) -> Iterator[Entry]:
+    for path in archives:
+        name = relative(path, root)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = archive.infolist()
+        except _BROKEN as error:
+            yield Entry(key=name, reason=f"{name} cannot be read ({error}): download it again")
+            continue
+        pictures = [(m, found) for m in members if not m.is_dir() and (found := _PICTURE.fullmatch(m.filename))]
+        pictures.sort(key=lambda pair: (int(pair[1].group(1)), int(pair[1].group(2)), pair[0].filename))
+        known, part = set[str](), _PART.fullmatch(path.name)
+        for member, found in pictures:
+            subject, key = int(found.group(1)), f"{found.group(1)}/{found.group(2)}.png"
+            if reason := _doubt(member, key in known, part, subject):
+                yield Entry(key=f"{name}/{member.filename}@{member.header_offset}", reason=reason)
+            else:
+                known.add(key)
+                yield _entry(key, found.group(1), Place("zip", name, name=member.filename))
+        others = [m.filename for m in members if not m.is_dir() and not _PICTURE.fullmatch(m.filename)]
+        notes += told(others, f"members of {name} that are no pictures by their names")
+
+
+def _doubt(member: zipfile.ZipInfo, known: bool, part: re.Match[str] | None, subject: int) -> str | None:
+    """Why a member is not read: it would be unpacked to harm, or takes the place of another picture."""
+    if member.file_size > MAX_BYTES:
+        return f"{member.filename} would unpack to {member.file_size:,} bytes; a picture has at most {MAX_BYTES:,}"
+    if member.file_size > MAX_RATIO * max(1, member.compress_size):
+        return f"{member.filename} would unpack to {member.file_size // max(1, member.compress_size)} times its size"
+    if known:
+        return f"{member.filename} is in the archive twice"
+    if part and not int(part.group(2)) <= subject <= int(part.group(3)):
+        return f"{member.filename}: subject {subject} does not belong to {part.group(0)}"
+    return None
+
+
+def _subjects(root: Path) -> tuple[list[Path], list[str]]:
+    """The folders of the subjects by number, and the parts that they make."""
+    tops = sorted((p for p in root.iterdir() if p.is_dir() and _part(p)), key=_first_subject) or [root]
+    folders = [p for top in tops for p in top.iterdir() if p.is_dir() and re.fullmatch(r"[0-9]{1,9}", p.name)]
+    if not folders:
+        raise SourceError(f"{root} holds no DigiFace-1M: source digiface wants {_WANTS}")
+    subjects = {int(folder.name) for folder in folders}
+    if len(subjects) < len(folders):
+        raise SourceError(f"{root} has several folders of one subject: keep one copy, or give the path of one part")
+    parts = [part for names in PARTS.values() for part in names if _covers(subjects, part)]
+    return sorted(folders, key=lambda p: (int(p.name), p.as_posix())), parts
+
+
+def _covers(subjects: set[int], part: str) -> bool:
+    first, last = (int(text) for text in part.partition("_")[0].split("-"))
+    return subjects.issuperset(range(first, last + 1))
+
+
+def _unpacked(folders: Sequence[Path], root: Path, notes: list[str]) -> Iterator[Entry]:
+    others: list[str] = []
+    for folder in folders:
+        files = {file: _PICTURE.fullmatch(f"{folder.name}/{file.name}") for file in walk(folder)}
+        pictures = [(int(found.group(2)), file) for file, found in files.items() if found and file.parent == folder]
+        others += [relative(file, root) for file in set(files) - {file for _, file in pictures}]
+        for _, file in sorted(pictures):
+            name = relative(file, root)
+            yield _entry(f"{folder.name}/{file.name}", folder.name, Place("file", name))
+    notes += told(sorted(others), "no pictures of DigiFace-1M by their names")
+
+
+def _entry(key: str, subject: str, place: Place) -> Entry:
+    return Entry(key=key, place=place, source_id=f"digiface:{int(subject)}")

@@ -1,0 +1,85 @@
+"""EmoNet-Face HQ, Binary and Big (LAION, arXiv 2505.20033): faces of nobody with 40 emotions, as Parquet.
+
+The column of pictures is `path` (an Image, in HQ and Binary), `image` or `jpg`: it is found by the schema metadata.
+The 40 emotions have no agreed mapping to seven expressions, so no face gets a label; what is annotated in plain
+words is kept as attributes. Binary has a row for every annotation: rows of one picture share its source_id, where the
+picture has a path in the file. The expert ratings of HQ (column `label`) are not read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from synthfer.sources.entry import Collection, Entry, Place, existing
+from synthfer.sources.parquet import Tables, image_column, open_tables, rows, words_of
+
+OFFICIAL = {"hq": 2_500, "big": 203_201}
+"""Rows by the word in the folder's name; of Binary only pictures (19,999) and annotations (65,686) are published."""
+_ATTRIBUTES = {"emotion": "emotion", "gender": "gender", "age": "age", "ethnicity": "race", "race": "race"}
+_WANTS = "the Parquet files of EmoNet-Face, e.g. data/train-00000-of-00002.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """EmoNet-Face has no options."""
+
+
+def find(path: Path | None, config: Config) -> Collection:
+    """One entry for every row, without a label."""
+    tables = open_tables(existing(path, "emonet", _WANTS), "emonet")
+    image, attributes = image_column(tables), _attributes(tables)
+    named = pa.types.is_struct(tables.schema.field(image).type) and _has(tables, image, "path")
+
+    def entry(key: str, place: Place, split: str, row: Mapping[str, Any]) -> Entry:
+        values = {name: _value(row, column, words) for column, (name, words) in attributes.items()}
+        file = (row[image] or {}).get("path") if named else None
+        return Entry(
+            key=key,
+            place=place,
+            split=split,
+            source_id=f"emonet:{file}" if file else None,
+            attributes={name: value for name, value in values.items() if value is not None},
+        )
+
+    columns = [*attributes, f"{image}.path"] if named else list(attributes)
+    named_after = [part.lower() for part in tables.root.resolve().parts if "emonet" in part.lower()]
+    count = next((n for word, n in OFFICIAL.items() for part in named_after if word in part), None)
+    return Collection(
+        layout=f"Parquet, {len(tables.files):,} files, pictures in column {image!r}",
+        entries=rows(tables, image, columns, entry),
+        licence="CC BY 4.0",
+        kind="synthetic",
+        source_type="trainedAlgorithmicMedia",
+        official={"train": {"all": count}} if count else None,
+        notes=tables.notes,
+    )
+
+
+def _attributes(tables: Tables) -> dict[str, tuple[str, list[str] | None]]:
+    """Column, also "demographics.age", -> attribute and the names of its numbers."""
+    found: dict[str, tuple[str, list[str] | None]] = {}
+    for field in tables.schema:
+        inner = [f"{field.name}.{f.name}" for f in field.type] if pa.types.is_struct(field.type) else []
+        for column in inner or [field.name]:
+            name = _ATTRIBUTES.get(column.rpartition(".")[2].lower())
+            words = words_of(tables, column)
+            kind = tables.schema.field(column).type if not inner else field.type.field(column.partition(".")[2]).type
+            told = pa.types.is_string(kind) or pa.types.is_large_string(kind) or words is not None
+            if name and (told or (name == "age" and pa.types.is_integer(kind))):
+                found[column] = (name, words)
+    return found
+
+
+def _value(row: Mapping[str, Any], column: str, words: list[str] | None) -> str | None:
+    outer, _, inner = column.partition(".")
+    value = (row[outer] or {}).get(inner) if inner else row[outer]
+    if words is None or value is None:
+        return str(value) if value not in (None, "") else None
+    return words[value] if 0 <= value < len(words) else None
+
+
+def _has(tables: Tables, column: str, inner: str) -> bool:
+    return any(field.name == inner for field in tables.schema.field(column).type)

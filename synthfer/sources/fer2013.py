@@ -1,0 +1,129 @@
+"""FER2013: 35,887 grey faces of 48 x 48 pixels found by web search (Goodfellow et al. 2013, arXiv:1307.0414).
+
+Layouts: `fer2013.csv` (emotion, pixels, Usage); `icml_face_data.csv`, whose header has spaces before its names; the
+copy in class folders, whose `test` holds PublicTest and PrivateTest together; a Parquet file with the columns image,
+fer_label, split, name. Known quirks: 557 groups of equal pictures lie across the splits, 26 of them with different
+labels, and some pictures are black or no face.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from synthfer.expressions import ORDERS
+from synthfer.sources import tables
+from synthfer.sources.entry import Collection, Counts, Entry, Place, existing, relative
+
+CSV_FILES = ("fer2013.csv", "icml_face_data.csv")
+PARQUET_SPLITS = {"train": "train", "public_test": "val", "private_test": "test"}
+LICENCE = "none stated: pictures of the web, given out for a research challenge (ICML 2013, Kaggle)"
+_COLUMNS = ("name", "fer_label", "split")
+_WANTS = f"{' or '.join(CSV_FILES)}, class folders train/ and test/, or Parquet with image, {', '.join(_COLUMNS)}"
+
+
+def _table(*counts: int) -> dict[str, int]:
+    return dict(zip(ORDERS["fer2013"], counts, strict=True))
+
+
+OFFICIAL: Counts = {
+    "train": _table(3995, 436, 4097, 7215, 4830, 3171, 4965),
+    "val": _table(467, 56, 496, 895, 653, 415, 607),
+    "test": _table(491, 55, 528, 879, 594, 416, 626),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """FER2013 has no options."""
+
+
+def find(path: Path | None, config: Config) -> Collection:
+    """The faces of a folder in any of the layouts, or of a CSV or Parquet file by itself."""
+    path = existing(path, "fer2013", _WANTS)
+    if csv := tables.file_at(path, *CSV_FILES):
+        return Collection(layout=csv.name, entries=_of_csv(csv, path), licence=LICENCE, official=OFFICIAL)
+    if files := tables.parquet_tables(path, ("image", *_COLUMNS)):
+        return Collection(layout="Parquet", entries=_of_parquet(files, path), licence=LICENCE, official=OFFICIAL)
+    if (path / "train").is_dir():
+        return _folders(path)
+    raise tables.unknown_layout(path, "fer2013", _WANTS)
+
+
+def source_id(row: int) -> str:
+    """The id of a picture by its row in fer2013.csv (from 0), which FERPlus shares."""
+    return f"fer2013:{row:07}"
+
+
+def row_of(name: Any) -> int:
+    """The row in fer2013.csv of a picture that is named as FERPlus names it, fer0000017.png; else `ValueError`."""
+    found = re.fullmatch(r"fer([0-9]{7})\.png", str(name))
+    if not found:
+        raise ValueError(f"the name {name!r} is not of the form fer0000000.png")
+    return int(found[1])
+
+
+def place_of(csv: Path, root: Path, row: tables.PixelRow) -> Place:
+    """Where the pixels of a CSV row are."""
+    return Place("pixels", relative(csv, root), row.start, row.length)
+
+
+def _of_csv(csv: Path, path: Path) -> Iterator[Entry]:
+    root = tables.folder_of(path)
+
+    def read(number: int, row: tables.PixelRow) -> Entry:
+        at = number - 2
+        fields = {**tables.by_code(ORDERS["fer2013"], row.emotion), **tables.by_usage(row.usage)}
+        return Entry(key=f"{at:07}", place=place_of(csv, root, row), source_id=source_id(at), **fields)
+
+    return tables.entries_of(csv.name, tables.pixel_rows(csv), read)
+
+
+def _of_parquet(files: Sequence[Path], path: Path) -> Iterator[Entry]:
+    for file in files:
+        read = partial(_of_row, relative(file, tables.folder_of(path)))
+        yield from tables.entries_of(file.name, tables.parquet_rows(file, _COLUMNS), read)
+
+
+def _of_row(file: str, _: int, row: tables.ParquetRow) -> Entry:
+    at = row_of(row.values["name"])
+    fields = {**tables.by_code(ORDERS["fer2013"], str(row.values["fer_label"])), **parquet_split(row.values["split"])}
+    place = Place("parquet", file, row.group, row.row, "image")
+    return Entry(key=f"{at:07}", place=place, source_id=source_id(at), **fields)
+
+
+def parquet_split(split: Any) -> dict[str, Any]:
+    """The split of a Parquet row, or a reason."""
+    if split in PARQUET_SPLITS:
+        return {"split": PARQUET_SPLITS[split]}
+    return {"reason": f"split {split!r} is none of {', '.join(PARQUET_SPLITS)}"}
+
+
+def _folders(path: Path) -> Collection:
+    """The copy in class folders; where file names still say PublicTest, the two test sets are told apart by them."""
+    merged = not any(path.glob("test/*/PublicTest_*"))
+    official = {"train": OFFICIAL["train"], "test": {k: n + OFFICIAL["val"][k] for k, n in OFFICIAL["test"].items()}}
+    notes = ["the rows of fer2013.csv are not known in this layout: pictures shared with FERPlus show by pixels only"]
+    if merged:
+        notes.append("test holds PublicTest and PrivateTest together, 7,178 pictures: there is no validation split")
+    else:
+        notes.append("the folder test holds PublicTest and PrivateTest together: file names tell val from test")
+    return Collection(
+        layout="class folders",
+        entries=_of_folders(path, notes),
+        licence=LICENCE,
+        official=official if merged else OFFICIAL,
+        notes=notes,
+    )
+
+
+def _of_folders(path: Path, notes: list[str]) -> Iterator[Entry]:
+    for folder in ("train", "test"):
+        if not (path / folder).is_dir():
+            notes.append(f"there is no folder {folder}")
+            continue
+        for word, file in tables.class_folders(path, folder, notes):
+            public = folder == "test" and Path(file).name.startswith("PublicTest_")
+            yield Entry(key=file, place=Place("file", file), split="val" if public else folder, **tables.by_word(word))

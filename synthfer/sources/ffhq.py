@@ -1,0 +1,152 @@
+"""FFHQ: 70,000 photographs of faces from Flickr (Karras et al., CVPR 2019), without labels.
+
+Read as github.com/NVlabs/ffhq-dataset lays it out: images1024x1024/00000/00000.png, thumbnails128x128/..., a folder
+of such folders or of the pictures alone (also resized copies). With ffhq-dataset-v2.json beside them the list is
+what counts: its category is the split (the first 60,000 are training, the others validation), a file of another
+size than listed is rejected, and the licences of the photographs are counted. The 255 MB of that file are parsed at
+once, but for the face landmarks, which are dropped on the way; no checksum is computed.
+
+People may ask for the removal of their pictures: download the list again before each use.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthfer.config import option
+from synthfer.sources.entry import Collection, Entry, Place, SourceError, existing, relative, safe_path
+from synthfer.sources.folder import told, walk
+
+LIST = "ffhq-dataset-v2.json"
+SIZES = {"images1024x1024": "image", "thumbnails128x128": "thumbnail"}
+"""Folder of a size -> its section in the list."""
+OFFICIAL = {"train": {"all": 60_000}, "val": {"all": 10_000}}
+OFFICIAL_UNLISTED = {"train": {"all": 70_000}}
+LICENCE = (
+    "CC BY-NC-SA 4.0 for the collection; each photograph under its own (CC BY 2.0, CC BY-NC 2.0, CC0 1.0, Public "
+    "Domain Mark 1.0, U.S. Government Works); not for the development of facial recognition"
+)
+_SPLITS = {"training": "train", "validation": "val"}
+_DROPPED = ("face_landmarks", "in_the_wild")
+_WANTS = f"images1024x1024/ or thumbnails128x128/ with 00000/00000.png ..., and {LIST} if at hand"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which size is read, where both are there."""
+
+    pictures: str | None = option(None, "folder to read; null: the larger one that is there", choices=tuple(SIZES))
+
+
+def find(path: Path | None, config: Config) -> Collection:
+    """One entry for every picture of the list, in its order; without the list, for every picture by its number."""
+    root = existing(path, "ffhq", _WANTS)
+    top = _top(root, config)
+    files, others = _pictures(top, root)
+    section = SIZES.get(top.resolve().name)
+    listed = _list(root)
+    if not files:
+        raise SourceError(f"{top} holds no pictures 00000.png ...: source ffhq wants {_WANTS}")
+    notes = told(others, "no pictures of FFHQ by their names")
+    if listed is None:
+        entries = (_entry(index, Place("file", name)) for index, name in sorted(files.items()))
+        return Collection(layout=f"{top.name} without {LIST}", entries=entries, licence=LICENCE,
+                          official=OFFICIAL_UNLISTED, notes=notes)  # fmt: skip
+    notes += told([files[i] for i in sorted(files.keys() - set(_numbers(listed)))], f"pictures that are not in {LIST}")
+    return Collection(
+        layout=f"{top.name} with {LIST}",
+        entries=_listed(listed, files, root, relative(top, root), section),
+        licence=LICENCE,
+        official=OFFICIAL,
+        notes=notes + _licences(listed),
+    )
+
+
+def _top(root: Path, config: Config) -> Path:
+    there = [root / name for name in SIZES if (root / name).is_dir()]
+    if config.pictures is None:
+        return there[0] if there else root
+    wanted = root / config.pictures
+    if wanted not in there and root.resolve().name != config.pictures:
+        raise SourceError(f"pictures: there is no {wanted}; source ffhq wants {_WANTS}")
+    return wanted if wanted in there else root
+
+
+def _pictures(top: Path, root: Path) -> tuple[dict[int, str], list[str]]:
+    """Number -> path below the root, and the paths of all else."""
+    files: dict[int, str] = {}
+    others = []
+    for file in walk(top):
+        index, name = _number(file.stem), relative(file, root)
+        if index is None or file.suffix.lower() != ".png" or index in files:
+            others.append(name)
+        else:
+            files[index] = name
+    return files, [name for name in others if name != LIST]
+
+
+def _number(text: str) -> int | None:
+    return int(text) if len(text) == 5 and text.isascii() and text.isdigit() else None
+
+
+def _list(root: Path) -> dict[str, Any] | None:
+    """The list beside the pictures or one folder above, if there is one."""
+    file = next((folder / LIST for folder in (root, root.resolve().parent) if (folder / LIST).is_file()), None)
+    if file is None:
+        return None
+    try:
+        with file.open("rb") as body:
+            listed = json.load(body, object_hook=lambda found: {k: v for k, v in found.items() if k not in _DROPPED})
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{file} cannot be read: {error}; download it again, or move it away") from error
+    if not isinstance(listed, dict):
+        raise SourceError(f"{file} is no list by picture number; download {LIST} again, or move it away")
+    return listed
+
+
+def _numbers(listed: Mapping[str, Any]) -> Iterator[int]:
+    return (int(key) for key in listed if key.isascii() and key.isdigit() and len(key) < 19)
+
+
+def _as_listed(key: str) -> int:
+    if str(int(key)) != key:
+        raise ValueError("its number is written in another way")
+    return int(key)
+
+
+def _listed(
+    listed: Mapping[str, Any], files: Mapping[int, str], root: Path, top: str, section: str | None
+) -> Iterator[Entry]:
+    for key, record in listed.items():
+        try:
+            index, split = _as_listed(key), _SPLITS[record["category"]]
+            told_size = record[section]["file_size"] if section else None
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"{LIST}: record {key!r} is not as published: {type(error).__name__} {error}"
+            yield Entry(key=f"{LIST}:{key}", reason=reason)
+            continue
+        # A listed file that is not there is a failed row: its place is where it should be.
+        name = files.get(index) or safe_path(f"{top}/{index // 1000 * 1000:05d}/{index:05d}.png")
+        yield _entry(index, Place("file", name), split, _wrong_size(root / name, told_size))
+
+
+def _wrong_size(file: Path, listed: Any) -> str | None:
+    has = file.stat().st_size if listed is not None and file.is_file() else listed
+    return None if has == listed else f"the file has {has} bytes and not the {listed} of {LIST}"
+
+
+def _entry(index: int, place: Place, split: str = "train", reason: str | None = None) -> Entry:
+    name = f"{index:05d}"
+    return Entry(key=name, place=place, split=split, source_id=f"ffhq:{name}", reason=reason)
+
+
+def _licences(listed: Mapping[str, Any]) -> list[str]:
+    texts = [r.get("metadata") for r in listed.values() if isinstance(r, dict)]
+    known = [text for text in texts if isinstance(text, dict)]
+    counts = Counter(str(text.get("license", "not stated")) for text in known)
+    authors = len({text.get("author") for text in known})
+    shown = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+    return [f"licences of the listed photographs: {shown}; {authors:,} authors to be credited"] if known else []

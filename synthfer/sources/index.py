@@ -1,0 +1,123 @@
+"""The index of a collection: all its entries, counted, hashed, and kept in the dataset, one row group per unit.
+
+It is to an imported dataset what the plan is to a generated one. The hash of its lines stands in the dataset's spec,
+so a collection that has changed since is refused and not mixed in.
+"""
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthfer.expressions import EXPRESSIONS
+from synthfer.sample import read_id
+from synthfer.sources.entry import Counts, Entry
+from synthfer.store.objects import ObjectStore
+
+KEY = "_index.parquet"
+_CHUNK = 8192
+
+
+@dataclass
+class Index:
+    """The entries as canonical JSON lines; `counts` is split -> expression (or "none", "failed") -> rows."""
+
+    lines: pa.ChunkedArray
+    sha256: str
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> "Index":
+        """Reads all entries. One whose split and key were there before becomes a failed row that says so."""
+        chunks, chunk, digest = [], list[str](), hashlib.sha256()
+        counts: dict[str, Counter[str]] = {}
+        for entry in _distinct(entries):
+            kind = "failed" if entry.place is None else "none" if entry.label is None else EXPRESSIONS[entry.label]
+            counts.setdefault(entry.split, Counter())[kind] += 1
+            chunk.append(entry.to_json())
+            digest.update(chunk[-1].encode() + b"\n")
+            if len(chunk) == _CHUNK:
+                chunks.append(pa.array(chunk))
+                chunk = []
+        lines = pa.chunked_array([*chunks, pa.array(chunk, pa.string())])
+        return cls(lines, digest.hexdigest(), counts)
+
+    def entries(self, rows: Iterable[int]) -> Iterator[Entry]:
+        """The entries of some rows."""
+        return (Entry.from_json(self.lines[row].as_py()) for row in rows)
+
+    def write(self, store: ObjectStore, unit_size: int) -> None:
+        """Puts the index into a dataset, if it is not there yet."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table({"entry": self.lines}), sink, row_group_size=unit_size, compression="zstd")
+        store.put_new(KEY, sink.getvalue())
+
+
+class StoredIndex:
+    """The index in a dataset, read unit by unit; safe for threads."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        stat = store.stat(KEY)
+        if stat is None:
+            raise FileNotFoundError(f"{store.uri}/{KEY} is missing: run the import again")
+        self._file, self._lock = pq.ParquetFile(store.open(KEY, stat.size)), threading.Lock()
+
+    def unit(self, unit: int) -> list[Entry]:
+        """The entries of a unit, in order."""
+        with self._lock:
+            lines = self._file.read_row_group(unit)["entry"]
+        return [Entry.from_json(text) for text in lines.to_pylist()]
+
+
+def sample_id(source: str, entry: Entry) -> str:
+    """The id of the sample that an entry becomes."""
+    return read_id(source, entry.split, entry.key)
+
+
+def plan_of(source: str, layout: str, index: Index) -> dict[str, Any]:
+    """What stands in the dataset's spec as its plan."""
+    return {"kind": "collection", "source": source, "layout": layout, "index_sha256": index.sha256}
+
+
+def is_collection(plan: Mapping[str, Any]) -> bool:
+    """Whether a spec's plan is that of an imported collection."""
+    return plan.get("kind") == "collection"
+
+
+def differences(official: Counts | None, counts: Counts) -> list[str]:
+    """One line per published number that is another here; `all` stands for every row of a split."""
+    if not official:
+        return []
+    lines, pooled = [], comparable(official, counts)
+    for split in {**official, **pooled}:
+        here, table = pooled.get(split, {}), official.get(split, {"all": 0})
+        for name, published in table.items():
+            found = sum(here.values()) if name == "all" else here.get(name, 0)
+            if found != published:
+                lines.append(f"{split} {name}: {found:,} here, {published:,} published ({found - published:+,})")
+    return lines
+
+
+def comparable(official: Counts, counts: Counts) -> Counts:
+    """Counts in the splits of the published ones: all together where those are published without splits."""
+    return {"all": sum(map(Counter, counts.values()), Counter[str]())} if set(official) == {"all"} else counts
+
+
+def _distinct(entries: Iterable[Entry]) -> Iterator[Entry]:
+    seen: Counter[int] = Counter()
+    for entry in entries:
+        place = hash((entry.split, entry.key))
+        seen[place] += 1
+        if seen[place] == 1:
+            yield entry
+        else:
+            reason = f"{entry.key} is listed again"
+            yield Entry(key=f"{entry.key}#{seen[place]}", split=entry.split, reason=reason)

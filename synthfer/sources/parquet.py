@@ -1,0 +1,254 @@
+"""Any Parquet file, folder of Parquet files or Hugging Face dataset folder with a column of pictures.
+
+What the columns mean is read from the `huggingface` schema metadata (features Image and ClassLabel), as the library
+`datasets` writes it, else from their names and types. Labels are words or named classes; bare numbers are refused
+until `order` names the published order that they count in, since a wrong order is a wrong label for every face.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthfer.config import option
+from synthfer.expressions import EXPRESSIONS, ORDERS
+from synthfer.nearest import nearest
+from synthfer.sources.entry import Collection, Entry, Place, SourceError, existing, relative
+from synthfer.sources.folder import KINDS, NOT_STATED, SPLITS, meaning, told, walk
+
+IMAGE_NAMES = ("image", "img", "jpg", "png", "path")
+LABEL_NAMES = ("label", "labels", "expression", "emotion")
+_OURS = "{} is a dataset of synthfer already: it needs no import, give its path where a dataset is asked for"
+_WANTS = "a Parquet file, or a folder with such files, with a column of pictures (bytes, or a struct with bytes)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which columns are read, and how numbers become labels."""
+
+    image: str | None = option(None, "column of the pictures; null: found by its type and name")
+    label: str | None = option(None, "column of the labels; null: found by its name, or none; '' for none")
+    split: str | None = option(None, "column of the split; null: 'split' if it is there, else from the file names")
+    source_id: str | None = option(None, "column of the original or identity; null: 'source_id' if it is there")
+    order: str | None = option(None, "the published order that numbers count in", choices=tuple(ORDERS))
+    first: int = option(0, "the number of the order's first expression: 1 for RAF-DB", low=0, high=1)
+    kind: str = option("real", "photographs of people, or faces of nobody", choices=KINDS)
+    licence: str = option(NOT_STATED, "the terms of use")
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The Parquet files of a collection: `schema` and `features` (of the metadata) are those of the first good one."""
+
+    root: Path
+    files: list[Path]
+    schema: pa.Schema
+    features: Mapping[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def find(path: Path | None, config: Config) -> Collection:
+    """One entry for every row of every file, by file name and row."""
+    tables = open_tables(existing(path, "parquet", _WANTS), "parquet")
+    image = image_column(tables, config.image)
+    label = _column(tables, "label", config.label, LABEL_NAMES)
+    split = _column(tables, "split", config.split, ("split",))
+    origin = _column(tables, "source_id", config.source_id, ("source_id",))
+    read_label = _labels(tables, label, config) if label else None
+
+    def entry(key: str, place: Place, file_split: str, row: Mapping[str, Any]) -> Entry:
+        fields = dict(read_label(row[label])) if read_label and label else {}
+        word = row[split] if split else file_split
+        if str(word).lower() not in SPLITS:
+            fields["reason"] = f"its split is {word!r}, none of {', '.join(SPLITS)}"
+        source_id = None if origin is None or row[origin] is None else str(row[origin])
+        return Entry(key=key, place=place, split=SPLITS.get(str(word).lower(), "train"), source_id=source_id, **fields)
+
+    columns = [column for column in (label, split, origin) if column]
+    return Collection(
+        layout=f"Parquet, {len(tables.files):,} files, pictures in column {image!r}, labels in {label or 'none'!r}",
+        entries=rows(tables, image, columns, entry),
+        licence=config.licence,
+        kind=config.kind,
+        notes=tables.notes,
+    )
+
+
+def open_tables(path: Path, source: str) -> Tables:
+    """The Parquet files at a path. `SourceError`: there is none, none can be read, or it is a dataset of synthfer."""
+    root = path if path.is_dir() else path.parent
+    if (root / "_dataset.json").exists():
+        raise SourceError(_OURS.format(path))
+    found = list(walk(path)) if path.is_dir() else [path]
+    files = [f for f in found if f == path or (f.suffix == ".parquet" and not f.name.startswith((".", "_")))]
+    beside = [relative(f, root) for f in sorted(set(found) - set(files))]
+    for file in files:
+        try:
+            schema = pq.read_schema(file)
+        except (pa.ArrowException, OSError):
+            continue
+        if b"synthfer.schema" in (schema.metadata or {}):
+            raise SourceError(_OURS.format(path))
+        return Tables(root, files, schema, _features(schema), told(beside, "no Parquet files of faces"))
+    raise SourceError(
+        f"{path}: source {source} wants {_WANTS}; {len(files)} are there, and none can be read as Parquet"
+    )
+
+
+def image_column(tables: Tables, name: str | None = None) -> str:
+    """The column of pictures: the one asked for, the only Image of the metadata, or one that is named like one."""
+    holds_bytes = [f.name for f in tables.schema if _holds_bytes(f.type)]
+    declared = [n for n in holds_bytes if _feature(tables, n).get("_type") == "Image"]
+    if name is not None:
+        if name not in holds_bytes:
+            raise SourceError(f"image: column {name!r} holds no pictures{nearest(name, holds_bytes)}{_there(tables)}")
+        return name
+    if len(declared) == 1:
+        return declared[0]
+    for known in IMAGE_NAMES:
+        if known in (declared or holds_bytes):
+            return known
+    raise SourceError(f"no column is known to hold the pictures: say which with image=NAME{_there(tables)}")
+
+
+def rows(
+    tables: Tables, image: str, columns: Sequence[str], entry: Callable[[str, Place, str, Mapping[str, Any]], Entry]
+) -> Iterator[Entry]:
+    """What `entry` makes of each row's key, place, split by file name, and values of `columns`.
+
+    `columns` may hold "image.path", the path inside the pictures' struct, which comes as {"path": ...}. A file
+    that cannot be read is one failed entry; a group of rows whose columns cannot be, one for each row.
+    """
+    wanted = {column.partition(".")[0]: tables.schema.field(column.partition(".")[0]).type for column in columns}
+    wanted[image] = tables.schema.field(image).type
+    for file in tables.files:
+        name, split = relative(file, tables.root), split_of(file, tables.root)
+        try:
+            parquet = pq.ParquetFile(file)
+            _check_columns(parquet.schema_arrow, wanted)
+        except (pa.ArrowException, OSError, SourceError) as error:
+            yield Entry(key=name, split=split, reason=f"{name} cannot be read: {error}")
+            continue
+        with parquet:
+            start = 0
+            for group in range(parquet.num_row_groups):
+                count = parquet.metadata.row_group(group).num_rows
+                keys = [f"{name}#{start + row}" for row in range(count)]
+                try:
+                    values = parquet.read_row_group(group, columns=list(columns)).to_pylist()
+                except (pa.ArrowException, OSError) as error:
+                    reason = f"{name}: row group {group} cannot be read: {error}"
+                    yield from (Entry(key=key, split=split, reason=reason) for key in keys)
+                else:
+                    for row, (key, value) in enumerate(zip(keys, values, strict=True)):
+                        yield entry(key, Place("parquet", name, group, row, image), split, value)
+                start += count
+
+
+def split_of(file: Path, root: Path) -> str:
+    """The split that a file's name (train-00000-of-00002.parquet) or nearest folder (train/0000.parquet) says."""
+    inner = [*file.relative_to(root).parts[:-1], file.stem.partition("-")[0]]
+    return next((SPLITS[part.lower()] for part in reversed(inner) if part.lower() in SPLITS), "train")
+
+
+def words_of(tables: Tables, column: str) -> list[str] | None:
+    """The names of a ClassLabel's numbers, from the metadata; None where the column is no ClassLabel."""
+    feature = _feature(tables, column)
+    names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def _feature(tables: Tables, column: str) -> dict[str, Any]:
+    feature = tables.features.get(column)
+    return feature if isinstance(feature, dict) else {}
+
+
+def _features(schema: pa.Schema) -> Mapping[str, Any]:
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(inner.name == "bytes" and _holds_bytes(inner.type) for inner in kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _there(tables: Tables) -> str:
+    return f"; the columns are {', '.join(f'{f.name} ({f.type})' for f in tables.schema)}"
+
+
+def _column(tables: Tables, key: str, asked: str | None, known: Sequence[str]) -> str | None:
+    names = tables.schema.names
+    if asked and asked not in names:
+        raise SourceError(f"{key}: there is no column {asked!r}{nearest(asked, names)}{_there(tables)}")
+    return next((name for name in known if name in names), None) if asked is None else asked or None
+
+
+def _check_columns(schema: pa.Schema, wanted: Mapping[str, pa.DataType]) -> None:
+    for name, kind in wanted.items():
+        if name not in schema.names or schema.field(name).type != kind:
+            has = schema.field(name).type if name in schema.names else "no such column"
+            raise SourceError(f"column {name} is {kind} in the first file, and here: {has}")
+
+
+def _labels(tables: Tables, column: str, config: Config) -> Callable[[Any], Mapping[str, Any]]:
+    """From a value of the label column to the fields of an entry."""
+    kind, names = tables.schema.field(column).type, words_of(tables, column)
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
+        return cache(lambda word: meaning(word) if word else {})
+    if not pa.types.is_integer(kind):
+        raise SourceError(f"label: column {column!r} is {kind}, neither words nor whole numbers{_there(tables)}")
+    first = 0
+    if config.order:
+        names, first = list(ORDERS[config.order]), config.first
+        _check_range(tables, column, config)
+    if names is None:
+        orders = "; ".join(f"{order}: {', '.join(words)}" for order, words in ORDERS.items())
+        raise SourceError(
+            f"column {column!r} holds bare numbers: say what they count with order=NAME ({orders}), or leave them "
+            "out with label=\"''\""
+        )
+    if not any("label" in meaning(name) for name in names):
+        known = ", ".join(EXPRESSIONS)
+        raise SourceError(
+            f"no class of column {column!r} is an expression: {', '.join(names)}. Known: {known}. If they are numbers, "
+            "say what they count with order=NAME"
+        )
+    return cache(lambda number: _numbered(number, names, first))
+
+
+def _numbered(number: int | None, names: Sequence[str], first: int) -> Mapping[str, Any]:
+    """-1 is how `datasets` writes that there is no label."""
+    if number is None or number == -1:
+        return {}
+    if not 0 <= number - first < len(names):
+        return {"attributes": {"emotion": str(number)}, "reason": f"its label is {number}, not one of {len(names)}"}
+    return meaning(names[number - first])
+
+
+def _check_range(tables: Tables, column: str, config: Config) -> None:
+    """Numbers from 1 to 7 under an order that starts at 0 would all be read as the wrong expression."""
+    numbers: set[int] = set()
+    for file in tables.files:
+        try:
+            numbers |= set(pq.read_table(file, columns=[column]).column(0).unique().to_pylist())
+        except (pa.ArrowException, OSError):  # told where the rows are read
+            continue
+    last = config.first + len(EXPRESSIONS) - 1
+    if (config.first == 0 and 0 not in numbers and last + 1 in numbers) or (config.first == 1 and 0 in numbers):
+        shown = ", ".join(map(str, sorted(n for n in numbers if n is not None)))
+        raise SourceError(
+            f"column {column!r} holds {shown}, which do not start at {config.first}: set first={1 - config.first} if "
+            f"order {config.order} is right"
+        )

@@ -1,0 +1,127 @@
+"""Reading the pictures of a collection from wherever they stand, without trusting any of it.
+
+Nothing is unpacked to disk, no read goes beyond a limit, and no path leaves the collection's folder. Open files and
+the last tables are kept, since the pictures of a unit mostly stand side by side.
+"""
+
+import os
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthfer import sources
+from synthfer.sources.entry import Place, safe_path
+
+MAX_BYTES = 64 * 2**20
+"""No picture file is larger; what claims to be is not read."""
+FORMS = ("file", "zip", "slice", "record", "pixels", "parquet")
+UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Compression of archive members; Python unpacks the other methods at one go, however much comes out."""
+_OPEN = 8
+_NUMBERS = b"0123456789 \t\r\n"
+T = TypeVar("T")
+
+
+class Reader:
+    """Gives a picture's file bytes, or its pixels where it has no file. Not safe for threads; one per worker."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root.parent if root is not None and root.is_file() else root
+        self._kept: OrderedDict[tuple[str, ...], Any] = OrderedDict()
+
+    def read(self, place: Place) -> bytes | np.ndarray:
+        """The bytes of an image file, or pixels (uint8, H x W x 3).
+
+        `ValueError` or `OSError` say what is wrong with this picture; the next one can be read.
+        """
+        if place.form not in FORMS:
+            pixels: np.ndarray = sources.module(place.form).picture(place)
+            return pixels
+        read: Callable[[Place], bytes | np.ndarray] = getattr(self, f"_{place.form}")
+        return read(place)
+
+    def _path(self, place: Place) -> Path:
+        assert self.root is not None
+        return self.root / safe_path(place.path)
+
+    def _file(self, place: Place) -> bytes:
+        with open(self._path(place), "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                raise ValueError(f"{place.path} is larger than {MAX_BYTES >> 20} MiB")
+            return file.read()
+
+    def _zip(self, place: Place) -> bytes:
+        try:
+            archive = self._keep(("zip", place.path), lambda: zipfile.ZipFile(self._path(place)))
+            if archive.getinfo(place.name).compress_type not in UNPACKED:
+                raise NotImplementedError("it is neither stored nor deflated")
+            with archive.open(place.name) as member:
+                body: bytes = member.read(MAX_BYTES + 1)
+        except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+            raise ValueError(f"{place.path}: {place.name} cannot be unpacked: {error or 'cut off'}") from error
+        if len(body) > MAX_BYTES:
+            raise ValueError(f"{place.path}: {place.name} unpacks to more than {MAX_BYTES >> 20} MiB")
+        return body
+
+    def _slice(self, place: Place) -> bytes:
+        if place.length > MAX_BYTES:
+            raise ValueError(f"{place.path}: {place.length} bytes are more than {MAX_BYTES >> 20} MiB")
+        file = self._keep(("slice", place.path), lambda: self._path(place).open("rb"))
+        file.seek(place.start)
+        body = file.read(place.length)
+        if len(body) < place.length:
+            raise ValueError(f"{place.path} ends at byte {place.start + len(body)}, inside this picture")
+        return body
+
+    def _record(self, place: Place) -> bytes:
+        """A slice of a RecordIO file without the 4-byte words that `name` lists by their places in the slice."""
+        body = self._slice(place)
+        ends = [int(at) for at in place.name.split(",")]
+        return b"".join(body[a:b] for a, b in zip([0, *(at + 4 for at in ends)], [*ends, len(body)], strict=True))
+
+    def _pixels(self, place: Place) -> np.ndarray:
+        """Decimal grey values of a square picture in a CSV cell."""
+        text = self._slice(place)
+        if odd := text.translate(None, _NUMBERS):
+            raise ValueError(f"pixels are not whole numbers: {odd[:20]!r}")
+        values = np.fromstring(text, np.int64, sep=" ")
+        side = int(len(values) ** 0.5)
+        if not side or side * side != len(values):
+            raise ValueError(f"{len(values)} pixels are not a square picture")
+        if values.min() < 0 or values.max() > 255:
+            raise ValueError(f"pixels lie outside 0..255: {values.min()} to {values.max()}")
+        return np.repeat(values.astype(np.uint8).reshape(side, side, 1), 3, axis=2)
+
+    def _parquet(self, place: Place) -> bytes:
+        key = ("parquet", place.path, str(place.start), place.name)
+        column = self._keep(key, lambda: self._column(place))
+        value = column[place.length].as_py()
+        body = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(body, bytes):
+            raise ValueError(f"{place.path}: column {place.name} holds no image bytes here")
+        return body
+
+    def _column(self, place: Place) -> pa.ChunkedArray:
+        file = self._keep(("table", place.path), lambda: pq.ParquetFile(self._path(place)))
+        try:
+            return file.read_row_group(place.start, columns=[place.name]).column(0)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{place.path}: row group {place.start} cannot be read: {error}") from error
+
+    def _keep(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        """What `make` gives, kept until `_OPEN` others were asked for since."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        else:
+            self._kept[key] = make()
+            while len(self._kept) > _OPEN:
+                self._kept.popitem(last=False)
+        kept: T = self._kept[key]
+        return kept

@@ -1,0 +1,251 @@
+"""Parquet with pictures; the Hugging Face layout is written by the library `datasets` itself."""
+
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from synthfer.config import load
+from synthfer.expressions import EXPRESSIONS
+from synthfer.images import decode
+from synthfer.sample import SCHEMA
+from synthfer.sources.entry import SourceError
+from synthfer.sources.parquet import Config, find
+from synthfer.sources.reading import Reader
+
+STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def pixels(seed):
+    return np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+
+def png(seed):
+    out = io.BytesIO()
+    Image.fromarray(pixels(seed)).save(out, "PNG")
+    return out.getvalue()
+
+
+def write(path, features=None, /, group=None, **columns):
+    """A table whose first columns hold pictures; `features` as in the `huggingface` metadata."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table(columns)
+    if features:
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, path, row_group_size=group)
+    return path
+
+
+def pictures(n, first=0):
+    return pa.array([png(first + i) for i in range(n)], pa.binary())
+
+
+def check_pixels(root, entries, seeds):
+    reader = Reader(root)
+    for entry, seed in zip(entries, seeds, strict=True):
+        assert np.array_equal(decode(reader.read(entry.place)), pixels(seed))
+
+
+def test_a_dataset_of_the_datasets_library_needs_no_options(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    names = ["sad", "contempt", "happiness"]
+    features = datasets.Features(
+        {"face": datasets.Image(), "label": datasets.ClassLabel(names=names), "id": datasets.Value("int32")}
+    )
+    for split, first in (("train", 0), ("validation", 3)):
+        faces = [{"bytes": png(first + i), "path": f"{first + i}.png"} for i in range(3)]
+        made = datasets.Dataset.from_dict({"face": faces, "label": [0, 1, 2], "id": [7, 8, 9]}, features=features)
+        (tmp_path / "data").mkdir(exist_ok=True)
+        made.to_parquet(str(tmp_path / "data" / f"{split}-00000-of-00001.parquet"))
+    (tmp_path / "README.md").write_text("card")
+    found = find(tmp_path, Config())
+    entries = list(found.entries)
+    assert [e.split for e in entries] == ["train"] * 3 + ["val"] * 3
+    assert [e.label for e in entries[:3]] == [EXPRESSIONS.index("sad"), None, EXPRESSIONS.index("happy")]
+    assert entries[1].attributes == {"emotion": "contempt"}
+    assert "contempt" in entries[1].reason
+    assert len({(e.split, e.key) for e in entries}) == 6
+    assert found.notes == ["no Parquet files of faces (1): README.md"]
+    check_pixels(tmp_path, entries, range(6))
+
+
+def test_words_in_a_plain_file_are_labels(tmp_path):
+    words = ["Anger", "fearful", "bored", None, ""]
+    file = write(tmp_path / "x.parquet", image=pictures(5), expression=words)
+    entries = list(find(file, Config()).entries)
+    assert [e.label for e in entries] == [0, 2, None, None, None]
+    assert "'bored'" in entries[2].reason
+    assert [e.reason for e in entries[3:]] == [None, None]  # unlabelled is no fault
+    check_pixels(tmp_path, entries, range(5))
+
+
+def test_row_groups_and_files_keep_their_order(tmp_path):
+    write(tmp_path / "b.parquet", jpg=pictures(5), label=["sad"] * 5, group=2)
+    write(tmp_path / "a.parquet", jpg=pictures(3, 5), label=["happy"] * 3, group=2)
+    entries = list(find(tmp_path, Config()).entries)
+    assert [e.key for e in entries] == [f"a.parquet#{i}" for i in range(3)] + [f"b.parquet#{i}" for i in range(5)]
+    check_pixels(tmp_path, entries, [5, 6, 7, 0, 1, 2, 3, 4])
+
+
+def test_bare_numbers_are_refused_until_their_order_is_named(tmp_path):
+    file = write(tmp_path / "x.parquet", image=pictures(3), label=[0, 6, 7])
+    with pytest.raises(SourceError, match=r"bare numbers.*order=NAME.*fer2013: anger, disgust"):
+        find(file, Config())
+    entries = list(find(file, load(Config, ["order=fer2013"])).entries)
+    assert [e.label for e in entries[:2]] == [EXPRESSIONS.index("anger"), EXPRESSIONS.index("neutral")]
+    assert entries[2].label is None
+    assert "label is 7" in entries[2].reason
+
+
+def test_numbers_that_start_at_one_are_not_read_as_if_they_started_at_zero(tmp_path):
+    # RAF-DB counts 1 surprise ... 7 neutral.
+    file = write(tmp_path / "x.parquet", image=pictures(3), label=[1, 7, 4])
+    with pytest.raises(SourceError, match="set first=1"):
+        find(file, Config(order="rafdb"))
+    entries = list(find(file, Config(order="rafdb", first=1)).entries)
+    assert [EXPRESSIONS[e.label] for e in entries] == ["surprise", "neutral", "happy"]
+    file = write(tmp_path / "y.parquet", image=pictures(2), label=[0, 6])
+    with pytest.raises(SourceError, match="set first=0"):
+        find(file, Config(order="rafdb", first=1))
+
+
+def test_classes_that_are_only_numbers_are_refused(tmp_path):
+    names = {"label": {"_type": "ClassLabel", "names": ["0", "1"]}}
+    file = write(tmp_path / "x.parquet", names, image=pictures(2), label=[0, 1])
+    with pytest.raises(SourceError, match="no class of column 'label' is an expression: 0, 1"):
+        find(file, Config())
+    assert [EXPRESSIONS[e.label] for e in find(file, Config(order="affectnet")).entries] == ["neutral", "happy"]
+
+
+def test_minus_one_is_how_the_datasets_library_writes_no_label(tmp_path):
+    names = {"label": {"_type": "ClassLabel", "names": ["sad", "happy"]}}
+    file = write(tmp_path / "x.parquet", names, image=pictures(3), label=[-1, 1, 5])
+    entries = list(find(file, Config()).entries)
+    assert [(e.label, bool(e.reason)) for e in entries] == [(None, False), (3, False), (None, True)]
+
+
+def test_labels_can_be_left_out(tmp_path):
+    file = write(tmp_path / "x.parquet", image=pictures(1), label=[3])
+    (entry,) = find(file, load(Config, ["label=''"])).entries
+    assert (entry.label, entry.reason) == (None, None)
+
+
+def test_split_and_original_come_from_columns(tmp_path):
+    file = write(
+        tmp_path / "train-0.parquet",
+        image=pictures(3),
+        label=["sad"] * 3,
+        split=["test", "Validation", "fold3"],
+        name=["a", None, "c"],
+    )
+    entries = list(find(file, Config(source_id="name")).entries)
+    assert [(e.split, e.source_id) for e in entries] == [("test", "a"), ("val", None), ("train", "c")]
+    assert [bool(e.reason) for e in entries] == [False, False, True]
+    assert "'fold3'" in entries[2].reason
+
+
+def test_folders_of_splits_are_splits(tmp_path):
+    # As the parquet-converter of the Hugging Face hub writes: <config>/<split>/0000.parquet
+    write(tmp_path / "default" / "test" / "0000.parquet", image=pictures(1))
+    assert [e.split for e in find(tmp_path, Config()).entries] == ["test"]
+
+
+def test_the_pictures_column_is_found_or_asked_for(tmp_path):
+    file = write(tmp_path / "x.parquet", thing=pictures(1), other=pictures(1, 1))
+    with pytest.raises(SourceError, match=r"image=NAME.*thing \(binary\), other \(binary\)"):
+        find(file, Config())
+    check_pixels(tmp_path, find(file, Config(image="other")).entries, [1])
+    with pytest.raises(SourceError, match="did you mean 'thing'"):
+        find(file, Config(image="thng"))
+    # A column of paths is no column of pictures.
+    file = write(tmp_path / "y.parquet", path=["a.png"], png=pictures(1))
+    check_pixels(tmp_path, find(file, Config()).entries, [0])
+
+
+def test_a_missing_column_is_named_with_those_that_are_there(tmp_path):
+    file = write(tmp_path / "x.parquet", image=pictures(1), expresion=["sad"])
+    with pytest.raises(SourceError, match=r"no column 'expression'; did you mean 'expresion'\?"):
+        find(file, Config(label="expression"))
+
+
+def test_a_row_without_a_picture_fails_alone(tmp_path):
+    rows = [{"bytes": png(0), "path": None}, {"bytes": None, "path": "gone.png"}, None]
+    file = write(tmp_path / "x.parquet", image=pa.array(rows, STRUCT), label=["sad"] * 3)
+    entries, reader = list(find(file, Config()).entries), Reader(tmp_path)
+    assert np.array_equal(decode(reader.read(entries[0].place)), pixels(0))
+    for entry in entries[1:]:
+        with pytest.raises(ValueError, match="no image bytes"):
+            reader.read(entry.place)
+
+
+def test_a_truncated_or_different_file_is_one_failed_row_and_the_others_go_on(tmp_path):
+    write(tmp_path / "a.parquet", image=pictures(2), label=["sad", "happy"])
+    body = write(tmp_path / "b.parquet", image=pictures(2), label=["sad", "happy"]).read_bytes()
+    (tmp_path / "b.parquet").write_bytes(body[: len(body) // 2])
+    write(tmp_path / "c.parquet", image=pictures(1), label=[1])
+    write(tmp_path / "d.parquet", image=pictures(1), label=["fear"])
+    entries = list(find(tmp_path, Config()).entries)
+    assert [(e.key, e.place is None) for e in entries] == [
+        ("a.parquet#0", False),
+        ("a.parquet#1", False),
+        ("b.parquet", True),
+        ("c.parquet", True),
+        ("d.parquet#0", False),
+    ]
+    assert "label is string in the first file, and here: int64" in entries[3].reason
+
+
+def test_a_damaged_column_of_labels_fails_its_rows_and_no_others(tmp_path):
+    file = write(tmp_path / "x.parquet", image=pictures(4), label=["sad", "happy", "fear", "fear"], group=2)
+    column = pq.ParquetFile(file).metadata.row_group(0).column(1)
+    body = bytearray(file.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    body[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    file.write_bytes(body)
+    entries = list(find(file, Config()).entries)
+    assert [(e.key, e.label, e.place is None) for e in entries] == [
+        ("x.parquet#0", None, True),
+        ("x.parquet#1", None, True),
+        ("x.parquet#2", 2, False),
+        ("x.parquet#3", 2, False),
+    ]
+
+
+def test_a_dataset_of_synthfer_needs_no_import(tmp_path):
+    pq.write_table(SCHEMA.empty_table(), tmp_path / "train-00000-of-00001.parquet")
+    with pytest.raises(SourceError, match="a dataset of synthfer already"):
+        find(tmp_path, Config())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "_dataset.json").write_text("{}")
+    with pytest.raises(SourceError, match="a dataset of synthfer already"):
+        find(tmp_path / "other", Config())
+
+
+def test_what_is_no_parquet_is_refused(tmp_path):
+    with pytest.raises(SourceError, match="0 are there"):
+        find(tmp_path, Config())
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 and nothing more")
+    with pytest.raises(SourceError, match="1 are there, and none can be read"):
+        find(tmp_path, Config())
+
+
+def test_metadata_that_is_no_json_is_passed_over(tmp_path):
+    table = pa.table({"image": pictures(1), "label": ["sad"]}).replace_schema_metadata({"huggingface": "{oops"})
+    pq.write_table(table, tmp_path / "x.parquet")
+    assert [e.label for e in find(tmp_path, Config()).entries] == [EXPRESSIONS.index("sad")]
+
+
+def test_a_real_file_of_faces(shared_data):
+    file = shared_data / "fer2013_small.parquet"
+    config = Config(label="fer_label", order="fer2013", split="")
+    entries = list(find(file, config).entries)
+    table = pq.read_table(file, columns=["fer_label_name", "image"]).slice(0, 50).to_pylist()
+    reader = Reader(shared_data)
+    assert len(entries) == 7500
+    for entry, row in zip(entries, table, strict=False):
+        assert EXPRESSIONS[entry.label] in (row["fer_label_name"], {"angry": "anger"}.get(row["fer_label_name"]))
+        assert reader.read(entry.place) == row["image"]
