@@ -1,12 +1,14 @@
 """Looks after a dataset: `python jobs/dataset.py verify uri=...`; also gc and card."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from synthfer.cli import COMPLETE, FAILURE, Command, Invocation, Outcome, run_commands
 from synthfer.config import REQUIRED, option
 from synthfer.planning import Plan
 from synthfer.progress import Meter
+from synthfer.sources.index import StoredIndex, is_collection, sample_id
 from synthfer.store import Dataset
 from synthfer.store.manifest import README
 
@@ -37,15 +39,24 @@ class CardConfig:
     uri: str = option(REQUIRED, "the dataset: a folder or s3://bucket/prefix")
 
 
+def expected_ids(dataset: Dataset) -> Callable[[range], list[str]]:
+    """The sample ids of rows, from the plan of a generated dataset or the index of an imported one."""
+    if not is_collection(dataset.spec.plan):
+        plan = Plan.from_spec(dataset.spec.plan)
+        return lambda rows: [row.sample_id for row in plan.rows(rows)]
+    source, index = dataset.spec.plan["source"], StoredIndex(dataset.store)
+    unit_size = dataset.spec.unit_size
+    return lambda rows: [sample_id(source, entry) for entry in index.unit(rows.start // unit_size)]
+
+
 def verify(config: VerifyConfig, invocation: Invocation) -> Outcome:
     """Every finding, and exit code 1 if there is any."""
     dataset = Dataset.open(config.uri)
-    plan = Plan.from_spec(dataset.spec.plan)
     with Meter("shards", dataset.spec.units, invocation.status) as meter:
         findings = dataset.verify(
             lambda done, total: meter.add(1),
             pixels=config.pixels,
-            expected_ids=lambda rows: [row.sample_id for row in plan.rows(rows)],
+            expected_ids=expected_ids(dataset),
         )
     for finding in findings:
         log.error("%s: %s", finding.key, finding.problem)

@@ -66,7 +66,8 @@ def card(spec: Spec, manifest: "Manifest") -> str:
         "emotions of persons in work, education or law enforcement.",
         "## Licence",
         "- Licence of this dataset: *to be filled in*\n- Licence of the model and its weights: *to be "
-        "filled in*\n- Licences of the sources: *to be filled in*\n- Contact: *to be filled in*",
+        f"filled in*\n- Licences of the sources: {spec.producer.get('licence') or '*to be filled in*'}\n"
+        "- Contact: *to be filled in*",
     ]
     return "\n\n".join(parts) + "\n"
 

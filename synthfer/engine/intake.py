@@ -1,0 +1,115 @@
+"""One unit of an imported collection without Ray: its entries' pictures read, checked, cut to the face, as a table.
+
+A file that is JPEG, PNG or WebP and needs no cut is kept byte for byte; what has no file of its own (grey values in
+a CSV, drawings, crops) is written in the dataset's image format.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from synthfer import images
+from synthfer.engine.unit import Encoded
+from synthfer.faces import FaceConfig, FaceStep
+from synthfer.generators import Failure
+from synthfer.sample import SCHEMA, pixels_hash
+from synthfer.sources.entry import Entry
+from synthfer.sources.index import sample_id
+from synthfer.sources.reading import Reader
+
+NO_FACE = "no face found"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An entry's picture as it is stored, with what was seen on the way."""
+
+    image: Encoded | Failure
+    reason: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How a collection's pictures become samples."""
+
+    source: str
+    producer: str
+    source_type: str
+    face: FaceConfig
+    image: images.ImageConfig
+
+
+class Intake:
+    """Reads entries below `root`; holds open files and, where faces are aligned, the detector."""
+
+    def __init__(self, root: Path | None, terms: Terms) -> None:
+        self.reader, self.terms = Reader(root), terms
+        self.step = FaceStep(terms.face)
+        self.cuts_all = terms.face.align or terms.face.size is not None
+
+    def table(self, entries: Sequence[Entry]) -> pa.Table:
+        """The unit's samples (schema of `synthfer.sample`), one per entry in order."""
+        records = [_record(entry, self.take(entry), self.terms) for entry in entries]
+        columns = zip(*records, strict=True)
+        arrays = [pa.array(column, schema.type) for column, schema in zip(columns, SCHEMA, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+    def take(self, entry: Entry) -> Taken:
+        """The entry's picture, or why there is none."""
+        if entry.place is None:
+            return Taken(Failure(entry.reason or "no picture"))
+        try:
+            body = self.reader.read(entry.place)
+            if isinstance(body, bytes):
+                return self._file(body, images.decode(body), entry)
+            return self._drawn(body, entry)
+        except OSError as error:
+            return Taken(Failure(f"{entry.place.path}: {error.strerror or type(error).__name__}"))
+        except ValueError as error:
+            return Taken(Failure(str(error)))
+
+    def _file(self, body: bytes, pixels: np.ndarray, entry: Entry) -> Taken:
+        if entry.box is None and not self.cuts_all and images.form_of(body) in images.FORMATS:
+            return Taken(_encoded(body, pixels), entry.reason)
+        return self._drawn(pixels, entry)
+
+    def _drawn(self, pixels: np.ndarray, entry: Entry) -> Taken:
+        """Pixels that need a file: of a cut, of a drawing, or of a format that is not kept."""
+        reason, scores = entry.reason, {}
+        if entry.box is not None or self.cuts_all:
+            crop = self.step.apply(pixels, entry.box)
+            if crop is None:
+                reason = reason or NO_FACE
+            else:
+                pixels, scores = crop.pixels, {} if crop.score is None else {"face": crop.score}
+        data = images.encode(pixels, self.terms.image, self.terms.source_type)
+        lossy = self.terms.image.format == "jpeg"
+        return Taken(_encoded(data, images.decode(data) if lossy else pixels), reason, scores)
+
+
+def _encoded(data: bytes, pixels: np.ndarray) -> Encoded:
+    height, width = pixels.shape[:2]
+    return Encoded(data, width, height, pixels_hash(pixels))
+
+
+def _record(entry: Entry, taken: Taken, terms: Terms) -> tuple[Any, ...]:
+    """The values of an entry's row, in the order of the schema."""
+    own_id, image = sample_id(terms.source, entry), taken.image
+    verdict: tuple[Any, ...]
+    stored: tuple[Any, ...]
+    if isinstance(image, Failure):
+        verdict, stored = ("failed", image.reason), (None, None, None, None)
+    else:
+        verdict = ("rejected" if taken.reason else "accepted", taken.reason)
+        file = {"bytes": image.data, "path": entry.key}
+        stored = (image.width, image.height, image.pixels_hash, file)
+    scores = [{"gate": name, "value": value} for name, value in {**entry.scores, **taken.scores}.items()]
+    source_id = entry.source_id or own_id
+    lineage = (entry.split, terms.source, source_id, None, dict(entry.attributes))
+    no_recipe = (None, None, None, None)
+    return (own_id, entry.label, entry.label_probs, *lineage, *no_recipe, terms.producer, *verdict, scores, *stored)

@@ -1,0 +1,163 @@
+"""The ingest job on real Ray workers: pictures and labels as in the collection, trouble told row by row, resumed."""
+
+import io
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from synthfer.cli import Invocation
+from synthfer.config import load
+from synthfer.engine.ingest import IngestConfig, ingest, preview
+from synthfer.engine.tally import TooManyFailures
+from synthfer.expressions import EXPRESSIONS
+from synthfer.images import decode
+from synthfer.sample import SCHEMA, pixels_hash
+from synthfer.sources.avatars import draw, sample_attributes
+from synthfer.sources.entry import SourceError
+from synthfer.sources.index import Index, differences
+from synthfer.store import Dataset, SpecMismatch
+from tests.ray_sessions import start_job
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def run(out, *words) -> tuple[dict, str]:
+    """The job's summary, and what it printed."""
+    printed = io.StringIO()
+    invocation = Invocation(Console(file=printed, width=200), Console(file=io.StringIO()))
+    return dict(ingest(load(IngestConfig, [f"out={out}", *words]), invocation).summary), printed.getvalue()
+
+
+def rows(out) -> list[dict]:
+    return [row for batch in Dataset.open(str(out)).scan(SCHEMA.names) for row in batch.to_pylist()]
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """Two drawn faces of each expression in class folders, as PNG, and one BMP."""
+    for label, name in enumerate(EXPRESSIONS):
+        folder = tmp_path / "tree" / name
+        folder.mkdir(parents=True)
+        for k in range(2):
+            Image.fromarray(draw(sample_attributes(10 * label + k, name))).save(folder / f"{k}.png")
+    Image.fromarray(draw(sample_attributes(99, "sad"))).save(tmp_path / "tree" / "sad" / "2.bmp")
+    return tmp_path / "tree"
+
+
+def test_files_are_kept_byte_for_byte_and_labelled_by_name(tree, tmp_path):
+    summary, _ = run(tmp_path / "d", "source=folder", f"path={tree}", "unit_size=4")
+    assert summary["rows"] == 15
+    for row in rows(tmp_path / "d"):
+        file = tree / row["image"]["path"]
+        assert EXPRESSIONS[row["label"]] == file.parent.name
+        assert row["source"] == "folder"
+        assert row["source_id"] == row["sample_id"]
+        pixels = np.asarray(Image.open(file).convert("RGB"))
+        assert row["pixels_hash"] == pixels_hash(pixels) == pixels_hash(decode(row["image"]["bytes"]))
+        assert (row["image"]["bytes"] == file.read_bytes()) == (file.suffix == ".png")
+    assert Dataset.open(str(tmp_path / "d")).verify(pixels=True) == []
+
+
+def test_trouble_is_a_row_with_its_reason(tree, tmp_path):
+    (tree / "fear" / "0.png").write_bytes((tree / "fear" / "0.png").read_bytes()[:200])
+    (tree / "happy" / "0.png").write_bytes(b"no picture")
+    (tree / "contempt").mkdir()
+    Image.fromarray(draw(sample_attributes(3))).save(tree / "contempt" / "0.png")
+    summary, _ = run(tmp_path / "d", f"path={tree}")
+    assert summary["counts"]["fear"] == {"accepted": 1, "failed": 1}
+    assert summary["counts"]["none"] == {"rejected": 1}
+    found = {row["image"]["path"] if row["image"] else row["reason"]: row for row in rows(tmp_path / "d")}
+    contempt = found["contempt/0.png"]
+    assert (contempt["label"], contempt["attributes"]["emotion"]) == (None, "contempt")
+    assert "contempt" in contempt["reason"]
+    assert sum(row["decision"] == "failed" for row in found.values()) == 2
+
+
+def test_a_collection_that_cannot_be_read_stops_the_job(tree, tmp_path):
+    for file in tree.rglob("*.png"):
+        file.write_bytes(b"")
+    for k in range(100):
+        (tree / "sad" / f"x{k}.png").write_bytes(b"")
+    with pytest.raises(TooManyFailures, match=r"max_failed_share=0\.5"):
+        run(tmp_path / "d", f"path={tree}")
+
+
+def test_an_empty_or_absent_collection_is_named(tmp_path):
+    with pytest.raises(SourceError, match="nothing at"):
+        run(tmp_path / "d", "source=folder", f"path={tmp_path / 'absent'}")
+    with pytest.raises(SourceError, match="needs path"):
+        run(tmp_path / "d", "source=folder")
+
+
+def test_a_dry_run_counts_and_writes_nothing(tree, tmp_path):
+    printed = io.StringIO()
+    config = load(IngestConfig, [f"out={tmp_path / 'd'}", f"path={tree}"])
+    outcome = preview(config, Invocation(Console(file=printed), Console(file=io.StringIO()), json=True))
+    assert outcome.summary["rows"] == 15
+    assert outcome.summary["found"]["train"]["sad"] == 3
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_changed_collection_is_not_mixed_in(tree, tmp_path):
+    run(tmp_path / "d", f"path={tree}")
+    (tree / "sad" / "2.bmp").unlink()
+    with pytest.raises(SpecMismatch, match="index_sha256"):
+        run(tmp_path / "d", f"path={tree}")
+
+
+def test_a_moved_collection_is_the_same(tree, tmp_path):
+    first, _ = run(tmp_path / "d", f"path={tree}", "unit_size=4")
+    tree.rename(tmp_path / "moved")
+    again, _ = run(tmp_path / "e", f"path={tmp_path / 'moved'}", "unit_size=5")
+    assert again["manifest_hash"] == first["manifest_hash"]
+    assert Dataset.open(str(tmp_path / "d")).spec.plan == Dataset.open(str(tmp_path / "e")).spec.plan
+
+
+def test_faces_are_cut_to_a_size(tree, tmp_path):
+    run(tmp_path / "d", f"path={tree}", "face.size=32")
+    assert {(row["width"], row["height"]) for row in rows(tmp_path / "d")} == {(32, 32)}
+
+
+def test_drawn_faces_need_no_download_and_say_what_they_are(tmp_path):
+    run(tmp_path / "d", "source=avatars", "source.total=14", "source.size=32")
+    found = rows(tmp_path / "d")
+    assert [row["label"] for row in found] == [*range(7), *range(7)]
+    assert all(row["attributes"]["gender"] and row["width"] == 32 for row in found)
+    card = (tmp_path / "d" / "README.md").read_text()
+    assert "All images are synthetic" in card
+    assert "py-avataaars" in card
+
+
+def test_a_killed_job_goes_on_where_it_was(tmp_path):
+    words = ("source=avatars", "source.total=600", "unit_size=10", "engine.max_workers=1")
+    first = start_job("ingest.py", f"out={tmp_path / 'd'}", *words)
+    deadline = time.monotonic() + 100
+    while len(list((tmp_path / "d").glob("data/*.parquet"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    there = len(list((tmp_path / "d").glob("data/*.parquet")))
+    assert 5 <= there < 60
+    summary, _ = run(tmp_path / "d", *words)
+    calm, _ = run(tmp_path / "e", *words)
+    assert summary["manifest_hash"] == calm["manifest_hash"]
+    assert summary["made_now"] < 600
+
+
+def test_differences_from_the_published_counts_are_told():
+    index = Index.of([])
+    index.counts = {"train": {"anger": 2, "fear": 3}, "val": {"fear": 1}}
+    assert differences(None, index.counts) == []
+    assert differences({"train": {"anger": 2, "fear": 4}}, index.counts) == [
+        "train fear: 3 here, 4 published (-1)",
+        "val all: 1 here, 0 published (+1)",
+    ]
+    assert differences({"train": {"all": 5}, "test": {"all": 7}}, {"train": {"fear": 5}}) == [
+        "test all: 0 here, 7 published (-7)"
+    ]
