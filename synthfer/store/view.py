@@ -1,0 +1,146 @@
+"""A view: a selection over sealed datasets, sample by sample, with reasons and weights; no picture is copied.
+
+    <view>/selection.parquet    sample_id, decision, reason, weight: the rows that the view decides about
+    <view>/_view.json           written last: the datasets with their manifest_hash, what made the view, its hash
+
+A row that the selection does not name keeps the decision that it has in its dataset, with weight 1. The view_hash
+follows from the datasets' manifest hashes and the selection, so that a result can say exactly what it was made with.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from synthfer.canonical import sha256
+from synthfer.sample import DECISIONS, METADATA_COLUMNS
+from synthfer.store.dataset import Dataset
+from synthfer.store.objects import ObjectStore, open_store
+
+CONTRACT, SELECTION = "_view.json", "selection.parquet"
+SCHEMA = pa.schema(
+    [("sample_id", pa.string()), ("decision", pa.string()), ("reason", pa.string()), ("weight", pa.float64())]
+)
+_FORMAT = "synthfer-view/1"
+_NEEDED = ("sample_id", "decision", "reason")
+
+
+class View:
+    """An existing view at a folder or s3:// URI. `FileNotFoundError`: there is none; `ValueError`: it is damaged."""
+
+    def __init__(self, uri: str) -> None:
+        self.store: ObjectStore = open_store(uri)
+        self.uri = self.store.uri
+        try:
+            contract = json.loads(self.store.get(CONTRACT))
+            body = self.store.get(SELECTION)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no view at {self.uri} ({CONTRACT} is missing)") from error
+        if contract.get("format") != _FORMAT:
+            raise ValueError(f"{self.uri}/{CONTRACT} has format {contract.get('format')!r}, not {_FORMAT!r}")
+        if hashlib.sha256(body).hexdigest() != contract["selection_sha256"]:
+            raise ValueError(f"{self.uri}/{SELECTION} was changed after the view was made")
+        self.made_by: dict[str, Any] = contract["made_by"]
+        self.view_hash: str = contract["view_hash"]
+        self.selection = pq.read_table(pa.BufferReader(body), schema=SCHEMA)
+        self._sources: list[dict[str, str]] = contract["datasets"]
+
+    @classmethod
+    def create(cls, uri: str, datasets: Sequence[Dataset], selection: pa.Table, made_by: Mapping[str, Any]) -> "View":
+        """A new view, or the one that is there if it is the same.
+
+        `selection` has the columns of `SCHEMA`, each id once; `made_by` is JSON. `ValueError` names a dataset that is
+        not sealed, a selection that is wrong, or another view at the same place.
+        """
+        _check(selection)
+        selection = selection.select(SCHEMA.names).cast(SCHEMA).sort_by("sample_id")
+        sources = [_source(dataset) for dataset in datasets]
+        sink = pa.BufferOutputStream()
+        pq.write_table(selection, sink, compression="zstd", write_page_checksum=True)
+        body = sink.getvalue()
+        digest = hashlib.sha256(body).hexdigest()
+        rows = sha256(selection.to_pylist())
+        contract = {
+            "format": _FORMAT,
+            "datasets": sources,
+            "made_by": dict(made_by),
+            "selection_sha256": digest,
+            "view_hash": sha256([[source["manifest_hash"] for source in sources], rows]),
+        }
+        store = open_store(uri)
+        store.put_new(SELECTION, body)
+        store.put_new(CONTRACT, json.dumps(contract, indent=1).encode())
+        view = cls(uri)
+        if view.view_hash != contract["view_hash"]:
+            raise ValueError(f"there is another view at {view.uri}: choose another place")
+        return view
+
+    @staticmethod
+    def exists(uri: str) -> bool:
+        """Whether there is a view at the URI."""
+        return open_store(uri).stat(CONTRACT) is not None
+
+    @cached_property
+    def datasets(self) -> list[Dataset]:
+        """The datasets behind the view; `ValueError` where one of them holds other samples now."""
+        found = [Dataset(source["uri"]) for source in self._sources]
+        for dataset, source in zip(found, self._sources, strict=True):
+            if dataset.manifest is None or dataset.manifest.manifest_hash != source["manifest_hash"]:
+                raise ValueError(f"{dataset.uri} is not the dataset that the view {self.uri} was made of")
+        return found
+
+    def scan(
+        self, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches of all datasets in order, with the view's decision and reason, and its `weight` as last column.
+
+        `columns=None` is every column but the image.
+        """
+        for dataset in self.datasets:
+            yield from self.scan_dataset(dataset, columns, where)
+
+    def scan_dataset(
+        self,
+        dataset: Dataset,
+        columns: Sequence[str] | None = None,
+        where: pc.Expression | None = None,
+        units: Sequence[int] | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """The same for one of the datasets, or some of its units."""
+        wanted = list(METADATA_COLUMNS if columns is None else columns)
+        read = [*wanted, *(name for name in _NEEDED if name not in wanted)]
+        for batch in dataset.scan(read, units=units):
+            decided = self._decide(pa.Table.from_batches([batch]))
+            decided = decided if where is None else decided.filter(where)
+            yield from decided.select([*wanted, "weight"]).to_batches()
+
+    def _decide(self, table: pa.Table) -> pa.Table:
+        """A table with the view's decision, reason and weight in the rows that it names."""
+        place = pc.index_in(table["sample_id"], value_set=self.selection["sample_id"].combine_chunks())
+        named = pc.is_valid(place)
+        theirs = self.selection.take(place)
+        for name in ("decision", "reason"):
+            column = pc.if_else(named, theirs[name], table[name])
+            table = table.set_column(table.schema.get_field_index(name), name, column)
+        return table.append_column("weight", pc.if_else(named, theirs["weight"], 1.0))
+
+
+def _source(dataset: Dataset) -> dict[str, str]:
+    if dataset.manifest is None:
+        raise ValueError(f"{dataset.uri} is not complete: a view is made of sealed datasets only")
+    return {"uri": dataset.uri, "manifest_hash": dataset.manifest.manifest_hash}
+
+
+def _check(selection: pa.Table) -> None:
+    missing = [name for name in SCHEMA.names if name not in selection.column_names]
+    if missing:
+        raise ValueError(f"a selection needs the columns {', '.join(SCHEMA.names)}; {', '.join(missing)} is missing")
+    if pc.count_distinct(selection["sample_id"]).as_py() != selection.num_rows:
+        raise ValueError("a selection names a sample id twice")
+    if not pc.all(pc.is_in(selection["decision"], value_set=pa.array(DECISIONS))).as_py() and selection.num_rows:
+        raise ValueError(f"a selection's decision is not one of {', '.join(DECISIONS)}")

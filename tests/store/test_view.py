@@ -1,0 +1,94 @@
+"""Views: a selection over sealed datasets, hashed, refused where anything under it has changed."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from synthfer.store import Dataset
+from synthfer.store.view import SCHEMA, View
+from tests.store.tables import filled, ids_of, spec_of
+
+
+def selection(ids: list[str], decision: str = "rejected") -> pa.Table:
+    n = len(ids)
+    return pa.table([ids, [decision] * n, ["a copy"] * n, [0.5] * n], schema=SCHEMA)
+
+
+def decided(view: View, where: pc.Expression | None = None) -> dict[str, tuple]:
+    batches = view.scan(["sample_id", "decision", "reason"], where)
+    return {row["sample_id"]: tuple(row.values())[1:] for batch in batches for row in batch.to_pylist()}
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Dataset:
+    return filled(str(tmp_path / "dataset"))
+
+
+def test_named_rows_change_and_all_others_stay(place, dataset):
+    view = View.create(f"{place}-view", [dataset], selection(ids_of([3, 7])), {"by": "a test"})
+    own = {r["sample_id"]: r["decision"] for b in dataset.scan(["sample_id", "decision"]) for r in b.to_pylist()}
+    seen = decided(view)
+    assert {key: row for key, row in seen.items() if row[0] != own[key]} == dict.fromkeys(
+        ids_of([3, 7]), ("rejected", "a copy", 0.5)
+    )
+    assert len(seen) == len(own) == 15
+    assert sum(weight for *_, weight in seen.values()) == 14
+
+
+def test_a_filter_sees_the_views_decision(dataset, tmp_path):
+    view = View.create(str(tmp_path / "view"), [dataset], selection(ids_of([3])), {})
+    assert ids_of([3])[0] not in decided(view, pc.field("decision") == "accepted")
+
+
+def test_images_come_from_the_dataset(dataset, tmp_path):
+    view = View.create(str(tmp_path / "view"), [dataset], selection([]), {})
+    [batch, *_] = view.scan(["image"])
+    assert batch.schema.names == ["image", "weight"]
+    assert batch.to_pylist()[0]["image"]["bytes"]
+
+
+def test_the_hash_follows_from_selection_and_datasets_alone(dataset, tmp_path):
+    first = View.create(str(tmp_path / "a"), [dataset], selection(ids_of([3, 7])), {"by": "one"})
+    same = View.create(str(tmp_path / "b"), [dataset], selection(ids_of([7, 3])), {"by": "two"})
+    other = View.create(str(tmp_path / "c"), [dataset], selection(ids_of([3])), {"by": "one"})
+    assert first.view_hash == same.view_hash != other.view_hash
+
+
+def test_making_it_again_gives_it_back_and_another_is_refused(dataset, tmp_path):
+    made = View.create(str(tmp_path / "view"), [dataset], selection(ids_of([3])), {})
+    assert View.create(str(tmp_path / "view"), [dataset], selection(ids_of([3])), {}).view_hash == made.view_hash
+    with pytest.raises(ValueError, match="another view"):
+        View.create(str(tmp_path / "view"), [dataset], selection(ids_of([4])), {})
+
+
+def test_what_is_wrong_with_a_selection_is_named(dataset, tmp_path):
+    uri = str(tmp_path / "view")
+    with pytest.raises(ValueError, match="twice"):
+        View.create(uri, [dataset], selection(ids_of([3, 3])), {})
+    with pytest.raises(ValueError, match="decision is not one of"):
+        View.create(uri, [dataset], selection(ids_of([3]), "perhaps"), {})
+    with pytest.raises(ValueError, match="weight is missing"):
+        View.create(uri, [dataset], selection([]).drop_columns(["weight"]), {})
+    with pytest.raises(ValueError, match="not complete"):
+        View.create(uri, [filled(str(tmp_path / "open"), seal=False)], selection([]), {})
+    with pytest.raises(FileNotFoundError, match="no view at"):
+        View(uri)
+
+
+def test_a_view_of_another_dataset_at_the_same_place_is_refused(dataset, tmp_path):
+    view = View.create(str(tmp_path / "view"), [dataset], selection([]), {})
+    filled(str(tmp_path / "other"), spec_of(rows=10))
+    (tmp_path / "dataset").rename(tmp_path / "away")
+    (tmp_path / "other").rename(tmp_path / "dataset")
+    with pytest.raises(ValueError, match="is not the dataset that the view"):
+        decided(view)
+
+
+def test_a_changed_selection_is_refused(dataset, tmp_path):
+    View.create(str(tmp_path / "view"), [dataset], selection([]), {})
+    contract = tmp_path / "view" / "_view.json"
+    contract.write_text(json.dumps(json.loads(contract.read_text()) | {"selection_sha256": "0" * 64}))
+    with pytest.raises(ValueError, match="was changed after"):
+        View(str(tmp_path / "view"))
