@@ -1,0 +1,157 @@
+"""Guards that need somebody's answers for the test rows: G9, is the class order right; G12, do copies carry the score.
+
+The answers are a classifier's, given as a file, or those of the nearest training picture: the plainest classifier,
+and the one that gains most from copies.
+"""
+
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from synthfer.evaluation.sides import Side
+from synthfer.evaluation.verdict import Verdict
+from synthfer.expressions import EXPRESSIONS, index_of
+
+_Z = 1.96  # of a 95 % interval
+_Z_ORDER = 3.29  # 99.9 %: another order is the best of 5,040, and must not be so by chance
+_MIN_ROWS = 70
+
+
+def read_answers(path: str, side: Side) -> np.ndarray:
+    """A classifier's answers from a Parquet file with `sample_id` and `predicted` or `label_probs`: int64 (n,).
+
+    `predicted` is an expression index or name, `label_probs` seven numbers. `ValueError` names a missing column, or
+    how many test rows have no answer.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"predictions: there is no file {path}")
+    table = pq.read_table(path)
+    column = next((name for name in ("predicted", "label_probs") if name in table.column_names), None)
+    if "sample_id" not in table.column_names or column is None:
+        raise ValueError(f"predictions: {path} needs sample_id and predicted or label_probs; it has "
+                         f"{', '.join(table.column_names)}")  # fmt: skip
+    values = table[column].to_pylist()
+    answer = {"label_probs": lambda p: int(np.argmax(p)), "predicted": _index}[column]
+    known = dict(zip(table["sample_id"].to_pylist(), map(answer, values), strict=True))
+    answers = np.array([known.get(key, -1) for key in side.facts["sample_id"].to_pylist()], np.int64)
+    if (answers < 0).any():
+        raise ValueError(f"predictions: {path} has no answer for {int((answers < 0).sum()):,} of {len(side):,} rows")
+    return answers
+
+
+def _index(value: int | str) -> int:
+    return index_of(value) if isinstance(value, str) else int(value)
+
+
+def class_order(answers: np.ndarray, labels: np.ndarray, who: str) -> Verdict:
+    """Guard G9: would another order of the classes fit better? Chosen on one half of the rows, judged on the other.
+
+    `answers` and `labels`: expression indices, int64 (n,), -1 where there is none.
+    """
+    known = np.flatnonzero((answers >= 0) & (labels >= 0))
+    facts: dict[str, Any] = {
+        "guard": "G9",
+        "name": "class order",
+        "threshold": "no other order of the classes is better (99.9 %)",
+    }
+    if len(known) < _MIN_ROWS:
+        return Verdict(status="skipped", message=f"Only {len(known)} labelled rows with an answer.", **facts)
+    gains = []
+    for choose, judge in ((known[::2], known[1::2]), (known[1::2], known[::2])):
+        order = _best_order(answers[choose], labels[choose])
+        gains.append((order[answers[judge]] == labels[judge]).astype(float) - (answers[judge] == labels[judge]))
+    gain = np.concatenate(gains)
+    mean, error = float(gain.mean()), float(gain.std() / np.sqrt(len(gain)))
+    bad = mean - _Z_ORDER * error > 0
+    order = _best_order(answers[known], labels[known])
+    named = ", ".join(f"{EXPRESSIONS[a]} for {EXPRESSIONS[b]}" for a, b in enumerate(order) if a != b)
+    return Verdict(
+        status="fail" if bad else "pass",
+        message=f"The labels fit better when {who} is read in another order: {named}."
+        if bad
+        else f"No other order of the classes fits {who} better.",
+        numbers={"rows": len(known), "gain": mean, "standard_error": error},
+        **facts,
+    )
+
+
+def _best_order(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The label that each answer should stand for so that most rows agree, int64 (7,)."""
+    classes = len(EXPRESSIONS)
+    counts = np.bincount(answers * classes + labels, minlength=classes**2).reshape(classes, classes)
+    orders = np.array(list(permutations(range(classes))))
+    best: np.ndarray = orders[counts[np.arange(classes), orders].sum(1).argmax()]
+    return best
+
+
+def copies_score(answers: np.ndarray, labels: np.ndarray, flagged: np.ndarray, who: str) -> Verdict:
+    """Guard G12: accuracy on all test rows and on those that no guard flagged, `flagged` bool (n,).
+
+    Fails where the flagged rows lift the score by more than half the 95 % interval of the clean one.
+    """
+    known = (answers >= 0) & (labels >= 0)
+    facts: dict[str, Any] = {"guard": "G12", "name": "score without copies"}
+    clean, all_rows = known & ~flagged, int(known.sum())
+    if not clean.sum():
+        return Verdict(status="skipped", threshold="-", message="No clean labelled row has an answer.", **facts)
+    right = answers == labels
+    score, without = float(right[known].mean()), float(right[clean].mean())
+    half = wilson_half_width(without, int(clean.sum()))
+    numbers = {
+        "rows": all_rows,
+        "flagged_rows": all_rows - int(clean.sum()),
+        "accuracy": score,
+        "accuracy_without_flagged": without,
+        "accuracy_on_flagged": float(right[known & flagged].mean()) if (known & flagged).any() else None,
+        "half_interval": half,
+    }
+    bad = score - without > half
+    return Verdict(
+        status="fail" if bad else "pass",
+        threshold=f"difference of at most {half:.2%}, half the 95 % interval",
+        message=f"{who}: {score:.1%} on all test rows, {without:.1%} without the {numbers['flagged_rows']:,} flagged.",
+        numbers=numbers,
+        **facts,
+    )
+
+
+def wilson_half_width(share: float, n: int) -> float:
+    """Half the width of the 95 % interval of a share of `n` (Wilson 1927)."""
+    return float(_Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n))
+
+
+def shuffled_accuracy(nearest: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, float]:
+    """Part of guard G11: accuracy of the nearest training row when the training labels are shuffled, and chance.
+
+    `nearest`: train row of each test row, int64 (m,), -1 for none; labels int64, -1 for none. `limit` is how far from
+    chance the accuracy may lie, five standard errors; NaN accuracy where no row can be judged.
+    """
+    rng, mixed = np.random.default_rng(seed), train.copy()
+    labelled = np.flatnonzero(mixed >= 0)
+    mixed[labelled] = mixed[rng.permutation(labelled)]
+    known = (nearest >= 0) & (test >= 0)
+    known[known] = mixed[nearest[known]] >= 0
+    if not known.any():
+        return {"accuracy": float("nan"), "chance": float("nan"), "limit": float("nan")}
+    shares = [
+        np.bincount(labels, minlength=len(EXPRESSIONS)) / len(labels) for labels in (train[labelled], test[known])
+    ]
+    chance = float(shares[0] @ shares[1])
+    answers = mixed[nearest[known]]
+    # One training row may answer for many test rows, which then stand or fall together.
+    independent = len(np.unique(nearest[known]))
+    return {
+        "accuracy": float((answers == test[known]).mean()),
+        "chance": chance,
+        "limit": float(5 * np.sqrt(chance * (1 - chance) / independent)),
+    }
+
+
+def nearest_answers(nearest: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """The label of each test row's nearest training row, int64 (m,); -1 where there is none."""
+    if not len(train):
+        return np.full(len(nearest), -1, np.int64)
+    return np.where(nearest >= 0, train[nearest], -1)

@@ -1,0 +1,86 @@
+"""Pairs of rows as guards find them, by row numbers, and the table of them that people and programs read."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from synthfer.evaluation.sides import Side
+from synthfer.evaluation.verdict import PAIRS, Status
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs that one guard found: `left` and `right` are row numbers (int64, (k,)) of the sides named by `ends`.
+
+    `score` (float64, (k,)) is the guard's own number, `detail` (k texts) how the two are related.
+    """
+
+    guard: str
+    status: Status
+    ends: tuple[str, str]
+    left: np.ndarray
+    right: np.ndarray
+    score: np.ndarray
+    detail: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    @property
+    def crosses(self) -> bool:
+        """Whether the pairs join training data with test data."""
+        return self.ends == ("train", "test")
+
+    def conflicting(self, sides: Mapping[str, Side]) -> np.ndarray:
+        """Which pairs have two labels that differ, bool (k,)."""
+        left, right = (sides[end].labels[rows] for end, rows in zip(self.ends, (self.left, self.right), strict=True))
+        differ: np.ndarray = (left != right) & (left >= 0) & (right >= 0)
+        return differ
+
+
+def pairs(
+    guard: str, status: Status, ends: tuple[str, str], rows: np.ndarray, score: float | np.ndarray, detail: object
+) -> Pairs:
+    """Pairs from row numbers (k, 2); one score or detail for all is repeated."""
+    rows = np.asarray(rows, np.int64).reshape(-1, 2)
+    scores = np.broadcast_to(np.asarray(score, float), len(rows))
+    details = np.broadcast_to(np.asarray(detail, object), len(rows))
+    return Pairs(guard, status, ends, rows[:, 0], rows[:, 1], scores, details)
+
+
+def flagged(found: Iterable[Pairs], sides: Mapping[str, Side]) -> dict[str, np.ndarray]:
+    """Per side, the rows that stand in a failing pair across the sides, bool (n,)."""
+    marks = {name: np.zeros(len(side), bool) for name, side in sides.items()}
+    for group in found:
+        if group.crosses and group.status == "fail":
+            marks["train"][group.left] = True
+            marks["test"][group.right] = True
+    return marks
+
+
+def table(found: Iterable[Pairs], sides: Mapping[str, Side]) -> pa.Table:
+    """All pairs as the table `PAIRS`, in the order given."""
+    return pa.concat_tables([PAIRS.empty_table(), *(_table(group, sides) for group in found)])
+
+
+def _table(group: Pairs, sides: Mapping[str, Side]) -> pa.Table:
+    columns: list[pa.Array] = [
+        pa.array([group.guard] * len(group)),
+        pa.array([group.status] * len(group)),
+        pa.array(group.score),
+        pa.array(group.detail.tolist(), pa.string()),
+    ]
+    for end, rows in zip(group.ends, (group.left, group.right), strict=True):
+        side = sides[end]
+        facts = side.facts.take(rows)
+        columns += [
+            pa.array([end] * len(group)),
+            facts["sample_id"].combine_chunks(),
+            pa.array([side.dataset_of(row) for row in rows], pa.string()),
+            facts["split"].combine_chunks(),
+            facts["label"].combine_chunks(),
+            facts["source_id"].combine_chunks(),
+        ]
+    return pa.Table.from_arrays(columns, schema=PAIRS)

@@ -1,0 +1,229 @@
+"""Guards G3 to G5: test pictures that are nearly in the training data, seen by hash, by an embedder, by alignment."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from synthfer.config import option
+from synthfer.evaluation import copies, neighbours, perceptual
+from synthfer.evaluation.copies import CopyScan
+from synthfer.evaluation.evidence import Pairs, pairs
+from synthfer.evaluation.features import Features
+from synthfer.evaluation.neighbours import Matches
+from synthfer.evaluation.verdict import Verdict
+
+_ENDS = ("train", "test")
+_AS_IT_IS, _MIRRORED = (1, 0, 1.0, 0.0, 0.0), (-1, 0, 1.0, 0.0, 0.0)
+# Share of test rows that may reach the embedder's level by chance, however many training rows there are.
+_CHANCE = 1e-3
+_NO_LEVEL = 2.0  # above any cosine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How near is too near."""
+
+    hamming_fail: int = option(6, "bits of 64 in which perceptual hashes of copies differ at most", low=0, high=32)
+    hamming_warn: int = option(10, "bits that are worth a look", low=0, high=32)
+    cosine: float | None = option(
+        None, "likeness of embeddings that fails (null: from unrelated training pairs, one test row in 1,000)", high=1
+    )
+    keep: int = option(16, "matches kept of each test row, for each guard", low=1)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The limits with the embedder's level filled in; `unrelated` is what 99.99 % of unrelated pairs stay below."""
+
+    limits: Limits
+    cosine: float
+    unrelated: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """Matches of training rows with test rows: by `hashes` (score is minus the distance, view 1 if they agree once
+    aligned), `vectors`, `copies`.
+
+    `nearest` is the one training row most alike to each test row by its vector, however unlike it is.
+    """
+
+    hashes: Matches
+    vectors: Matches
+    copies: Matches
+    nearest: Matches
+
+
+def merge(parts: Sequence[Found], keep: int) -> Found:
+    """The matches of several blocks of test rows, or the best of several blocks of training rows."""
+
+    def best(name: str, most: int) -> Matches:
+        return neighbours.merge(*(getattr(part, name) for part in parts), keep=most)
+
+    return Found(best("hashes", keep), best("vectors", keep), best("copies", keep), best("nearest", 1))
+
+
+def moved(found: Found, right: int) -> Found:
+    """The same where the first test row is this row of the whole."""
+    parts = (found.hashes, found.vectors, found.copies, found.nearest)
+    return Found(*(part.moved(right=right) for part in parts))
+
+
+def but_for(found: Found, known: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Found:
+    """Without the pairs of rows that are `known` already; the nearest rows stay."""
+    hashes, vectors, alike = (
+        part[~known(part.left, part.right)] for part in (found.hashes, found.vectors, found.copies)
+    )
+    return Found(hashes, vectors, alike, found.nearest)
+
+
+def compare(blocks: Iterable[Features], starts: Sequence[int], test: Features, levels: Levels, scan: CopyScan) -> Found:
+    """Everything near between blocks of training rows, which are held one at a time, and one block of test rows.
+
+    `starts`: the number of each block's first row; the matches' left rows count from there.
+    """
+    views, candidates, limits = copies.views(test.grey), _Candidates(scan.keep), levels.limits
+    found, vectors = merge([], limits.keep), test.vectors.astype(np.float32)
+    for start, train in zip(starts, blocks, strict=True):
+        theirs = train.vectors.astype(np.float32)
+        near = (
+            _hashes(train, test, limits, scan),
+            neighbours.top_matches(theirs, vectors, levels.cosine, limits.keep),
+            neighbours.merge(keep=1),
+            neighbours.nearest(theirs, vectors),
+        )
+        found = merge([found, Found(*(part.moved(left=int(start)) for part in near))], limits.keep)
+        candidates.add(copies.scan(copies.patches(train.grey), views, scan), train.grey, int(start))
+    return Found(found.hashes, found.vectors, candidates.confirmed(test.grey, scan), found.nearest)
+
+
+class _Candidates:
+    """The pairs worth aligning, the best over all blocks by now, with the training pictures that they need."""
+
+    def __init__(self, keep: int) -> None:
+        self.keep, self.pairs = keep, neighbours.merge(keep=keep)
+        self.grey: dict[int, np.ndarray] = {}
+
+    def add(self, found: Matches, grey: np.ndarray, start: int) -> None:
+        self.pairs = neighbours.merge(self.pairs, found.moved(left=start), keep=self.keep)
+        wanted = set(self.pairs.left.tolist())
+        self.grey = {row: old for row, old in self.grey.items() if row in wanted}
+        self.grey |= {row: grey[row - start] for row in wanted - self.grey.keys()}
+
+    def confirmed(self, test: np.ndarray, scan: CopyScan) -> Matches:
+        rows, places = np.unique(self.pairs.left, return_inverse=True)
+        if not len(rows):
+            return self.pairs
+        grey = np.stack([self.grey[int(row)] for row in rows])
+        local = Matches(places.astype(np.int64), self.pairs.right, self.pairs.score, self.pairs.view)
+        sure = copies.confirm(grey, test, local, scan)
+        return Matches(rows[sure.left], sure.right, sure.score, sure.view)
+
+
+def _hashes(train: Features, test: Features, limits: Limits, scan: CopyScan) -> Matches:
+    """Pairs whose hashes are near; `view` is 1 where the pictures agree once aligned, else 0.
+
+    Faces of one style have near hashes without being copies, so the hash alone convicts nobody.
+    """
+    rows, distance = perceptual.close_pairs(train.hashes, test.hashes, max(limits.hamming_fail, limits.hamming_warn))
+    found = Matches(rows[:, 0], rows[:, 1], -distance.astype(np.float32), np.zeros(len(rows), np.int64))
+    found = neighbours.merge(found, keep=limits.keep)
+    near = found[-found.score <= limits.hamming_fail]
+    sure = set[tuple[int, int]]()
+    for view in (_AS_IT_IS, _MIRRORED):
+        seen = Matches(near.left, near.right, near.score, np.full(len(near), copies.VIEWS.index(view)))
+        sure |= _places(copies.confirm(train.grey, test.grey, seen, scan))
+    agree = np.array([place in sure for place in zip(found.left.tolist(), found.right.tolist(), strict=True)], np.int64)
+    return Matches(found.left, found.right, found.score, agree)
+
+
+def _places(found: Matches) -> set[tuple[int, int]]:
+    return set(zip(found.left.tolist(), found.right.tolist(), strict=True))
+
+
+def levels(vectors: np.ndarray, train_rows: int, limits: Limits) -> Levels:
+    """The level of likeness that fewer than one test row in 1,000 reaches by chance, from some training rows.
+
+    The likeness of unrelated pairs has an exponential tail at most (peaks over threshold, Pickands 1975): its scale
+    follows from two quantiles, and it is followed to the number of training rows that each test row meets. `vectors`:
+    float (n, d), of rows spread over the training data.
+    """
+    if len(vectors) < 2:
+        return Levels(limits, _NO_LEVEL if limits.cosine is None else limits.cosine, _NO_LEVEL)
+    near, unrelated = (neighbours.unrelated_quantile(vectors.astype(np.float32), q) for q in (0.999, 0.9999))
+    scale = (unrelated - near) / np.log(10)
+    level = unrelated + scale * max(0.0, np.log(1e-4 * train_rows / _CHANCE))
+    return Levels(limits, float(level) if limits.cosine is None else limits.cosine, unrelated)
+
+
+def judge(found: Found, levels: Levels, scan: CopyScan) -> tuple[list[Verdict], list[Pairs]]:
+    """The three verdicts and their pairs, the worst first."""
+    by_hash = _by_hash(found.hashes, levels.limits)
+    by_vector = _of("G4", found.vectors, "embeddings {score:.3f} alike")
+    by_view = _of("G5", found.copies, "{view}")
+    verdicts = [
+        _verdict(
+            "G3",
+            "perceptual duplicates",
+            by_hash,
+            f"pHash of picture or mirror image: {levels.limits.hamming_fail} bits fail where the aligned pictures "
+            f"agree, {levels.limits.hamming_warn} bits need a look",
+            {},
+        ),
+        _verdict(
+            "G4",
+            "embedding duplicates",
+            [by_vector],
+            f"cosine {levels.cosine:.3f}; 99.99 % of unrelated pairs stay below {levels.unrelated:.3f}",
+            {"cosine": levels.cosine, "unrelated": levels.unrelated},
+        ),
+        _verdict("G5", "augmented copies", [by_view], f"agreement {scan.agreement:.2f} once aligned", {}),
+    ]
+    return verdicts, [*by_hash, by_vector, by_view]
+
+
+def _by_hash(found: Matches, limits: Limits) -> list[Pairs]:
+    sure = (-found.score <= limits.hamming_fail) & (found.view == 1)
+    groups = []
+    for status, part in (("fail", _sorted(found[sure])), ("warn", _sorted(found[~sure]))):
+        rows = np.stack([part.left, part.right], axis=1)
+        detail = [f"hashes differ in {-score:.0f} bits" for score in part.score]
+        groups.append(pairs("G3", status, _ENDS, rows, -part.score, detail))  # type: ignore[arg-type]
+    return groups
+
+
+def _of(guard: str, found: Matches, text: str) -> Pairs:
+    found = _sorted(found)
+    detail = [
+        text.format(score=score, view=_view_name(int(view)))
+        for score, view in zip(found.score, found.view, strict=True)
+    ]
+    return pairs(guard, "fail", _ENDS, np.stack([found.left, found.right], axis=1), found.score, detail)
+
+
+def _view_name(view: int) -> str:
+    """What was done to the test picture in a view, in words; the alignment after it is finer."""
+    flip, angle, zoom, right, down = copies.VIEWS[view]
+    done = ["mirrored"] * (flip < 0) + [f"turned by about {angle:.0f} degrees"] * (angle != 0)
+    done += [f"enlarged by about {zoom:g}"] * (zoom != 1) + ["shifted"] * bool(right or down)
+    return ", ".join(done) or "as it is"
+
+
+def _sorted(found: Matches) -> Matches:
+    return found[np.argsort(-found.score, kind="stable")]
+
+
+def _verdict(guard: str, name: str, groups: Sequence[Pairs], threshold: str, numbers: dict[str, Any]) -> Verdict:
+    failing, looking = ([group for group in groups if group.status == status] for status in ("fail", "warn"))
+    rows = {status: len({int(row) for group in part for row in group.right}) for status, part in
+            (("fail", failing), ("warn", looking))}  # fmt: skip
+    status = "fail" if rows["fail"] else "warn" if rows["warn"] else "pass"
+    message = {
+        "fail": f"{rows['fail']:,} test rows have one in the training data, identical ones not counted.",
+        "warn": f"{rows['warn']:,} test rows are worth a look.",
+        "pass": "None beside identical pictures.",
+    }[status]
+    told = {"test_rows": rows["fail"], "pairs": sum(map(len, failing)), "test_rows_to_look_at": rows["warn"]}
+    return Verdict(guard=guard, name=name, status=status, threshold=threshold, message=message, numbers=told | numbers)  # type: ignore[arg-type]

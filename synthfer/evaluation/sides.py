@@ -1,0 +1,110 @@
+"""The two sides of an audit, training data and test data: which rows of which datasets and views stand on them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from synthfer.sample import SCHEMA
+from synthfer.store import Dataset
+from synthfer.store.view import View
+
+FACTS = ("sample_id", "split", "label", "source_id", "parent_id", "pixels_hash")
+"""What the guards that need no picture look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some units of one dataset, seen through a view where `view` is given."""
+
+    dataset: str
+    units: tuple[int, ...]
+    view: str | None = None
+
+    def rows(self, columns: Sequence[str], splits: Sequence[str]) -> pa.Table:
+        """The accepted rows of these splits, in order."""
+        where = (pc.field("decision") == "accepted") & pc.field("split").isin(list(splits))
+        needed = [*columns, *(name for name in ("decision", "split") if name not in columns)]
+        dataset = Dataset(self.dataset)
+        if self.view:
+            batches = list(View(self.view).scan_dataset(dataset, needed, where, self.units))
+        else:
+            batches = list(dataset.scan(needed, where, self.units))
+        if not batches:
+            return pa.table({name: pa.array([], SCHEMA.field(name).type) for name in columns})
+        return pa.Table.from_batches(batches).select(list(columns))
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A dataset or view that was named: its URI, the hash of its content, and the datasets that it shows."""
+
+    uri: str
+    hash: str
+    datasets: tuple[Dataset, ...]
+    view: str | None
+
+
+def origin(uri: str) -> Origin:
+    """Opens a sealed dataset or a view; `ValueError` or `FileNotFoundError` say what is wrong with it."""
+    if View.exists(uri):
+        view = View(uri)
+        return Origin(view.uri, view.view_hash, tuple(view.datasets), view.uri)
+    dataset = Dataset(uri)
+    if dataset.manifest is None:
+        raise ValueError(f"{dataset.uri} is not complete: run the job that makes it again, then audit it")
+    return Origin(dataset.uri, dataset.manifest.manifest_hash, (dataset,), None)
+
+
+def parts(origins: Sequence[Origin], rows: int) -> Iterator[Part]:
+    """All units of all datasets, in order, in parts of about `rows` rows."""
+    for named in origins:
+        for dataset in named.datasets:
+            per_part = max(1, rows // dataset.spec.unit_size)
+            for first in range(0, dataset.spec.units, per_part):
+                units = range(first, min(first + per_part, dataset.spec.units))
+                yield Part(dataset.uri, tuple(units), named.view)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side: its parts, the facts of each row, and the place where each part's rows begin (and the end).
+
+    `facts` has the columns `FACTS`; the rows of `parts[i]` are `starts[i]` to `starts[i + 1]`.
+    """
+
+    name: str
+    origins: tuple[Origin, ...]
+    splits: tuple[str, ...]
+    parts: tuple[Part, ...]
+    facts: pa.Table
+    starts: np.ndarray
+
+    def __len__(self) -> int:
+        return self.facts.num_rows
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Expression indices, int64 (n,); -1 where there is none."""
+        return pc.fill_null(self.facts["label"], -1).to_numpy()
+
+    def texts(self, column: str) -> np.ndarray:
+        """A text column as an object array (n,)."""
+        found: np.ndarray = self.facts[column].to_numpy(zero_copy_only=False)
+        return found
+
+    def dataset_of(self, row: int) -> str:
+        """The URI of the dataset that holds a row."""
+        return self.parts[int(np.searchsorted(self.starts, row, "right")) - 1].dataset
+
+    def describe(self) -> dict[str, Any]:
+        """What stands on this side, as JSON."""
+        return {
+            "uris": [named.uri for named in self.origins],
+            "hashes": [named.hash for named in self.origins],
+            "splits": list(self.splits),
+            "rows": len(self),
+        }

@@ -1,0 +1,51 @@
+"""Guard G1: descendants of test samples and shared identities are found, strangers are not."""
+
+from synthfer.evaluation.evidence import flagged, table
+from synthfer.evaluation.lineage import lineage
+from tests.evaluation.made_sides import sides
+
+
+def found(train: list[dict], test: list[dict]) -> tuple[str, list[tuple]]:
+    both = sides(train, test)
+    verdict, groups = lineage(both)
+    rows = table(groups, both).to_pylist()
+    return verdict.status, [(row["left_sample_id"], row["right_sample_id"], row["detail"]) for row in rows]
+
+
+def test_strangers_pass():
+    assert found([{}, {}], [{}, {}]) == ("pass", [])
+
+
+def test_a_child_a_grandchild_and_a_sibling_of_a_test_sample_fail():
+    status, pairs = found(
+        [{"parent_id": "test0"}, {"parent_id": "elsewhere", "source_id": "test1"}, {"source_id": "person"}, {}],
+        [{}, {}, {"source_id": "person"}],
+    )
+    assert status == "fail"
+    assert pairs == [
+        ("train0", "test0", "was made from it"),
+        ("train1", "test1", "descends from it"),
+        ("train2", "test2", "shares its identity or original"),
+    ]
+
+
+def test_the_same_sample_on_both_sides_is_said_once():
+    status, pairs = found([{"sample_id": "x", "source_id": "x"}], [{"sample_id": "x", "source_id": "x"}])
+    assert (status, pairs) == ("fail", [("x", "x", "is the same sample")])
+
+
+def test_every_row_of_a_shared_identity_is_flagged_with_few_pairs():
+    both = sides([{"source_id": "p"}] * 40, [{"source_id": "p"}] * 30 + [{}])
+    verdict, groups = lineage(both)
+    marks = flagged(groups, both)
+    assert (marks["train"].sum(), marks["test"].sum()) == (40, 30)
+    assert sum(map(len, groups)) < 80
+    assert verdict.numbers == {"train_rows": 40, "test_rows": 30}
+
+
+def test_nulls_are_no_kin():
+    assert found([{"source_id": None, "parent_id": None}], [{"source_id": None, "parent_id": None}])[0] == "pass"
+
+
+def test_an_empty_side_is_no_crash():
+    assert found([], [{}])[0] == "pass"
