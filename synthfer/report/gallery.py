@@ -1,22 +1,19 @@
 """The gallery: one self-contained HTML page of a dataset, complete or still being made.
 
 It shows what was asked for and made, contact sheets per expression and attribute, rejected and failed rows
-with their reasons, and the settings. No script, nothing fetched; the content security policy says so too.
+with their reasons, and the settings.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from synthfer.report.markup import Markup, render, table, tag
+from synthfer.report.markup import Markup, document, render, table, tag
 from synthfer.report.overview import overview
 from synthfer.report.pictures import attribute_sheets, expression_sheets, left_out, limits
 from synthfer.report.sheets import Sheets, sheets
 from synthfer.report.tally import Tally, asked_for, tally
 from synthfer.store import Dataset
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_CSS = Path(__file__).with_name("gallery.css")
 
 
 def gallery(dataset: Dataset, out: str | Path) -> Path:
@@ -34,15 +31,6 @@ def gallery(dataset: Dataset, out: str | Path) -> Path:
 
 def _page(dataset: Dataset, counts: Tally, drawn: Sheets) -> str:
     name = dataset.uri.rstrip("/").rpartition("/")[2] or "dataset"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", name),
-        tag("style", Markup(_CSS.read_text(encoding="utf-8"))),
-    )
     asked = asked_for(dataset)
     parts = {
         "Overview": overview(dataset, counts, asked),
@@ -51,20 +39,7 @@ def _page(dataset: Dataset, counts: Tally, drawn: Sheets) -> str:
         "Left out": left_out(counts, drawn),
         "Settings": _settings(dataset),
     }
-    shown = {title: part for title, part in parts.items() if part}
-    links = [tag("a", title, href=f"#{_anchor(title)}") for title in shown]
-    body = tag(
-        "body",
-        _header(dataset, name, drawn),
-        tag("nav", tag("div", links), aria_label="Parts of this page"),
-        tag("main", [tag("section", part, id=_anchor(title)) for title, part in shown.items()]),
-        _footer(dataset, drawn),
-    )
-    return "<!doctype html>\n" + tag("html", head, body, lang="en")
-
-
-def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-")
+    return document(name, ["gallery.css"], _header(dataset, name, drawn), parts, _footer(dataset, drawn))
 
 
 def _header(dataset: Dataset, name: str, drawn: Sheets) -> Markup:

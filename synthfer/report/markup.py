@@ -1,8 +1,15 @@
-"""HTML from nested calls: every text is escaped unless it is markup already, so no text can become code."""
+"""HTML from nested calls: every text is escaped unless it is markup already, so no text can become code.
 
-from collections.abc import Iterable
+A whole page has no script and fetches nothing; its content security policy says so too.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 class Markup(str):
@@ -49,3 +56,29 @@ def _row(cells: list[Any]) -> Markup:
 
 def _is_cell(content: Any) -> bool:
     return isinstance(content, Markup) and content.startswith("<td")
+
+
+def document(
+    title: str, styles: Iterable[str], header: Markup, parts: Mapping[str, Markup | None], footer: Markup
+) -> str:
+    """A whole page: the named style sheets of this package, links to the parts, and the parts that there are."""
+    css = "".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in styles)
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("style", Markup(css)),
+    )
+    shown = {name: part for name, part in parts.items() if part}
+    links = [tag("a", name, href=f"#{anchor(name)}") for name in shown]
+    nav = tag("nav", tag("div", links), aria_label="Parts of this page")
+    main = tag("main", [tag("section", part, id=anchor(name)) for name, part in shown.items()])
+    return "<!doctype html>\n" + tag("html", head, tag("body", header, nav, main, footer), lang="en")
+
+
+def anchor(name: str) -> str:
+    """Where a part of a page is, for links within it."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from synthfer.expressions import EXPRESSIONS
 from synthfer.report.markup import Markup, render, table, tag
-from synthfer.report.sheets import Group, Sheets
+from synthfer.report.sheets import Group, Sheets, Thumbnail
 from synthfer.report.tally import Asked, Reason, Sample, Tally, expression_of
 from synthfer.sample import ATTRIBUTES
 
@@ -61,11 +61,14 @@ def _tile(sample: Sample, drawn: Sheets) -> Markup:
     alt = ", ".join([expression_of(sample["label"]), *attributes.values()])
     thumbnail = drawn.thumbnails.get(sample["sample_id"])
     hover = "\n".join([sample["prompt"] or alt, f"seed {sample['seed']}", sample["sample_id"]])
+    return tag("details", tag("summary", picture(thumbnail, alt, hover)), _recipe(sample), name="sample")
+
+
+def picture(thumbnail: Thumbnail | None, alt: str, hover: str) -> Markup:
+    """A thumbnail, or a placeholder in its place."""
     if thumbnail and thumbnail.uri:
-        picture = tag("img", src=thumbnail.uri, alt=alt, title=hover, decoding="async")
-    else:
-        picture = tag("span", "unreadable picture", class_="broken", title=hover)
-    return tag("details", tag("summary", picture), _recipe(sample), name="sample")
+        return tag("img", src=thumbnail.uri, alt=alt, title=hover, decoding="async")
+    return tag("span", "unreadable picture" if thumbnail else "picture missing", class_="broken", title=hover)
 
 
 def _attributes_of(sample: Sample) -> dict[str, str]:
