@@ -1,0 +1,133 @@
+"""The audit job: blocks of both sides read and compared by Ray tasks; pairs, verdict and page written at the end."""
+
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray
+
+from synthfer.cli import COMPLETE, FAILURE, Invocation, Outcome
+from synthfer.config import REQUIRED, option
+from synthfer.engine.session import session
+from synthfer.evaluation.audit import AuditConfig, blocks_of, examine, left_out, open_sides, pictures, uris_of
+from synthfer.evaluation.sides import Side, origin
+from synthfer.evaluation.verdict import Audit
+from synthfer.progress import Meter
+from synthfer.report import audit as report
+from synthfer.report.verdict import print_verdicts
+from synthfer.store import ObjectStore, open_store
+from synthfer.store.view import View
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PAIRS, VERDICT, PAGE = "pairs.parquet", "audit.json", "index.html"
+# Calls that wait for each CPU: enough to keep it busy, few enough to hold little.
+_AHEAD = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditJob(AuditConfig):
+    """The audit job: what is compared, and where the result goes."""
+
+    out: str = option(REQUIRED, "folder or s3://bucket/prefix for pairs.parquet, audit.json and index.html; replaced")
+    dedupe: bool = option(False, "write a view of the training data without the rows that fail")
+    view: str | None = option(None, "where that view goes (null: view below out)")
+
+
+class RayPool:
+    """Calls as Ray tasks of one CPU each; handles are object references, so blocks never pass through the driver."""
+
+    def __init__(self, cpus: int) -> None:
+        self.window = _AHEAD * max(1, cpus)
+
+    def start(self, function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef:
+        """Begins a task; its result stays in the object store."""
+        return _task(function).remote(*arguments)
+
+    def one_by_one(self, handles: Sequence[ray.ObjectRef]) -> Iterable[Any]:
+        """Fetches each result when it is reached, on the worker that iterates."""
+        return Fetched(tuple(handles))
+
+    def map(self, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Iterator[T]:
+        """Results in order, with a few tasks running ahead of the reader."""
+        pending: deque[ray.ObjectRef] = deque()
+        for arguments in calls:
+            pending.append(self.start(function, *arguments))
+            if len(pending) >= self.window:
+                yield ray.get(pending.popleft())
+        while pending:
+            yield ray.get(pending.popleft())
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Results in the object store as an iterable that holds one of them at a time."""
+
+    handles: tuple[ray.ObjectRef, ...]
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(ray.get, self.handles)
+
+
+@cache
+def _task(function: Callable[..., Any]) -> Any:
+    return ray.remote(function)
+
+
+def run(config: AuditJob, invocation: Invocation) -> Outcome:
+    """Audits, writes the three files, prints the verdicts. Exit code 1 where a guard fails."""
+    with session() as resources:
+        pool = RayPool(resources.cpus)
+        try:
+            sides = open_sides(config, pool)
+            with Meter("blocks", blocks_of(sides["test"], config.test_block), invocation.status) as meter:
+                result = examine(config, sides, pool, meter.add)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+    store = open_store(config.out)
+    write(result, sides, store)
+    told: dict[str, Any] = {"page": f"{store.uri}/{PAGE}", "status": result.status}
+    if config.dedupe:
+        told["view"] = dedupe(config, result).uri
+    print_verdicts(result, invocation.results)
+    told |= {"pairs": result.pairs.num_rows, "flagged": dict(result.flagged)}
+    return Outcome(
+        told | (result.to_json() if invocation.json else {}), FAILURE if result.status == "fail" else COMPLETE
+    )
+
+
+def write(result: Audit, sides: Mapping[str, Side], store: ObjectStore) -> None:
+    """Puts pairs, verdict and page, each in place of an older one."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(result.pairs, sink, compression="zstd")
+    bodies: dict[str, Any] = {
+        PAIRS: sink.getvalue(),
+        VERDICT: json.dumps(result.to_json(), indent=1).encode(),
+        PAGE: report.page(result, pictures(sides, report.shown(result))).encode(),
+    }
+    for key, body in bodies.items():
+        if not store.put_new(key, body):
+            store.delete(key)
+            store.put_new(key, body)
+
+
+def dedupe(config: AuditJob, result: Audit) -> View:
+    """The view of the training data without the rows that fail; what an older view left out stays out."""
+    origins = [origin(uri) for uri in uris_of(config.train)]
+    selection = left_out(result.pairs)
+    for named in origins:
+        if named.view:
+            theirs = View(named.view).selection
+            known = pc.is_in(theirs["sample_id"], value_set=selection["sample_id"].combine_chunks())
+            selection = pa.concat_tables([selection, theirs.filter(pc.invert(known))])
+    made_by = {"job": "audit", "sides": {name: dict(side) for name, side in result.sides.items()}}
+    datasets = [dataset for named in origins for dataset in named.datasets]
+    return View.create(config.view or f"{config.out.rstrip('/')}/view", datasets, selection, made_by)
