@@ -1,17 +1,30 @@
 """What synthfer costs and gains, measured: `python jobs/benchmark.py generate [key=value ...] --json`."""
 
 from synthfer.cli import Command, run_commands
-from synthfer.engine import benchmark
+from synthfer.engine.benchmarks import audit, generation, sources
 
 if __name__ == "__main__":
     run_commands(
         {
             "generate": Command(
-                benchmark.BenchmarkConfig,
-                benchmark.generate,
+                generation.BenchmarkConfig,
+                generation.generate,
                 about="The generation job against a bare loop, simulated devices, a plan of 10^8 rows, a resume of "
                 "100,000 units, and the usual script.",
                 example="python jobs/benchmark.py generate --json parts=[pipeline,busy]",
+            ),
+            "sources": Command(
+                sources.SourcesConfig,
+                sources.measure,
+                about="The ingest job against a plain loop that reads, decodes and hashes the same pictures.",
+                example="python jobs/benchmark.py sources --json",
+            ),
+            "audit": Command(
+                audit.AuditBenchmark,
+                audit.measure,
+                about="The audit's scans against plain matrix products, its memory under a cap, and what it finds of "
+                "planted copies at which rate of false alarms.",
+                example="python jobs/benchmark.py audit --json faces=out/fer2013 parts=[found]",
             ),
         },
         about="Measures side by side in one run; every figure comes with machine, versions and commit.",
