@@ -21,6 +21,8 @@ from synthfer.sources.entry import Place, safe_path
 
 MAX_BYTES = 64 * 2**20
 """No picture file is larger; what claims to be is not read."""
+MAX_COLUMN_BYTES = 4 * 2**30
+"""Pictures of one row group of a Parquet file, which are read together."""
 FORMS = ("file", "zip", "slice", "record", "pixels", "parquet")
 UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Compression of archive members; Python unpacks the other methods at one go, however much comes out."""
@@ -35,6 +37,8 @@ class Reader:
     def __init__(self, root: Path | None) -> None:
         self.root = root.parent if root is not None and root.is_file() else root
         self._kept: OrderedDict[tuple[str, ...], Any] = OrderedDict()
+        self._column: pa.ChunkedArray | None = None
+        self._column_key: tuple[str | int, ...] = ()
 
     def read(self, place: Place) -> bytes | np.ndarray:
         """The bytes of an image file, or pixels (uint8, H x W x 3).
@@ -100,19 +104,30 @@ class Reader:
         return np.repeat(values.astype(np.uint8).reshape(side, side, 1), 3, axis=2)
 
     def _parquet(self, place: Place) -> bytes:
-        key = ("parquet", place.path, str(place.start), place.name)
-        column = self._keep(key, lambda: self._column(place))
-        value = column[place.length].as_py()
+        key = (place.path, place.start, place.name)
+        if key != self._column_key:
+            self._column, self._column_key = None, ()  # two columns at once would be twice the memory
+            self._column, self._column_key = self._read_column(place), key
+        assert self._column is not None
+        value = self._column[place.length].as_py()
         body = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(body, bytes):
             raise ValueError(f"{place.path}: column {place.name} holds no image bytes here")
         return body
 
-    def _column(self, place: Place) -> pa.ChunkedArray:
+    def _read_column(self, place: Place) -> pa.ChunkedArray:
         file = self._keep(("table", place.path), lambda: pq.ParquetFile(self._path(place)))
         try:
+            group = file.metadata.row_group(place.start)
+            columns = (group.column(number) for number in range(group.num_columns))
+            size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == place.name)
+            if size > MAX_COLUMN_BYTES:
+                limit = MAX_COLUMN_BYTES >> 30
+                raise ValueError(
+                    f"its pictures take {size:,} bytes, over {limit} GiB: write it with smaller row groups"
+                )
             return file.read_row_group(place.start, columns=[place.name]).column(0)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(f"{place.path}: row group {place.start} cannot be read: {error}") from error
 
     def _keep(self, key: tuple[str, ...], make: Callable[[], T]) -> T:

@@ -193,11 +193,18 @@ def test_the_files_kept_open_are_few_and_their_pictures_stay_right(tmp_path, mon
 def test_one_table_in_memory_serves_its_rows(tmp_path, monkeypatch):
     pq.write_table(pa.table({"image": [png(i) for i in range(6)]}), tmp_path / "x.parquet", row_group_size=3)
     reader, groups = Reader(tmp_path), []
-    load = reader._column
-    monkeypatch.setattr(reader, "_column", lambda place: groups.append(place.start) or load(place))
+    load = reader._read_column
+    monkeypatch.setattr(reader, "_read_column", lambda place: groups.append(place.start) or load(place))
     for i in range(6):
         reader.read(Place("parquet", "x.parquet", i // 3, i % 3, "image"))
     assert groups == [0, 1]
+
+
+def test_a_row_group_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    pq.write_table(pa.table({"image": [png(0)]}), tmp_path / "x.parquet")
+    monkeypatch.setattr(reading, "MAX_COLUMN_BYTES", 100)
+    with pytest.raises(ValueError, match="smaller row groups"):
+        Reader(tmp_path).read(Place("parquet", "x.parquet", 0, 0, "image"))
 
 
 def test_an_unknown_form_names_the_known_sources(tmp_path):
