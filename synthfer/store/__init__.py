@@ -1,4 +1,4 @@
-"""Where samples live: objects in a folder or an S3 bucket, the commit protocol, datasets."""
+"""Where samples live: objects in a folder or an S3 bucket, the commit protocol, datasets, views of them."""
 
 from synthfer.store.dataset import (
     DamagedShard,
@@ -12,6 +12,7 @@ from synthfer.store.dataset import (
 )
 from synthfer.store.objects import ObjectStore, Stat, StoreUnavailable, open_store
 from synthfer.store.shard import Counts
+from synthfer.store.view import View
 
 __all__ = [
     "Counts",
@@ -26,5 +27,6 @@ __all__ = [
     "SpecMismatch",
     "Stat",
     "StoreUnavailable",
+    "View",
     "open_store",
 ]

@@ -58,7 +58,7 @@ class ObjectStore(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Remove the object if it is there. For `gc` and `probe` only: datasets never delete."""
+        """Remove the object if it is there. For `gc`, `probe` and reports: datasets never delete."""
         ...
 
     def probe(self) -> Conditional:
