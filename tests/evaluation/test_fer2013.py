@@ -1,0 +1,69 @@
+"""The audit on real photographs: what is in the small FER2013 is found, by a count that shares nothing with it."""
+
+import io
+from collections import defaultdict
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from synthfer.cli import Invocation
+from synthfer.config import load
+from synthfer.engine.ingest import IngestConfig, ingest
+from synthfer.evaluation.audit import AuditConfig, audit, open_sides
+from synthfer.evaluation.duplicates import exact
+from synthfer.evaluation.pool import Serial
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+@pytest.fixture(scope="module")
+def fer2013(shared_data, tmp_path_factory) -> str:
+    """The collection as a dataset."""
+    out = tmp_path_factory.mktemp("fer2013") / "dataset"
+    config = load(IngestConfig, ["source=fer2013", f"path={shared_data / 'fer2013_small.parquet'}", f"out={out}"])
+    ingest(config, Invocation(Console(file=io.StringIO()), Console(file=io.StringIO())))
+    return str(out)
+
+
+@pytest.fixture(scope="module")
+def counted(shared_data) -> dict[str, int]:
+    """Groups of identical pictures, from the collection's own file: pixels as bytes, grouped by a dict."""
+    table = pq.read_table(shared_data / "fer2013_small.parquet", columns=["image", "split", "fer_label"])
+    groups = defaultdict(list)
+    for row in table.to_pylist():
+        pixels = np.asarray(Image.open(io.BytesIO(row["image"])).convert("L")).tobytes()
+        groups[pixels].append((row["split"], row["fer_label"]))
+    shared = [group for group in groups.values() if len(group) > 1]
+    across = [group for group in shared if len({split for split, _ in group}) > 1]
+    return {
+        "groups": len(shared),
+        "rows_in_groups": sum(map(len, shared)),
+        "copies": sum(len(group) - 1 for group in shared),
+        "groups_across_splits": len(across),
+        "groups_across_sides": len(across),
+        "groups_with_conflicting_labels": sum(len({label for _, label in group}) > 1 for group in shared),
+    }
+
+
+def config(uri: str, *words: str) -> AuditConfig:
+    return load(AuditConfig, [f"train={uri}", f"test={uri}", *words])
+
+
+def test_identical_pictures_are_those_of_a_brute_force_count(fer2013, counted):
+    verdict, _ = exact(open_sides(config(fer2013), Serial()))
+    assert verdict.numbers == counted
+    assert verdict.numbers["copies"] > 50  # there is something to find
+    assert verdict.status == "fail"
+
+
+@pytest.mark.slow
+def test_the_whole_audit_finds_the_collections_twins(fer2013, counted):
+    result = audit(config(fer2013))
+    told = {verdict.guard: verdict for verdict in result.verdicts}
+    assert told["G2"].numbers == counted
+    assert told["G11"].status in ("pass", "warn")
+    assert told["G5"].numbers["test_rows"] >= 80  # photographs that were cropped, shifted or watermarked: looked at
+    assert told["G12"].numbers["accuracy"] > told["G12"].numbers["accuracy_without_flagged"]
