@@ -12,7 +12,7 @@ from types import ModuleType
 
 from synthfer.nearest import nearest
 
-_SHARED = ("entry", "reading", "index", "tables")
+_SHARED = ("entry", "reading", "index", "tables", "labels", "layouts")
 
 
 def names() -> list[str]:

@@ -9,6 +9,7 @@ says that there is none; contempt, none, uncertain and no-face are none of the s
 """
 
 import os
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 
 from synthfer.config import option
 from synthfer.expressions import ORDERS
-from synthfer.sources import tables
+from synthfer.sources import labels, layouts, tables
 from synthfer.sources.entry import Collection, Counts, Entry, Place, existing, relative, safe_path
 
 CODES = (*ORDERS["affectnet"], "contempt", "none", "uncertain", "no-face")
@@ -39,15 +40,16 @@ _IMAGES = (
 _WANTS = "training.csv and validation.csv (or Manually_Annotated_file_lists/ with them), or train_set/ and val_set/"
 _ABSENT = -2
 _MAX_BYTES = 4096
-
-
-def _table(*counts: int) -> dict[str, int]:
-    return dict(zip(ORDERS["affectnet"], counts, strict=True))
+# What numpy raises for a damaged file, whose header it parses as Python.
+_DAMAGED = (
+    OSError, ValueError, EOFError, MemoryError, OverflowError, TypeError, SyntaxError, RecursionError, SystemError,
+    tokenize.TokenError,
+)  # fmt: skip
 
 
 OFFICIAL: Counts = {
-    "train": _table(74874, 134415, 25459, 14090, 6378, 3803, 24882),
-    "test": _table(500, 500, 500, 500, 500, 500, 500),
+    "train": labels.counted(ORDERS["affectnet"], 74874, 134415, 25459, 14090, 6378, 3803, 24882),
+    "test": labels.counted(ORDERS["affectnet"], 500, 500, 500, 500, 500, 500, 500),
 }
 
 
@@ -68,7 +70,7 @@ def find(path: Path | None, config: Config) -> Collection:
     elif any((path / name / "annotations").is_dir() for name in SET_SPLITS):
         layout, entries = "train_set and val_set of 2021", _of_sets(path, notes)
     else:
-        raise tables.unknown_layout(path, "affectnet", _WANTS)
+        raise layouts.unknown_layout(path, "affectnet", _WANTS)
     if config.classes == 8:
         entries = _counting_contempt(entries, notes)
     return Collection(layout=layout, entries=entries, licence=LICENCE, official=OFFICIAL, notes=notes)
@@ -91,20 +93,21 @@ def _of_csv(lists: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
     return _of_lines(lines, images, root, notes)
 
 
-def _of_lines(lines: dict[str, Iterator[tuple[int, dict[str, str] | ValueError]]], images: Path, root: Path,
-              notes: list[str]) -> Iterator[Entry]:  # fmt: skip
+def _of_lines(
+    lines: dict[str, tables.Lines[dict[str, str]]], images: Path, root: Path, notes: list[str]
+) -> Iterator[Entry]:
     listed: set[str] = set()
     for name, rows in lines.items():
         below = f"{relative(images, root)}/".removeprefix("./")
         yield from tables.entries_of(name, rows, partial(_of_line, below, CSV_SPLITS[name], listed))
-    notes += tables.unlisted(images, listed, " and ".join(lines))
+    notes += layouts.unlisted(images, listed, " and ".join(lines))
 
 
 def _of_line(below: str, split: str, listed: set[str], _: int, cells: dict[str, str]) -> Entry:
     name = safe_path(cells["subDirectory_filePath"].strip())
     listed.add(name)
     left, top, width, height = (tables.finite(cells[column], column) for column in COLUMNS[1:5])
-    fields = tables.by_code(CODES, cells["expression"])
+    fields = labels.by_code(CODES, cells["expression"])
     if width > 0 and height > 0:
         fields["box"] = (left, top, left + width, top + height)
     else:
@@ -126,12 +129,13 @@ def _of_sets(root: Path, notes: list[str]) -> Iterator[Entry]:
             notes.append(f"there is no {name}/annotations")
             continue
         files = os.listdir(folder)  # noqa: PTH208 - a path per name would fill the memory
-        ids = sorted(
-            file.removesuffix("_exp.npy") for file in files if file.endswith("_exp.npy") and file.isprintable()
-        )
+        found = sorted(file.removesuffix("_exp.npy") for file in files if file.endswith("_exp.npy"))
+        ids = [face for face in found if layouts.is_text(face)]
+        unreadable = [face for face in found if not layouts.is_text(face)]
+        notes += layouts.left_out(unreadable, f"{name}/annotations: names that cannot be written as text")
         for face in ids:
             yield _of_face(root, name, split, face)
-        notes += tables.unlisted(root / name / "images", {f"{face}.jpg" for face in ids}, f"{name}/annotations")
+        notes += layouts.unlisted(root / name / "images", {f"{face}.jpg" for face in ids}, f"{name}/annotations")
 
 
 def _of_face(root: Path, name: str, split: str, face: str) -> Entry:
@@ -145,18 +149,18 @@ def _of_face(root: Path, name: str, split: str, face: str) -> Entry:
     except ValueError as error:
         return Entry(key=face, split=split, reason=str(error))
     place = Place("file", f"{name}/images/{face}.jpg")
-    return Entry(key=face, place=place, split=split, scores=scores, **tables.by_code(CODES, f"{code:g}"))
+    return Entry(key=face, place=place, split=split, scores=scores, **labels.by_code(CODES, f"{code:g}"))
 
 
 def _value(root: Path, file: str) -> str:
     """The one value of a .npy file, as text; `ValueError` says which file is broken or holds something else."""
     try:
         if (root / file).stat().st_size > _MAX_BYTES:
-            raise ValueError("is larger than one value")
+            raise ValueError("it is larger than one value")
         with (root / file).open("rb") as body:
             values = np.lib.format.read_array(body, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
+        if values.size != 1:
+            raise ValueError(f"it holds {values.size} values, not one")
+        return str(values.reshape(-1)[0])
+    except _DAMAGED as error:
         raise ValueError(f"{file} cannot be read: {error}") from error
-    if values.size != 1:
-        raise ValueError(f"{file} holds {values.size} values, not one")
-    return str(values.reshape(-1)[0])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthfer.expressions import ORDERS
-from synthfer.sources import tables
+from synthfer.sources import labels, layouts, tables
 from synthfer.sources.entry import Collection, Counts, Entry, Place, existing, relative
 
 CSV_FILE = "ckextended.csv"
@@ -27,14 +27,14 @@ _WANTS = f"class folders {', '.join(CLASSES)} (CK+48), or {CSV_FILE}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(tables.Shares):
+class Config(labels.Shares):
     """How the subjects of the class folders are divided; the CSV has splits of its own."""
 
 
 def find(path: Path | None, config: Config) -> Collection:
     """The faces of the folder CK+48, the folder above it, or the CSV file."""
     path = existing(path, "ckplus", _WANTS)
-    if csv := tables.file_at(path, CSV_FILE):
+    if csv := layouts.file_at(path, CSV_FILE):
         notes = ["the CSV names no subjects, and its Usage does not split by them: the same person is in every split"]
         entries = _of_csv(csv, path)
         return Collection(layout=CSV_FILE, entries=entries, licence=LICENCE, official=CSV_COUNTS, notes=notes)
@@ -43,23 +43,23 @@ def find(path: Path | None, config: Config) -> Collection:
             notes = ["there are no official splits: subjects are divided by their names"]
             entries = _of_folders(base, path, config, notes)
             return Collection(layout="CK+48", entries=entries, licence=LICENCE, official=FOLDER_COUNTS, notes=notes)
-    raise tables.unknown_layout(path, "ckplus", _WANTS)
+    raise layouts.unknown_layout(path, "ckplus", _WANTS)
 
 
 def _of_csv(csv: Path, path: Path) -> Iterator[Entry]:
-    file = relative(csv, tables.folder_of(path))
+    file = relative(csv, layouts.folder_of(path))
 
     def read(number: int, row: tables.PixelRow) -> Entry:
-        fields = {**tables.by_code(CODES, row.emotion), **tables.by_usage(row.usage)}
+        fields = {**labels.by_code(CODES, row.emotion), **labels.by_usage(row.usage)}
         return Entry(key=f"{number - 2:07}", place=Place("pixels", file, row.start, row.length), **fields)
 
     return tables.entries_of(csv.name, tables.pixel_rows(csv), read)
 
 
 def _of_folders(base: Path, root: Path, config: Config, notes: list[str]) -> Iterator[Entry]:
-    for word, file in tables.class_folders(root, relative(base, root), notes):
+    for word, file in layouts.class_folders(root, relative(base, root), notes):
         name = Path(file).name
-        fields = {**tables.by_word(word)}
+        fields = {**labels.by_word(word)}
         if subject := _NAME.fullmatch(name):
             fields |= {"source_id": f"ckplus:{subject[1]}", "split": config.split(subject[1])}
         else:

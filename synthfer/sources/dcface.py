@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from synthfer.sources.entry import Collection, Entry, Place, SourceError, existing, relative, safe_path
-from synthfer.sources.folder import told
+from synthfer.sources.layouts import some, unknown_layout
 from synthfer.sources.reading import MAX_BYTES
+from synthfer.sources.tables import words
 
 OFFICIAL = {"dcface_0.5m": 500_000, "dcface_1.2m": 1_200_000}
 """Published number of faces, before the repeats, by the start of the release's folder name."""
@@ -57,8 +58,7 @@ def find(path: Path | None, config: Config) -> Collection:
     root = existing(path, "dcface", _WANTS)
     folder = next((f for f in (root, root / "record") if (f / "file.rec").is_file()), None)
     if folder is None or not (folder / "file.idx").is_file():
-        there = ", ".join(sorted(p.name for p in root.iterdir())[:5]) if root.is_dir() else "a file"
-        raise SourceError(f"{root} holds no DCFace: source dcface wants {_WANTS}; there is {there}")
+        raise unknown_layout(root, "dcface", _WANTS)
     notes = [] if (folder / "list.txt").is_file() else ["there is no list.txt: the records' labels are the identities"]
     names = [part.lower() for part in root.resolve().parts]
     count = next((n for start, n in OFFICIAL.items() for name in names if name.startswith(start)), None)
@@ -75,7 +75,7 @@ def find(path: Path | None, config: Config) -> Collection:
 
 def _entries(folder: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
     offsets: dict[int, int] = {}
-    for line, fields in _lines(folder / "file.idx"):
+    for line, fields in words(folder / "file.idx", "\t"):
         key, offset = _whole(fields[0]), _whole(fields[1]) if len(fields) == 2 else -1
         if min(key, offset) < 0 or key in offsets:
             problem = "its number was there before" if key in offsets else "it is not number<TAB>offset"
@@ -85,8 +85,9 @@ def _entries(folder: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
     with (folder / "file.rec").open("rb") as file:
         pictures = _Pictures(file, relative(folder / "file.rec", root))
         yield from _listed(folder / "list.txt", offsets, pictures)
-        if (folder / "list.txt").is_file():
-            notes += told([str(key) for key in offsets], "records of file.idx that are not in list.txt")
+        if offsets and (folder / "list.txt").is_file():
+            keys = some([str(key) for key in offsets])
+            notes.append(f"records of file.idx that are not in list.txt, read all the same: {len(offsets):,} ({keys})")
         for key, offset in offsets.items():
             yield from pictures.entries(key, offset, None)
     if pictures.ranges:
@@ -95,7 +96,7 @@ def _entries(folder: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
 
 def _listed(file: Path, offsets: dict[int, int], pictures: "_Pictures") -> Iterator[Entry]:
     """The records of list.txt; each is taken out of `offsets`."""
-    for line, fields in _lines(file) if file.is_file() else ():
+    for line, fields in words(file, "\t") if file.is_file() else ():
         try:
             key = _whole(fields[0])
             if key not in offsets:
@@ -185,13 +186,6 @@ def _place(record: _Record, start: int, name: str) -> Place:
     length = len(record.payload) - start + 4 * len(inside)
     stored = record.stored + start + 4 * len(before)
     return Place("record" if inside else "slice", name, stored, length, ",".join(map(str, inside)))
-
-
-def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number from 1 and fields of every line of a tab-separated list."""
-    with file.open(encoding="utf-8-sig", errors="replace") as lines:
-        for number, line in enumerate(lines, 1):
-            yield number, line.rstrip("\n").split("\t")
 
 
 def _whole(text: str) -> int:

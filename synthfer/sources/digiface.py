@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthfer.sources.entry import Collection, Counts, Entry, Place, SourceError, existing, relative, safe_path
-from synthfer.sources.folder import told, walk
+from synthfer.sources.layouts import folder_of, left_out, unknown_layout, walk
 from synthfer.sources.reading import MAX_BYTES
 
 PARTS = {
@@ -26,6 +26,7 @@ MAX_RATIO = 100
 LICENCE = "Research Use of Data Agreement (R-UDA): non-commercial research"
 _PART = re.compile(r"subjects_((\d+)-(\d+)_\d+)_imgs(?:\.zip)?", re.ASCII)
 _PICTURE = re.compile(r"(?:.*/)?(\d{1,9})/(\d{1,9})\.png", re.ASCII)
+_FILE = re.compile(r"(\d{1,9})\.png", re.ASCII)
 _BROKEN = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
 _WANTS = "subjects_0-1999_72_imgs.zip ... as published, or folders <subject>/<k>.png"
 
@@ -41,9 +42,9 @@ def find(path: Path | None, config: Config) -> Collection:
     archives = [root] if root.is_file() else [p for p in root.iterdir() if p.suffix == ".zip" and _part(p)]
     notes: list[str] = []
     if archives:
-        notes += told(_beside(root, archives), "not read, beside the published archives")
+        notes += left_out(_beside(root, archives), "not read, beside the published archives")
         archives.sort(key=_first_subject)
-        root = root.parent if root.is_file() else root
+        root = folder_of(root)
         for archive in archives:
             _refuse_escapes(archive)
         parts, layout = [_part(archive) for archive in archives], f"{len(archives)} archives"
@@ -120,7 +121,7 @@ def _archived(archives: Sequence[Path], root: Path, notes: list[str]) -> Iterato
                 known.add(key)
                 yield _entry(key, found.group(1), Place("zip", name, name=member.filename))
         others = [m.filename for m in members if not m.is_dir() and not _PICTURE.fullmatch(m.filename)]
-        notes += told(others, f"members of {name} that are no pictures by their names")
+        notes += left_out(others, f"members of {name} that are no pictures by their names")
 
 
 def _doubt(member: zipfile.ZipInfo, known: bool, part: re.Match[str] | None, subject: int) -> str | None:
@@ -141,7 +142,7 @@ def _subjects(root: Path) -> tuple[list[Path], list[str]]:
     tops = sorted((p for p in root.iterdir() if p.is_dir() and _part(p)), key=_first_subject) or [root]
     folders = [p for top in tops for p in top.iterdir() if p.is_dir() and re.fullmatch(r"[0-9]{1,9}", p.name)]
     if not folders:
-        raise SourceError(f"{root} holds no DigiFace-1M: source digiface wants {_WANTS}")
+        raise unknown_layout(root, "digiface", _WANTS)
     subjects = {int(folder.name) for folder in folders}
     if len(subjects) < len(folders):
         raise SourceError(f"{root} has several folders of one subject: keep one copy, or give the path of one part")
@@ -157,13 +158,12 @@ def _covers(subjects: set[int], part: str) -> bool:
 def _unpacked(folders: Sequence[Path], root: Path, notes: list[str]) -> Iterator[Entry]:
     others: list[str] = []
     for folder in folders:
-        files = {file: _PICTURE.fullmatch(f"{folder.name}/{file.name}") for file in walk(folder)}
-        pictures = [(int(found.group(2)), file) for file, found in files.items() if found and file.parent == folder]
-        others += [relative(file, root) for file in set(files) - {file for _, file in pictures}]
-        for _, file in sorted(pictures):
-            name = relative(file, root)
-            yield _entry(f"{folder.name}/{file.name}", folder.name, Place("file", name))
-    notes += told(sorted(others), "no pictures of DigiFace-1M by their names")
+        names, top = list(walk(folder)), relative(folder, root)
+        pictures = {name: int(found.group(1)) for name in names if (found := _FILE.fullmatch(name))}
+        others += [f"{top}/{name}" for name in names if name not in pictures]
+        for name in sorted(pictures, key=lambda name: (pictures[name], name)):
+            yield _entry(f"{folder.name}/{name}", folder.name, Place("file", f"{top}/{name}"))
+    notes += left_out(sorted(others), "no pictures of DigiFace-1M by their names")
 
 
 def _entry(key: str, subject: str, place: Place) -> Entry:

@@ -65,11 +65,13 @@ def _attributes(tables: Tables) -> dict[str, tuple[str, list[str] | None]]:
         inner = [f"{field.name}.{f.name}" for f in field.type] if pa.types.is_struct(field.type) else []
         for column in inner or [field.name]:
             name = _ATTRIBUTES.get(column.rpartition(".")[2].lower())
-            words = words_of(tables, column)
-            kind = tables.schema.field(column).type if not inner else field.type.field(column.partition(".")[2]).type
-            told = pa.types.is_string(kind) or pa.types.is_large_string(kind) or words is not None
-            if name and (told or (name == "age" and pa.types.is_integer(kind))):
-                found[column] = (name, words)
+            kind = field.type if not inner else field.type.field(column.partition(".")[2]).type
+            if name and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                found[column] = (name, None)
+            elif name and pa.types.is_integer(kind):
+                words = words_of(tables, column)
+                if words is not None or name == "age":
+                    found[column] = (name, words)
     return found
 
 

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from synthfer.canonical import canonical_json
-from synthfer.expressions import EXPRESSIONS, other
+from synthfer.expressions import EXPRESSIONS
 
 Counts = Mapping[str, Mapping[str, int]]
 """split -> expression (or "all") -> number of faces; one split "all" for a collection without official splits"""
+
+KINDS = ("real", "synthetic")
+"""Photographs of people, or faces of nobody."""
+NOT_STATED = "not stated: see where the faces come from"
+"""The licence of a collection of which nobody said it."""
 
 
 class SourceError(ValueError):
@@ -90,7 +95,7 @@ class Collection:
 
     `layout`: which of the published layouts it is, in a few words. `entries`: every row, in an order that does not
     depend on the file system (sorted, or as in the collection's own list); may be a generator. `official`: the
-    published counts, to compare with. `kind`: `real` for photographs of people, `synthetic` for faces of nobody.
+    published counts, to compare with. `kind`: one of `KINDS`.
     `licence`: the terms as far as known. `source_type`: IPTC code for pictures that have no file of their own yet.
     `notes`: messages on what is no row; may grow while `entries` are read.
     """
@@ -102,11 +107,6 @@ class Collection:
     source_type: str = "digitalCapture"
     official: Counts | None = None
     notes: list[str] = field(default_factory=list)
-
-
-def without_expression(word: str) -> str:
-    """The reason of a row whose published label is none of the seven expressions."""
-    return f"labelled {other(word) or word!r}, which is none of the seven expressions"
 
 
 def existing(path: Path | None, source: str, wants: str) -> Path:

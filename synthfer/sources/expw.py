@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from synthfer.expressions import ORDERS
-from synthfer.sources import tables
+from synthfer.sources import labels, layouts, tables
 from synthfer.sources.entry import Collection, Counts, Entry, Place, existing, relative, safe_path
 
 LICENCE = "non-commercial research only (ExpW terms of use)"
 FIELDS = ("image_name", "face_id", "top", "left", "right", "bottom", "confidence", "label")
 OFFICIAL: Counts = {
-    "all": dict(zip(ORDERS["fer2013"], (3671, 3995, 1088, 30537, 10559, 7060, 34883), strict=True)),
+    "all": labels.counted(ORDERS["fer2013"], 3671, 3995, 1088, 30537, 10559, 7060, 34883),
 }
 _LISTS = ("label.lst", "label/label.lst", "data/label/label.lst", "data/label.lst")
 _PHOTOS = ("image/origin", "origin", "image")
@@ -26,7 +26,7 @@ _WANTS = "label.lst (or label/label.lst) and the photos in image/origin/, image/
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(tables.Shares):
+class Config(labels.Shares):
     """How the photos are divided."""
 
 
@@ -35,11 +35,11 @@ def find(path: Path | None, config: Config) -> Collection:
     path = existing(path, "expw", _WANTS)
     table = next((path / at for at in _LISTS if (path / at).is_file()), None)
     if table is None:
-        raise tables.unknown_layout(path, "expw", _WANTS)
+        raise layouts.unknown_layout(path, "expw", _WANTS)
     bases = (table.parent, table.parent.parent) if table.parent != path else (path,)
     photos = next((base / at for at in _PHOTOS for base in bases if (base / at).is_dir()), None)
     if photos is None:
-        raise tables.unknown_layout(path, "expw", _WANTS)
+        raise layouts.unknown_layout(path, "expw", _WANTS)
     notes = ["there are no official splits: photos are divided by their names"]
     return Collection(
         layout=f"label.lst with {relative(photos, path)}",
@@ -54,7 +54,7 @@ def _entries(table: Path, photos: Path, root: Path, config: Config, notes: list[
     listed: set[str] = set()
     read = partial(_of_line, relative(photos, root), config, listed)
     yield from tables.entries_of(table.name, tables.words(table), read)
-    notes += tables.unlisted(photos, listed, table.name)
+    notes += layouts.unlisted(photos, listed, table.name)
 
 
 def _of_line(folder: str, config: Config, listed: set[str], _: int, words: list[str]) -> Entry:
@@ -73,5 +73,5 @@ def _of_line(folder: str, config: Config, listed: set[str], _: int, words: list[
         source_id=f"expw:{name}",
         scores={"box_confidence": tables.finite(confidence, "confidence")},
         box=(left, top, right, bottom),
-        **tables.by_code(ORDERS["fer2013"], label),
+        **labels.by_code(ORDERS["fer2013"], label),
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from synthfer.expressions import ORDERS
-from synthfer.sources import tables
+from synthfer.sources import labels, layouts, tables
 from synthfer.sources.entry import Collection, Counts, Entry, Place, existing, relative
 
 CSV_FILES = ("fer2013.csv", "icml_face_data.csv")
@@ -24,14 +24,10 @@ _COLUMNS = ("name", "fer_label", "split")
 _WANTS = f"{' or '.join(CSV_FILES)}, class folders train/ and test/, or Parquet with image, {', '.join(_COLUMNS)}"
 
 
-def _table(*counts: int) -> dict[str, int]:
-    return dict(zip(ORDERS["fer2013"], counts, strict=True))
-
-
 OFFICIAL: Counts = {
-    "train": _table(3995, 436, 4097, 7215, 4830, 3171, 4965),
-    "val": _table(467, 56, 496, 895, 653, 415, 607),
-    "test": _table(491, 55, 528, 879, 594, 416, 626),
+    "train": labels.counted(ORDERS["fer2013"], 3995, 436, 4097, 7215, 4830, 3171, 4965),
+    "val": labels.counted(ORDERS["fer2013"], 467, 56, 496, 895, 653, 415, 607),
+    "test": labels.counted(ORDERS["fer2013"], 491, 55, 528, 879, 594, 416, 626),
 }
 
 
@@ -43,13 +39,13 @@ class Config:
 def find(path: Path | None, config: Config) -> Collection:
     """The faces of a folder in any of the layouts, or of a CSV or Parquet file by itself."""
     path = existing(path, "fer2013", _WANTS)
-    if csv := tables.file_at(path, *CSV_FILES):
+    if csv := layouts.file_at(path, *CSV_FILES):
         return Collection(layout=csv.name, entries=_of_csv(csv, path), licence=LICENCE, official=OFFICIAL)
     if files := tables.parquet_tables(path, ("image", *_COLUMNS)):
         return Collection(layout="Parquet", entries=_of_parquet(files, path), licence=LICENCE, official=OFFICIAL)
     if (path / "train").is_dir():
         return _folders(path)
-    raise tables.unknown_layout(path, "fer2013", _WANTS)
+    raise layouts.unknown_layout(path, "fer2013", _WANTS)
 
 
 def source_id(row: int) -> str:
@@ -71,11 +67,11 @@ def place_of(csv: Path, root: Path, row: tables.PixelRow) -> Place:
 
 
 def _of_csv(csv: Path, path: Path) -> Iterator[Entry]:
-    root = tables.folder_of(path)
+    root = layouts.folder_of(path)
 
     def read(number: int, row: tables.PixelRow) -> Entry:
         at = number - 2
-        fields = {**tables.by_code(ORDERS["fer2013"], row.emotion), **tables.by_usage(row.usage)}
+        fields = {**labels.by_code(ORDERS["fer2013"], row.emotion), **labels.by_usage(row.usage)}
         return Entry(key=f"{at:07}", place=place_of(csv, root, row), source_id=source_id(at), **fields)
 
     return tables.entries_of(csv.name, tables.pixel_rows(csv), read)
@@ -83,21 +79,21 @@ def _of_csv(csv: Path, path: Path) -> Iterator[Entry]:
 
 def _of_parquet(files: Sequence[Path], path: Path) -> Iterator[Entry]:
     for file in files:
-        read = partial(_of_row, relative(file, tables.folder_of(path)))
+        read = partial(_of_row, relative(file, layouts.folder_of(path)))
         yield from tables.entries_of(file.name, tables.parquet_rows(file, _COLUMNS), read)
 
 
 def _of_row(file: str, _: int, row: tables.ParquetRow) -> Entry:
     at = row_of(row.values["name"])
-    fields = {**tables.by_code(ORDERS["fer2013"], str(row.values["fer_label"])), **parquet_split(row.values["split"])}
+    fields = {**labels.by_code(ORDERS["fer2013"], str(row.values["fer_label"])), **parquet_split(row.values["split"])}
     place = Place("parquet", file, row.group, row.row, "image")
     return Entry(key=f"{at:07}", place=place, source_id=source_id(at), **fields)
 
 
 def parquet_split(split: Any) -> dict[str, Any]:
     """The split of a Parquet row, or a reason."""
-    if split in PARQUET_SPLITS:
-        return {"split": PARQUET_SPLITS[split]}
+    if str(split) in PARQUET_SPLITS:
+        return {"split": PARQUET_SPLITS[str(split)]}
     return {"reason": f"split {split!r} is none of {', '.join(PARQUET_SPLITS)}"}
 
 
@@ -124,6 +120,6 @@ def _of_folders(path: Path, notes: list[str]) -> Iterator[Entry]:
         if not (path / folder).is_dir():
             notes.append(f"there is no folder {folder}")
             continue
-        for word, file in tables.class_folders(path, folder, notes):
+        for word, file in layouts.class_folders(path, folder, notes):
             public = folder == "test" and Path(file).name.startswith("PublicTest_")
-            yield Entry(key=file, place=Place("file", file), split="val" if public else folder, **tables.by_word(word))
+            yield Entry(key=file, place=Place("file", file), split="val" if public else folder, **labels.by_word(word))

@@ -14,7 +14,7 @@ from typing import Any
 
 from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS, index_of, other
-from synthfer.sources import fer2013, tables
+from synthfer.sources import fer2013, labels, layouts, tables
 from synthfer.sources.entry import Collection, Counts, Entry, Place, SourceError, existing, relative, safe_path
 
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
@@ -28,14 +28,10 @@ _WANTS = (
 )
 
 
-def _table(*counts: int) -> dict[str, int]:
-    return {EXPRESSIONS[index_of(word)]: n for word, n in zip(VOTES[:7], counts, strict=True)}
-
-
 MAJORITY: Counts = {
-    "train": _table(8740, 7287, 3149, 3014, 2100, 119, 532),
-    "val": _table(1182, 865, 415, 351, 287, 24, 62),
-    "test": _table(1090, 893, 396, 384, 273, 18, 83),
+    "train": labels.counted(VOTES[:7], 8740, 7287, 3149, 3014, 2100, 119, 532),
+    "val": labels.counted(VOTES[:7], 1182, 865, 415, 351, 287, 24, 62),
+    "test": labels.counted(VOTES[:7], 1090, 893, 396, 384, 273, 18, 83),
 }
 ROWS: Counts = {"train": {"all": 28709}, "val": {"all": 3589}, "test": {"all": 3589}}
 FOLDER_ROWS: Counts = {"train": {"all": 28558}, "val": {"all": 3579}, "test": {"all": 3573}}
@@ -51,14 +47,14 @@ class Config:
 def find(path: Path | None, config: Config) -> Collection:
     """The faces of a folder in any of the layouts, or of a Parquet file by itself."""
     path = existing(path, "ferplus", _WANTS)
-    if votes := tables.file_at(path, "fer2013new.csv"):
+    if votes := layouts.file_at(path, "fer2013new.csv"):
         layout, rows, entries = "fer2013new.csv", ROWS, _joined(votes, votes.parent, config.rule)
     elif files := tables.parquet_tables(path, ("image", *_COLUMNS)):
         layout, rows, entries = "Parquet", ROWS, _of_parquet(files, path, config.rule)
     elif any((base / folder / "label.csv").is_file() for base in (path, path / "data") for folder in FOLDERS):
         return _folders(path, config.rule)
     else:
-        raise tables.unknown_layout(path, "ferplus", _WANTS)
+        raise layouts.unknown_layout(path, "ferplus", _WANTS)
     official = MAJORITY if config.rule == "majority" else rows
     return Collection(layout=layout, entries=entries, licence=LICENCE, official=official)
 
@@ -90,12 +86,12 @@ def _voted(votes: Sequence[int], rule: str) -> dict[str, Any]:
     if len(votes) != len(VOTES) or not all(isinstance(n, int) and n >= 0 for n in votes) or not sum(votes):
         raise ValueError(f"{list(votes)} are no votes for {', '.join(VOTES)}")
     scores = {f"votes_{other(word) or word}".replace(" ", "_"): float(n) for word, n in zip(VOTES, votes, strict=True)}
-    return {**tables.by_word(choice(votes, rule)), "label_probs": distribution(votes), "scores": scores}
+    return {**labels.by_word(choice(votes, rule)), "label_probs": distribution(votes), "scores": scores}
 
 
 def _joined(csv: Path, root: Path, rule: str) -> Iterator[Entry]:
     """Votes and pictures of the same row; a row that only one of the two files has fails."""
-    pictures = tables.file_at(root, *fer2013.CSV_FILES)
+    pictures = layouts.file_at(root, *fer2013.CSV_FILES)
     if pictures is None:
         raise SourceError(f"{root} has {csv.name}, but no fer2013.csv with the pictures: put it there too")
 
@@ -103,7 +99,7 @@ def _joined(csv: Path, root: Path, rule: str) -> Iterator[Entry]:
         (row, cells), at = pair, number - 2
         image, usage = cells["Image name"].strip(), cells["Usage"].strip()
         fields = {**_voted([tables.whole(cells[word], f"votes for {word}") for word in VOTES], rule)}
-        fields |= {**tables.by_usage(usage), "source_id": fer2013.source_id(at)}
+        fields |= {**labels.by_usage(usage), "source_id": fer2013.source_id(at)}
         if not image:
             fields.pop("reason", None)
             return tables.broken(csv.name, number, "names no image", **fields)
@@ -116,8 +112,8 @@ def _joined(csv: Path, root: Path, rule: str) -> Iterator[Entry]:
 
 
 def _pairs(
-    votes: Iterator[tuple[int, dict[str, str] | ValueError]],
-    rows: Iterator[tuple[int, tables.PixelRow | ValueError]],
+    votes: tables.Lines[dict[str, str]],
+    rows: tables.Lines[tables.PixelRow],
     pictures: str,
 ) -> Iterator[tuple[int, tuple[tables.PixelRow, dict[str, str]] | ValueError]]:
     by_number = dict(votes)
@@ -133,13 +129,16 @@ def _pairs(
 
 def _of_parquet(files: Sequence[Path], path: Path, rule: str) -> Iterator[Entry]:
     for file in files:
-        read = partial(_of_row, relative(file, tables.folder_of(path)), rule)
+        read = partial(_of_row, relative(file, layouts.folder_of(path)), rule)
         yield from tables.entries_of(file.name, tables.parquet_rows(file, _COLUMNS), read)
 
 
 def _of_row(file: str, rule: str, _: int, row: tables.ParquetRow) -> Entry:
     at = fer2013.row_of(row.values["name"])
-    fields = {**_voted(row.values["ferplus_votes"] or (), rule), **fer2013.parquet_split(row.values["split"])}
+    votes = row.values["ferplus_votes"]
+    if not isinstance(votes, list):
+        raise ValueError(f"ferplus_votes {votes!r} is no list of votes")
+    fields = {**_voted(votes, rule), **fer2013.parquet_split(row.values["split"])}
     place = Place("parquet", file, row.group, row.row, "image")
     return Entry(key=f"{at:07}", place=place, source_id=fer2013.source_id(at), **fields)
 
@@ -161,7 +160,7 @@ def _of_folders(base: Path, root: Path, rule: str, notes: list[str]) -> Iterator
         listed: set[str] = set()
         read = partial(_of_label, relative(table.parent, root), split, rule, listed)
         yield from tables.entries_of(relative(table, root), tables.cells(table), read)
-        notes += tables.unlisted(table.parent, listed, "label.csv")
+        notes += layouts.unlisted(table.parent, listed, "label.csv")
 
 
 def _of_label(folder: str, split: str, rule: str, listed: set[str], _: int, cells: list[str]) -> Entry:

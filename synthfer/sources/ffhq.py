@@ -18,7 +18,7 @@ from typing import Any
 
 from synthfer.config import option
 from synthfer.sources.entry import Collection, Entry, Place, SourceError, existing, relative, safe_path
-from synthfer.sources.folder import told, walk
+from synthfer.sources.layouts import is_text, left_out, readable, unknown_layout, walk
 
 LIST = "ffhq-dataset-v2.json"
 SIZES = {"images1024x1024": "image", "thumbnails128x128": "thumbnail"}
@@ -49,13 +49,14 @@ def find(path: Path | None, config: Config) -> Collection:
     section = SIZES.get(top.resolve().name)
     listed = _list(root)
     if not files:
-        raise SourceError(f"{top} holds no pictures 00000.png ...: source ffhq wants {_WANTS}")
-    notes = told(others, "no pictures of FFHQ by their names")
+        raise unknown_layout(top, "ffhq", _WANTS)
+    notes = left_out(others, "no pictures of FFHQ by their names")
     if listed is None:
         entries = (_entry(index, Place("file", name)) for index, name in sorted(files.items()))
         return Collection(layout=f"{top.name} without {LIST}", entries=entries, licence=LICENCE,
                           official=OFFICIAL_UNLISTED, notes=notes)  # fmt: skip
-    notes += told([files[i] for i in sorted(files.keys() - set(_numbers(listed)))], f"pictures that are not in {LIST}")
+    unlisted = [files[i] for i in sorted(files.keys() - set(_numbers(listed)))]
+    notes += left_out(unlisted, f"pictures that are not in {LIST}")
     return Collection(
         layout=f"{top.name} with {LIST}",
         entries=_listed(listed, files, root, relative(top, root), section),
@@ -79,9 +80,10 @@ def _pictures(top: Path, root: Path) -> tuple[dict[int, str], list[str]]:
     """Number -> path below the root, and the paths of all else."""
     files: dict[int, str] = {}
     others = []
-    for file in walk(top):
+    for path in walk(top):
+        file = top / path
         index, name = _number(file.stem), relative(file, root)
-        if index is None or file.suffix.lower() != ".png" or index in files:
+        if index is None or file.suffix.lower() != ".png" or index in files or not is_text(name):
             others.append(name)
         else:
             files[index] = name
@@ -126,7 +128,7 @@ def _listed(
             told_size = record[section]["file_size"] if section else None
         except (KeyError, TypeError, ValueError) as error:
             reason = f"{LIST}: record {key!r} is not as published: {type(error).__name__} {error}"
-            yield Entry(key=f"{LIST}:{key}", reason=reason)
+            yield Entry(key=f"{LIST}:{readable(key)}", reason=reason)
             continue
         # A listed file that is not there is a failed row: its place is where it should be.
         name = files.get(index) or safe_path(f"{top}/{index // 1000 * 1000:05d}/{index:05d}.png")
@@ -147,6 +149,6 @@ def _licences(listed: Mapping[str, Any]) -> list[str]:
     texts = [r.get("metadata") for r in listed.values() if isinstance(r, dict)]
     known = [text for text in texts if isinstance(text, dict)]
     counts = Counter(str(text.get("license", "not stated")) for text in known)
-    authors = len({text.get("author") for text in known})
-    shown = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+    authors = len({str(text.get("author")) for text in known})
+    shown = ", ".join(f"{readable(name)} {count:,}" for name, count in sorted(counts.items()))
     return [f"licences of the listed photographs: {shown}; {authors:,} authors to be credited"] if known else []

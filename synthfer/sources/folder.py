@@ -5,7 +5,6 @@ Class folders carry an expression in any of the field's usual words. Those named
 or `ignore` leaves it out, since a folder that is guessed wrong spoils a class without a trace.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,10 @@ from typing import Any
 from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS, index_of, other
 from synthfer.nearest import nearest
-from synthfer.sources.entry import Collection, Entry, Place, SourceError, existing, relative, without_expression
+from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, Place, SourceError, existing, relative
+from synthfer.sources.labels import SPLITS, by_word
+from synthfer.sources.layouts import is_picture, is_text, left_out, readable, unknown_layout, walk
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Folder and file names of splits -> split."""
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-KINDS = ("real", "synthetic")
-NOT_STATED = "not stated: see where the faces come from"
 _WANTS = "a folder with one folder for each expression, or with train, val, test folders of such"
 
 
@@ -52,7 +48,7 @@ def find(path: Path | None, config: Config) -> Collection:
         beside += files
     words = _words(root, sorted({folder.name for _, folder in found}), config)
     skipped = sorted({folder.name for _, folder in found} & set(config.ignore))
-    notes = [f"left out as asked: the class folders {', '.join(skipped)}"] if skipped else []
+    notes = [f"left out as asked: the class folders {', '.join(map(readable, skipped))}"] if skipped else []
     return Collection(
         layout="split and class folders" if splits else "class folders",
         entries=_entries(root, [(s, c, words[c.name]) for s, c in found if c.name in words], beside, notes),
@@ -60,39 +56,6 @@ def find(path: Path | None, config: Config) -> Collection:
         kind=config.kind,
         notes=notes,
     )
-
-
-def meaning(word: str) -> dict[str, Any]:
-    """The fields of an `Entry` that a label written as a word gives: the label, or the word and why it is rejected."""
-    try:
-        return {"label": index_of(word)}
-    except ValueError:
-        return {"attributes": {"emotion": word}, "reason": without_expression(word)}
-
-
-def told(files: Sequence[str], what: str) -> list[str]:
-    """A note on files that are no rows: what they are, how many, the first names; nothing where there are none."""
-    if not files:
-        return []
-    shown = (file if is_text(file) else repr(file) for file in files[:5])
-    return [f"{what} ({len(files):,}): {', '.join(shown)}{' ...' if len(files) > 5 else ''}"]
-
-
-def walk(top: Path) -> Iterator[Path]:
-    """Every file below a folder, folder by folder, by name; links to folders are not followed."""
-    for folder, inner, names in os.walk(top):
-        inner.sort()
-        yield from (Path(folder, name) for name in sorted(names))
-
-
-def is_text(name: str) -> bool:
-    """Whether a file's name can be written as UTF-8, as everything in a dataset is."""
-    return name.encode(errors="ignore").decode() == name
-
-
-def is_picture(file: Path) -> bool:
-    """Whether a file's name is one of a picture, and not a hidden one."""
-    return file.suffix.lower() in IMAGES and not file.name.startswith(".")
 
 
 def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -113,13 +76,13 @@ def _only_splits(root: Path, folders: Sequence[Path], splits: Sequence[Path]) ->
 def _words(root: Path, names: Sequence[str], config: Config) -> dict[str, str]:
     """The label in words of every class folder that is read. `SourceError` names all that have none."""
     if not names:
-        raise SourceError(f"{root} holds no class folders: source folder wants {_WANTS}")
+        raise unknown_layout(root, "folder", _WANTS)
     given = {str(name): word for name, word in config.classes.items()}
     for key, asked in (("classes", given), ("ignore", config.ignore)):
         if absent := [name for name in asked if name not in names]:
             raise SourceError(f"{key}: {root} has no class folder {absent[0]!r}{nearest(absent[0], names)}")
     words = {name: given.get(name, name) for name in names if name not in config.ignore}
-    if unknown := [name for name, word in words.items() if "label" not in meaning(word) and other(word) is None]:
+    if unknown := [name for name, word in words.items() if "label" not in by_word(word) and other(word) is None]:
         hints = (f"{name!r}{nearest(name.lower(), EXPRESSIONS)}" for name in unknown)
         raise SourceError(
             f"{root}: class folders that name no expression: {', '.join(hints)}. Known: {', '.join(EXPRESSIONS)} and "
@@ -134,13 +97,14 @@ def _entries(
 ) -> Iterator[Entry]:
     others = [relative(path, root) for path in beside]
     for split, folder, word in classes:
-        fields: Mapping[str, Any] = meaning(word)
+        fields: Mapping[str, Any] = by_word(word)
+        top = relative(folder, root)
         for file in walk(folder):
-            name = relative(file, root)
-            if not is_picture(file):
+            name = f"{top}/{file}"
+            if not is_picture(name):
                 others.append(name)
             elif is_text(name):
                 yield Entry(key=name, place=Place("file", name), split=split, **fields)
             else:
                 yield Entry(key=repr(name), split=split, reason=f"rename {name!r}: its name cannot be written as text")
-    notes += told(others, "no pictures by their names")
+    notes += left_out(others, "no pictures by their names")

@@ -114,10 +114,13 @@ def comparable(official: Counts, counts: Counts) -> Counts:
 def _distinct(entries: Iterable[Entry]) -> Iterator[Entry]:
     seen: Counter[int] = Counter()
     for entry in entries:
-        place = hash((entry.split, entry.key))
+        key, place = entry.key, hash((entry.split, entry.key))
         seen[place] += 1
         if seen[place] == 1:
             yield entry
-        else:
-            reason = f"{entry.key} is listed again"
-            yield Entry(key=f"{entry.key}#{seen[place]}", split=entry.split, reason=reason)
+            continue
+        number = seen[place]
+        while hash((entry.split, key)) in seen:  # another entry may have that very name
+            key, number = f"{entry.key}#{number}", number + 1
+        seen[hash((entry.split, key))] += 1
+        yield Entry(key=key, split=entry.split, reason=f"{entry.key} is listed again")

@@ -8,7 +8,6 @@ until `order` names the published order that they count in, since a wrong order 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,10 @@ import pyarrow.parquet as pq
 from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.nearest import nearest
-from synthfer.sources.entry import Collection, Entry, Place, SourceError, existing, relative
-from synthfer.sources.folder import KINDS, NOT_STATED, SPLITS, meaning, told, walk
+from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, Place, SourceError, existing, relative
+from synthfer.sources.labels import SPLITS, by_code, by_word
+from synthfer.sources.layouts import folder_of, is_text, left_out, walk
+from synthfer.sources.tables import parquet_rows
 
 IMAGE_NAMES = ("image", "img", "jpg", "png", "path")
 LABEL_NAMES = ("label", "labels", "expression", "emotion")
@@ -81,23 +82,29 @@ def find(path: Path | None, config: Config) -> Collection:
 
 def open_tables(path: Path, source: str) -> Tables:
     """The Parquet files at a path. `SourceError`: there is none, none can be read, or it is a dataset of synthfer."""
-    root = path if path.is_dir() else path.parent
+    root = folder_of(path)
     if (root / "_dataset.json").exists():
         raise SourceError(_OURS.format(path))
-    found = list(walk(path)) if path.is_dir() else [path]
-    files = [f for f in found if f == path or (f.suffix == ".parquet" and not f.name.startswith((".", "_")))]
+    found = [path / name for name in walk(path)] if path.is_dir() else [path]
+    files = [f for f in found if f == path or _is_table(f)]
     beside = [relative(f, root) for f in sorted(set(found) - set(files))]
     for file in files:
         try:
             schema = pq.read_schema(file)
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, OSError, ValueError):
             continue
         if b"synthfer.schema" in (schema.metadata or {}):
             raise SourceError(_OURS.format(path))
-        return Tables(root, files, schema, _features(schema), told(beside, "no Parquet files of faces"))
+        if twice := [name for name in schema.names if schema.names.count(name) > 1]:
+            raise SourceError(f"{file} has several columns {twice[0]!r}: rename all but one")
+        return Tables(root, files, schema, _features(schema), left_out(beside, "no Parquet files of faces"))
     raise SourceError(
         f"{path}: source {source} wants {_WANTS}; {len(files)} are there, and none can be read as Parquet"
     )
+
+
+def _is_table(file: Path) -> bool:
+    return file.suffix == ".parquet" and not file.name.startswith((".", "_")) and is_text(str(file))
 
 
 def image_column(tables: Tables, name: str | None = None) -> str:
@@ -129,25 +136,16 @@ def rows(
     for file in tables.files:
         name, split = relative(file, tables.root), split_of(file, tables.root)
         try:
-            parquet = pq.ParquetFile(file)
-            _check_columns(parquet.schema_arrow, wanted)
+            _check_columns(pq.read_schema(file), wanted)
         except (pa.ArrowException, OSError, SourceError) as error:
             yield Entry(key=name, split=split, reason=f"{name} cannot be read: {error}")
             continue
-        with parquet:
-            start = 0
-            for group in range(parquet.num_row_groups):
-                count = parquet.metadata.row_group(group).num_rows
-                keys = [f"{name}#{start + row}" for row in range(count)]
-                try:
-                    values = parquet.read_row_group(group, columns=list(columns)).to_pylist()
-                except (pa.ArrowException, OSError) as error:
-                    reason = f"{name}: row group {group} cannot be read: {error}"
-                    yield from (Entry(key=key, split=split, reason=reason) for key in keys)
-                else:
-                    for row, (key, value) in enumerate(zip(keys, values, strict=True)):
-                        yield entry(key, Place("parquet", name, group, row, image), split, value)
-                start += count
+        for number, row in parquet_rows(file, columns):
+            key = f"{name}#{number - 1}"
+            if isinstance(row, ValueError):
+                yield Entry(key=key, split=split, reason=f"{name}: {row}")
+            else:
+                yield entry(key, Place("parquet", name, row.group, row.row, image), split, row.values)
 
 
 def split_of(file: Path, root: Path) -> str:
@@ -171,7 +169,7 @@ def _feature(tables: Tables, column: str) -> dict[str, Any]:
 def _features(schema: pa.Schema) -> Mapping[str, Any]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return {}
     return features if isinstance(features, dict) else {}
 
@@ -195,8 +193,9 @@ def _column(tables: Tables, key: str, asked: str | None, known: Sequence[str]) -
 
 def _check_columns(schema: pa.Schema, wanted: Mapping[str, pa.DataType]) -> None:
     for name, kind in wanted.items():
-        if name not in schema.names or schema.field(name).type != kind:
-            has = schema.field(name).type if name in schema.names else "no such column"
+        kinds = [field.type for field in schema if field.name == name]
+        if kinds != [kind]:
+            has = ", ".join(map(str, kinds)) or "no such column"
             raise SourceError(f"column {name} is {kind} in the first file, and here: {has}")
 
 
@@ -206,7 +205,7 @@ def _labels(tables: Tables, column: str, config: Config) -> Callable[[Any], Mapp
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
-        return cache(lambda word: meaning(word) if word else {})
+        return lambda word: by_word(word) if word else {}
     if not pa.types.is_integer(kind):
         raise SourceError(f"label: column {column!r} is {kind}, neither words nor whole numbers{_there(tables)}")
     first = 0
@@ -219,22 +218,14 @@ def _labels(tables: Tables, column: str, config: Config) -> Callable[[Any], Mapp
             f"column {column!r} holds bare numbers: say what they count with order=NAME ({orders}), or leave them "
             "out with label=\"''\""
         )
-    if not any("label" in meaning(name) for name in names):
+    if not any("label" in by_word(name) for name in names):
         known = ", ".join(EXPRESSIONS)
         raise SourceError(
             f"no class of column {column!r} is an expression: {', '.join(names)}. Known: {known}. If they are numbers, "
             "say what they count with order=NAME"
         )
-    return cache(lambda number: _numbered(number, names, first))
-
-
-def _numbered(number: int | None, names: Sequence[str], first: int) -> Mapping[str, Any]:
-    """-1 is how `datasets` writes that there is no label."""
-    if number is None or number == -1:
-        return {}
-    if not 0 <= number - first < len(names):
-        return {"attributes": {"emotion": str(number)}, "reason": f"its label is {number}, not one of {len(names)}"}
-    return meaning(names[number - first])
+    # -1 is how `datasets` writes that there is no label.
+    return lambda number: {} if number is None or number == -1 else by_code(names, str(number), first)
 
 
 def _check_range(tables: Tables, column: str, config: Config) -> None:
@@ -242,8 +233,10 @@ def _check_range(tables: Tables, column: str, config: Config) -> None:
     numbers: set[int] = set()
     for file in tables.files:
         try:
-            numbers |= set(pq.read_table(file, columns=[column]).column(0).unique().to_pylist())
-        except (pa.ArrowException, OSError):  # told where the rows are read
+            with pq.ParquetFile(file) as parquet:
+                _check_columns(parquet.schema_arrow, {column: tables.schema.field(column).type})
+                numbers |= set(parquet.read([column]).column(0).unique().to_pylist())
+        except (pa.ArrowException, OSError, SourceError):  # told where the rows are read
             continue
     last = config.first + len(EXPRESSIONS) - 1
     if (config.first == 0 and 0 not in numbers and last + 1 in numbers) or (config.first == 1 and 0 in numbers):

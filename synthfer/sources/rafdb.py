@@ -14,7 +14,7 @@ from pathlib import Path
 
 from synthfer.config import option
 from synthfer.expressions import ORDERS
-from synthfer.sources import tables
+from synthfer.sources import labels, layouts, tables
 from synthfer.sources.entry import Collection, Counts, Entry, Place, SourceError, existing, relative, safe_path
 
 LIST = "EmoLabel/list_patition_label.txt"
@@ -22,13 +22,9 @@ LICENCE = "non-commercial research only, no redistribution (RAF-DB terms of use)
 _WANTS = f"basic/{LIST} beside basic/Image, or the Kaggle copy with DATASET/train and DATASET/test"
 
 
-def _table(*counts: int) -> dict[str, int]:
-    return dict(zip(ORDERS["rafdb"], counts, strict=True))
-
-
 OFFICIAL: Counts = {
-    "train": _table(1290, 281, 717, 4772, 1982, 705, 2524),
-    "test": _table(329, 74, 160, 1185, 478, 162, 680),
+    "train": labels.counted(ORDERS["rafdb"], 1290, 281, 717, 4772, 1982, 705, 2524),
+    "test": labels.counted(ORDERS["rafdb"], 329, 74, 160, 1185, 478, 162, 680),
 }
 
 
@@ -50,7 +46,7 @@ def find(path: Path | None, config: Config) -> Collection:
     else:
         data = next((base for base in (path / "DATASET", path) if (base / "train" / "1").is_dir()), None)
         if data is None:
-            raise tables.unknown_layout(path, "rafdb", _WANTS)
+            raise layouts.unknown_layout(path, "rafdb", _WANTS)
         if config.image != "aligned":
             raise SourceError(f"image: the Kaggle copy at {path} has aligned faces only; set image=aligned")
         layout, entries = "Kaggle copy", _of_copy(data, path, notes)
@@ -70,7 +66,7 @@ def _of_list(base: Path, root: Path, image: str, notes: list[str]) -> Iterator[E
         return _entry(stem, f"{relative(folder, root)}/{file}", words[1])
 
     yield from tables.entries_of(LIST, tables.words(base / LIST), read)
-    notes += tables.unlisted(folder, listed, LIST)
+    notes += layouts.unlisted(folder, listed, LIST)
 
 
 def _of_copy(data: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
@@ -88,16 +84,17 @@ def _of_copy(data: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
     return chain.from_iterable(parts)
 
 
-def _of_labels(lines: Iterator[tuple[int, dict[str, str] | ValueError]], name: str, folder: Path, root: Path,
-               notes: list[str]) -> Iterator[Entry]:  # fmt: skip
+def _of_labels(
+    lines: tables.Lines[dict[str, str]], name: str, folder: Path, root: Path, notes: list[str]
+) -> Iterator[Entry]:
     listed: set[str] = set()
     read = partial(_of_label, relative(folder, root), folder.name, listed)
     yield from tables.entries_of(name, lines, read)
-    notes += tables.unlisted(folder, listed, name)
+    notes += layouts.unlisted(folder, listed, name)
 
 
 def _of_folders(root: Path, folder: str, split: str, notes: list[str]) -> Iterator[Entry]:
-    for code, file in tables.class_folders(root, folder, notes):
+    for code, file in layouts.class_folders(root, folder, notes):
         try:
             yield _entry(_stem(file), file, code, split)
         except ValueError as error:
@@ -125,5 +122,5 @@ def _entry(stem: str, file: str, code: str, split: str | None = None) -> Entry:
         place=Place("file", file),
         split=said,
         source_id=f"rafdb:{stem}",
-        **tables.by_code(ORDERS["rafdb"], code, first=1),
+        **labels.by_code(ORDERS["rafdb"], code, first=1),
     )

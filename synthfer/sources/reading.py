@@ -4,7 +4,7 @@ Nothing is unpacked to disk, no read goes beyond a limit, and no path leaves the
 the last tables are kept, since the pictures of a unit mostly stand side by side.
 """
 
-import os
+import stat
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from synthfer import sources
 from synthfer.sources.entry import Place, safe_path
+from synthfer.sources.layouts import folder_of
 
 MAX_BYTES = 64 * 2**20
 """No picture file is larger; what claims to be is not read."""
@@ -35,7 +36,7 @@ class Reader:
     """Gives a picture's file bytes, or its pixels where it has no file. Not safe for threads; one per worker."""
 
     def __init__(self, root: Path | None) -> None:
-        self.root = root.parent if root is not None and root.is_file() else root
+        self.root = None if root is None else folder_of(root)
         self._kept: OrderedDict[tuple[str, ...], Any] = OrderedDict()
         self._column: pa.ChunkedArray | None = None
         self._column_key: tuple[str | int, ...] = ()
@@ -56,9 +57,13 @@ class Reader:
         return self.root / safe_path(place.path)
 
     def _file(self, place: Place) -> bytes:
-        with open(self._path(place), "rb", buffering=0) as file:
-            if os.fstat(file.fileno()).st_size > MAX_BYTES:
-                raise ValueError(f"{place.path} is larger than {MAX_BYTES >> 20} MiB")
+        path = self._path(place)
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would never end
+            raise ValueError(f"{place.path} is no regular file")
+        if found.st_size > MAX_BYTES:
+            raise ValueError(f"{place.path} is larger than {MAX_BYTES >> 20} MiB")
+        with path.open("rb", buffering=0) as file:
             return file.read()
 
     def _zip(self, place: Place) -> bytes:

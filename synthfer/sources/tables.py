@@ -1,4 +1,4 @@
-"""What the readers of published lists share: lines of CSV files, grey values by their bytes, labels, splits, notes.
+"""The rows of published lists: lines of CSV files, of space-separated lists, and rows of Parquet files.
 
 A row is one line: no published list has line breaks inside a cell, and so a stray quote spoils its own line only.
 A line that is wrong never stops a list; it becomes a failed row that names file and line.
@@ -6,31 +6,22 @@ A line that is wrong never stops a list; it becomes a failed row that names file
 
 import csv
 import math
-import os
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthfer.config import option
-from synthfer.expressions import index_of
-from synthfer.sample import seed_of
-from synthfer.sources.entry import Entry, SourceError, without_expression
+from synthfer.sources.entry import Entry, SourceError
 
-USAGES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
-"""The column Usage of FER2013, FERPlus and the CK+ CSV, as splits."""
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _PIXEL_COLUMNS = ("emotion", "pixels", "Usage")
 _CELL = re.compile(rb'[ \t]*"([^"]*)"[ \t]*(?=,|$)|([^",]*)(?=,|$)')
-_CODE = re.compile(r"[0-9]{1,9}")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
-_SHOWN = 5
 T = TypeVar("T")
+Lines = Iterator[tuple[int, T | ValueError]]
+"""Number (from 1) and content of the lines of a list, or what is wrong with one."""
 
 
 class PixelRow(NamedTuple):
@@ -50,15 +41,15 @@ class ParquetRow(NamedTuple):
     values: dict[str, Any]
 
 
-def words(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number (from 1) and words of every line of a space-separated list; blank lines are no rows."""
+def words(path: Path, separator: str | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Number (from 1) and words (between spaces, or `separator`) of every line of a list; blank lines are no rows."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
-            if fields := line.split():
-                yield number, fields
+            if line.strip():
+                yield number, line.rstrip("\n").split(separator)
 
 
-def cells(path: Path) -> Iterator[tuple[int, list[str] | ValueError]]:
+def cells(path: Path) -> Lines[list[str]]:
     """Number (from 1) and cells of every line of a CSV file, or what is wrong with it; blank lines are no rows."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         for number, line in enumerate(file, 1):
@@ -69,9 +60,7 @@ def cells(path: Path) -> Iterator[tuple[int, list[str] | ValueError]]:
                     yield number, ValueError(f"is no CSV: {error}")
 
 
-def table(
-    path: Path, columns: Sequence[str], order: Sequence[str] = ()
-) -> Iterator[tuple[int, dict[str, str] | ValueError]]:
+def table(path: Path, columns: Sequence[str], order: Sequence[str] = ()) -> Lines[dict[str, str]]:
     """Number and cells by column of every line after the header, whose names may have spaces around them.
 
     `order` names the columns of a file that has no header. `SourceError`, at once: a column is missing.
@@ -86,9 +75,7 @@ def table(
     return _named(lines, names)
 
 
-def _named(
-    lines: Iterator[tuple[int, list[str] | ValueError]], names: Sequence[str]
-) -> Iterator[tuple[int, dict[str, str] | ValueError]]:
+def _named(lines: Lines[list[str]], names: Sequence[str]) -> Lines[dict[str, str]]:
     for number, found in lines:
         if isinstance(found, ValueError):
             yield number, found
@@ -98,7 +85,7 @@ def _named(
             yield number, dict(zip(names, found, strict=True))
 
 
-def pixel_rows(path: Path) -> Iterator[tuple[int, PixelRow | ValueError]]:
+def pixel_rows(path: Path) -> Lines[PixelRow]:
     """Number (the header is 1) and content of every line of a CSV with the columns emotion, pixels and Usage.
 
     One pass in bytes: pixels are not parsed, only found. `SourceError`, at once: a column is missing.
@@ -111,7 +98,7 @@ def pixel_rows(path: Path) -> Iterator[tuple[int, PixelRow | ValueError]]:
     return _pixel_rows(path, [names.index(name) for name in _PIXEL_COLUMNS], len(names))
 
 
-def _pixel_rows(path: Path, places: Sequence[int], count: int) -> Iterator[tuple[int, PixelRow | ValueError]]:
+def _pixel_rows(path: Path, places: Sequence[int], count: int) -> Lines[PixelRow]:
     emotion, pixels, usage = places
     offset = 0
     with path.open("rb") as file:
@@ -153,9 +140,7 @@ def _check_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> 
         raise SourceError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(columns)}. Found: {found}")
 
 
-def entries_of(
-    name: str, lines: Iterable[tuple[int, T | ValueError]], read: Callable[[int, T], Entry]
-) -> Iterator[Entry]:
+def entries_of(name: str, lines: Lines[T], read: Callable[[int, T], Entry]) -> Iterator[Entry]:
     """One entry per line of list `name`; a line that is wrong, or that `read` refuses by `ValueError`, fails."""
     for number, found in lines:
         if isinstance(found, ValueError):
@@ -171,42 +156,6 @@ def entries_of(
 def broken(name: str, number: int, problem: object, **fields: Any) -> Entry:
     """The failed row of line `number` of list `name`."""
     return Entry(key=f"{name}:{number}", reason=f"{name} line {number}: {problem}", **fields)
-
-
-def by_word(word: str) -> dict[str, Any]:
-    """The fields of an entry that is labelled by a word: label, or the word as attribute and a reason."""
-    label = _label_of(word)
-    if label is None:
-        return {"attributes": {"emotion": word}, "reason": without_expression(word)}
-    return {"label": label}
-
-
-@lru_cache(256)
-def _label_of(word: str) -> int | None:
-    """Kept, since looking for the nearest word of each of a million faces would take minutes."""
-    try:
-        return index_of(word)
-    except ValueError:
-        return None
-
-
-def by_code(order: Sequence[str], code: str, first: int = 0) -> dict[str, Any]:
-    """The fields of an entry that is labelled by its place in a published class order, counted from `first`."""
-    code = code.strip()
-    if _CODE.fullmatch(code) and 0 <= int(code) - first < len(order):
-        return by_word(order[int(code) - first])
-    last = first + len(order) - 1
-    return {
-        "attributes": {"emotion": code},
-        "reason": f"label {code!r} is none of the published codes {first} to {last}",
-    }
-
-
-def by_usage(usage: str) -> dict[str, Any]:
-    """The split of a Usage word, or a reason."""
-    if usage in USAGES:
-        return {"split": USAGES[usage]}
-    return {"reason": f"Usage {usage!r} is none of {', '.join(USAGES)}"}
 
 
 def whole(text: str, what: str) -> int:
@@ -227,42 +176,6 @@ def finite(text: str, what: str) -> float:
     return value
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shares:
-    """How a collection without official splits is divided: a group (a person, a photo) is in one split as a whole."""
-
-    val: float = option(0.1, "share of the groups for validation", low=0, high=1)
-    test: float = option(0.2, "share of the groups for testing", low=0, high=1)
-    seed: int = option(0, "other splits for another seed", low=0)
-
-    def __post_init__(self) -> None:
-        if self.val + self.test > 1:
-            raise ValueError(f"val {self.val} and test {self.test} are more than 1 together: lower one of them")
-
-    def split(self, group: str) -> str:
-        """The split of a group, a function of its name and the seed alone."""
-        at = seed_of(self.seed, "split", group) / 2**63
-        return "test" if at < self.test else "val" if at < self.test + self.val else "train"
-
-
-def file_at(path: Path, *names: str) -> Path | None:
-    """The first of these files that is in folder `path`; or `path` itself, a file of that kind."""
-    if path.is_file():
-        return path if path.suffix in {Path(name).suffix for name in names} else None
-    return next((path / name for name in names if (path / name).is_file()), None)
-
-
-def folder_of(path: Path) -> Path:
-    """The folder that places are relative to, also where `path` is a file."""
-    return path.parent if path.is_file() else path
-
-
-def unknown_layout(path: Path, source: str, wants: str) -> SourceError:
-    """The error that says what was looked for and what is there."""
-    there = sorted(p.name for p in path.iterdir()) if path.is_dir() else [f"a file {path.name}"]
-    return SourceError(f"path: {path} is no layout of source {source}, which wants {wants}. There is: {_some(there)}")
-
-
 def parquet_tables(path: Path, columns: Sequence[str]) -> list[Path]:
     """The Parquet files in folder `path` (or `path` itself) that have all these columns, sorted by name.
 
@@ -274,13 +187,13 @@ def parquet_tables(path: Path, columns: Sequence[str]) -> list[Path]:
         if file.suffix == ".parquet":
             try:
                 names = pq.read_schema(file).names
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, ValueError) as error:
                 raise SourceError(f"{file} cannot be read, restore it or move it away: {error}") from error
             found += [file] if set(columns) <= set(names) else []
     return found
 
 
-def parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, ParquetRow | ValueError]]:
+def parquet_rows(file: Path, columns: Sequence[str]) -> Lines[ParquetRow]:
     """Number (from 1) and content of every row of a Parquet file; all rows of a damaged row group are errors."""
     number = 0
     with pq.ParquetFile(file) as parquet:
@@ -294,41 +207,3 @@ def parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[tuple[int, Parq
                 rows = [problem] * parquet.metadata.row_group(group).num_rows
             yield from enumerate(rows, number + 1)
             number += len(rows)
-
-
-def class_folders(root: Path, folder: str, notes: list[str]) -> Iterator[tuple[str, str]]:
-    """Class word and path below `root` of every picture in `folder`/<class>/, sorted; notes name other files.
-
-    A name that is no text (bytes that are no UTF-8) cannot stand in a dataset and is one of those.
-    """
-    others = []
-    for entry in sorted((root / folder).iterdir()):
-        if not entry.is_dir() or not entry.name.isprintable():
-            others.append(entry.name)
-            continue
-        for name in sorted(os.listdir(entry)):  # noqa: PTH208 - a path per name takes longer than the rest
-            relative = f"{folder}/{entry.name}/{name}".removeprefix("./")
-            if name.lower().endswith(PICTURES) and name.isprintable():
-                yield entry.name, relative
-            else:
-                others.append(relative)
-    if others:
-        where = f"{(root / folder).name}: files that are no pictures or have no readable name"
-        notes.append(f"{where}, left out: {len(others):,} ({_some(others)})")
-
-
-def unlisted(folder: Path, listed: Container[str], name: str) -> list[str]:
-    """One note on the pictures below a folder (paths relative to it) that list `name` does not name, or none."""
-    extra = []
-    for parent, _, files in os.walk(folder):
-        below = Path(parent).relative_to(folder).as_posix()
-        paths = (file if below == "." else f"{below}/{file}" for file in files if file.lower().endswith(PICTURES))
-        extra += [path for path in paths if path not in listed]
-    if not extra:
-        return []
-    return [f"{folder.name}: pictures that are not in {name}, left out: {len(extra):,} ({_some(sorted(extra))})"]
-
-
-def _some(names: Sequence[str]) -> str:
-    text = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    return text.encode("utf-8", "replace").decode() or "nothing"

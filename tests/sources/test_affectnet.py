@@ -1,18 +1,17 @@
 """AffectNet: the original lists with boxes, and the release of 2021 with one small array per number."""
 
-import io
+import os
 import pickle
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from synthfer.config import ConfigError, load
 from synthfer.expressions import EXPRESSIONS
-from synthfer.images import decode
 from synthfer.sources.affectnet import OFFICIAL, Config, find
 from synthfer.sources.entry import SourceError
 from synthfer.sources.reading import Reader
+from tests.sources.pictures import save, shows
 
 # The published columns, and the published codes 0..10.
 HEADER = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
@@ -20,24 +19,9 @@ WORDS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger")
 OTHERS = ("contempt", "none", "uncertain", "no-face")
 
 
-def face(seed):
-    return np.random.default_rng(seed).integers(0, 256, (24, 24, 3), np.uint8)
-
-
-def save(file, seed):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    out = io.BytesIO()
-    Image.fromarray(face(seed)).save(out, "PNG")  # lossless, so that pixels can be compared
-    file.write_bytes(out.getvalue())
-
-
 def rows_of(path, **options):
     collection = find(path, Config(**options))
     return collection, list(collection.entries)
-
-
-def shows(path, row, seed):
-    return np.array_equal(decode(Reader(path).read(row.place)), face(seed))
 
 
 def line(name, code, box="2,3,10,12", valence=-0.5, arousal=0.25):
@@ -203,3 +187,45 @@ def test_something_else_is_refused(tmp_path):
 def test_the_published_counts_are_whole():
     assert {split: sum(counts.values()) for split, counts in OFFICIAL.items()} == {"train": 283901, "test": 3500}
     assert OFFICIAL["train"]["disgust"] == 3803
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (1,), ",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (True,), }",
+        "{1: 2, 'a': 3}",
+        "  x\n y",
+        "01",
+        "-" * 3000 + "1",
+        "'''",
+    ],
+)
+def test_a_header_that_numpy_cannot_parse_fails_alone(tmp_path, header):
+    sets(tmp_path, "val_set", {"1": ("1", 0, 0), "2": ("1", 0, 0)})
+    # The .npy format, version 1.0: magic, version, length of the header, header, data.
+    body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(8)
+    (tmp_path / "val_set/annotations/1_exp.npy").write_bytes(body)
+    _, rows = rows_of(tmp_path)
+    assert [row.place is None for row in rows] == [True, False]
+    assert "1_exp.npy cannot be read" in rows[0].reason
+
+
+def test_text_that_is_no_unicode_fails_alone(tmp_path):
+    sets(tmp_path, "val_set", {"1": ("1", 0, 0)})
+    file = tmp_path / "val_set/annotations/1_exp.npy"
+    file.write_bytes(file.read_bytes()[:-4] + b"\xff\xff\xff\xff")  # one UTF-32 character that is none
+    _, (row,) = rows_of(tmp_path)
+    assert "1_exp.npy cannot be read" in row.reason
+
+
+def test_annotations_whose_name_is_no_text_are_noted(tmp_path):
+    sets(tmp_path, "val_set", {"1": ("1", 0, 0), "2": ("1", 0, 0)})
+    notes = tmp_path / "val_set/annotations"
+    try:
+        os.rename(notes / "1_exp.npy", os.fsencode(notes) + b"/\xff_exp.npy")  # noqa: PTH104 - bytes
+    except OSError:
+        pytest.skip("this file system takes only names in UTF-8")
+    collection, rows = rows_of(tmp_path)
+    assert [row.key for row in rows] == ["2"]
+    assert any(r"written as text, left out: 1 ('\udcff')" in note for note in collection.notes)

@@ -1,31 +1,19 @@
 """CK+: class folders split by subject, and the CSV that knows no subject."""
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from synthfer.expressions import EXPRESSIONS
-from synthfer.images import decode
 from synthfer.sources.ckplus import CSV_COUNTS, FOLDER_COUNTS, Config, find
 from synthfer.sources.entry import SourceError
-from synthfer.sources.reading import Reader
+from tests.sources.pictures import GREY, cell, save, shows
 
 # The folders of the copy known as CK+48; the names within are subject, sequence, frame.
 FOLDERS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
 
 
-def face(seed):
-    return np.random.default_rng(seed).integers(0, 256, (48, 48), np.uint8)
-
-
-def grey(seed):
-    return np.repeat(face(seed)[..., None], 3, 2)
-
-
 def folders(root, files):
     for seed, name in enumerate(files):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(face(seed)).save(root / name)
+        save(root / name, seed, GREY)
 
 
 def rows_of(path, **options):
@@ -44,8 +32,7 @@ def test_class_folders_give_label_subject_and_picture(tmp_path, above):
     assert "contempt" in rows[1].reason
     assert [row.source_id for row in rows] == [f"ckplus:S01{n}" for n in range(7)]
     assert rows[4].key == "happy/S014_004_00000014.png"
-    reader = Reader(path)
-    assert all(np.array_equal(decode(reader.read(row.place)), grey(n)) for n, row in enumerate(rows))
+    assert all(shows(path, row, n, GREY) for n, row in enumerate(rows))
     assert collection.official == FOLDER_COUNTS
 
 
@@ -81,7 +68,7 @@ def test_a_name_without_a_subject_is_rejected_and_other_files_are_told(tmp_path)
 def test_the_csv_is_read_with_its_codes_and_usage(tmp_path):
     # emotion,pixels,Usage with the codes of FER2013 and 7 for contempt
     usages = ["Training", "PublicTest", "PrivateTest"]
-    lines = [f"{code},{' '.join(map(str, face(code).ravel()))},{usages[code % 3]}" for code in range(8)]
+    lines = [f"{code},{cell(code)},{usages[code % 3]}" for code in range(8)]
     (tmp_path / "ckextended.csv").write_bytes("\r\n".join(["emotion,pixels,Usage", *lines, "8,1 2", ""]).encode())
     collection, rows = rows_of(tmp_path)
     words = ["anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", None, None]
@@ -91,8 +78,7 @@ def test_the_csv_is_read_with_its_codes_and_usage(tmp_path):
     assert rows[8].place is None
     assert "ckextended.csv line 10: has 2 cells" in rows[8].reason
     assert {row.source_id for row in rows} == {None}
-    reader = Reader(tmp_path)
-    assert all(np.array_equal(reader.read(row.place), grey(code)) for code, row in enumerate(rows[:8]))
+    assert all(shows(tmp_path, row, code, GREY) for code, row in enumerate(rows[:8]))
     assert "no subjects" in collection.notes[0]
     assert "same person" in collection.notes[0]
 

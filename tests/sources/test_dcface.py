@@ -190,13 +190,13 @@ def test_lines_that_are_not_as_published_fail_with_their_number(tmp_path):
         index.write(f"1\t0\n7\n8\t{'9' * 5000}\n10\t{10**18 - 1}\n")
     found, entries = read(tmp_path)
     failed = {e.key: e.reason for e in entries if e.place is None}
-    assert list(failed) == ["file.idx:5", "file.idx:6", "file.idx:7", *(f"list.txt:{n}" for n in (2, 3, 4, 5, 6)), "10"]
+    assert list(failed) == ["file.idx:5", "file.idx:6", "file.idx:7", *(f"list.txt:{n}" for n in (2, 4, 5, 6)), "10"]
     assert "was there before" in failed["file.idx:5"]
     assert "leaves the collection" in failed["list.txt:4"]
     assert "not in file.idx" in failed["list.txt:5"]
     # Records 3 and 10 are in the index and not in the list: they are rows, and noted.
     assert [e.key for e in entries if e.place] == ["0", "2", "3"]
-    assert found.notes == ["records of file.idx that are not in list.txt (2): 3, 10"]
+    assert found.notes == ["records of file.idx that are not in list.txt, read all the same: 2 (3, 10)"]
 
 
 def test_the_official_count_is_that_of_the_release(tmp_path):
@@ -206,9 +206,18 @@ def test_the_official_count_is_that_of_the_release(tmp_path):
 
 def test_a_folder_without_records_is_refused(tmp_path):
     (tmp_path / "dcface_0.5m_oversample_xid.zip").write_bytes(b"PK")
-    with pytest.raises(SourceError, match=r"unpacked from .*; there is dcface_0.5m_oversample_xid.zip"):
+    with pytest.raises(SourceError, match=r"unpacked from .*There is: dcface_0.5m_oversample_xid.zip"):
         find(tmp_path, Config())
     write(tmp_path, [record(packed(jpeg(0)))])
     (tmp_path / "file.idx").unlink()
     with pytest.raises(SourceError, match=r"file\.idx"):
         find(tmp_path, Config())
+
+
+def test_a_blank_line_at_the_end_of_a_list_is_no_row(tmp_path):
+    write(tmp_path, [record(packed(jpeg(0)))], ["0/a.jpg"])
+    for name in ("file.idx", "list.txt"):
+        with (tmp_path / name).open("a") as file:
+            file.write("\n\n")
+    _, entries = read(tmp_path)
+    assert [e.reason for e in entries] == [None]

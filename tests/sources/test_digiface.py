@@ -1,36 +1,18 @@
 """DigiFace-1M as published: archives subjects_<first>-<last>_<n>_imgs.zip of <subject>/<k>.png."""
 
-import io
 import struct
 import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from synthfer.images import decode
 from synthfer.sources.digiface import PARTS, Config, find
 from synthfer.sources.entry import SourceError
 from synthfer.sources.reading import Reader
+from tests.sources.pictures import pack, pixels, png
 
 FIRST, SECOND = "subjects_0-1999_72_imgs.zip", "subjects_2000-3999_72_imgs.zip"
-
-
-def pixels(seed):
-    return np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-
-
-def png(seed):
-    out = io.BytesIO()
-    Image.fromarray(pixels(seed)).save(out, "PNG")
-    return out.getvalue()
-
-
-def pack(path, members, compression=zipfile.ZIP_DEFLATED):
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, body in members.items():
-            archive.writestr(name, body)
-    return path
 
 
 def test_archives_are_read_without_unpacking(tmp_path):
@@ -134,7 +116,7 @@ def test_other_things_beside_the_archives_are_noted(tmp_path):
     pack(tmp_path / FIRST, {"0/0.png": png(0)})
     pack(tmp_path / "subjects_0-1999_72_imgs (1).zip", {"0/0.png": png(0)})
     (tmp_path / "0").mkdir()
-    assert "not read, beside the published archives (2): 0, subj" in find(tmp_path, Config()).notes[0]
+    assert "not read, beside the published archives, left out: 2 (0, subj" in find(tmp_path, Config()).notes[0]
 
 
 def test_two_copies_of_a_subject_are_refused(tmp_path):
@@ -146,5 +128,5 @@ def test_two_copies_of_a_subject_are_refused(tmp_path):
 
 def test_another_folder_is_refused(tmp_path):
     (tmp_path / "faces").mkdir()
-    with pytest.raises(SourceError, match="source digiface wants"):
+    with pytest.raises(SourceError, match=r"source digiface, which wants .* There is: faces"):
         find(tmp_path, Config())

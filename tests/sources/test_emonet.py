@@ -1,32 +1,25 @@
 """EmoNet-Face as its readers describe it: `path` is an Image struct and `emotion` a ClassLabel in Binary; HQ has
 `path` and a text of ratings in `label`; the card of Big lists image, prompt and demographics."""
 
-import io
 import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from synthfer.images import decode
 from synthfer.sources.emonet import Config, find
 from synthfer.sources.entry import SourceError
 from synthfer.sources.reading import Reader
+from tests.sources.pictures import pixels, png
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGE = {"_type": "Image"}
 
 
-def pixels(seed):
-    return np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-
-
 def face(seed, path=None):
-    out = io.BytesIO()
-    Image.fromarray(pixels(seed)).save(out, "PNG")
-    return {"bytes": out.getvalue(), "path": path}
+    return {"bytes": png(seed), "path": path}
 
 
 def write(folder, features, columns):
@@ -94,3 +87,11 @@ def test_pictures_in_plain_bytes_are_read(tmp_path):
 def test_a_folder_without_parquet_is_refused(tmp_path):
     with pytest.raises(SourceError, match="source emonet wants"):
         find(tmp_path, Config())
+
+
+def test_names_of_numbers_do_not_count_where_the_column_holds_words(tmp_path):
+    names = {"_type": "ClassLabel", "names": ["Pride"]}
+    columns = {"image": pa.array([face(0)], STRUCT), "emotion": ["Doubt"], "gender": [0.5]}
+    root = write(tmp_path, {"image": IMAGE, "emotion": names, "gender": names}, columns)
+    (entry,) = find(root, Config()).entries
+    assert entry.attributes == {"emotion": "Doubt"}

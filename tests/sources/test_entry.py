@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthfer.expressions import EXPRESSIONS
-from synthfer.sources.entry import Entry, Place, SourceError, existing, relative, safe_path, without_expression
+from synthfer.sources.entry import Entry, Place, SourceError, existing, relative, safe_path
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 WHOLE = st.integers(0, 2**63)
@@ -117,9 +116,3 @@ def test_an_absent_path_is_told_with_what_is_wanted(tmp_path):
         existing(None, "x", "a folder")
     with pytest.raises(SourceError, match=r"nothing at .*none; source x wants a folder"):
         existing(tmp_path / "none", "x", "a folder")
-
-
-def test_the_reason_of_a_label_uses_the_usual_word():
-    assert "labelled 'contempt'," in without_expression("Contemptuous")
-    assert "labelled 'grumpy'," in without_expression("grumpy")
-    assert all(name not in without_expression("contempt") for name in EXPRESSIONS)

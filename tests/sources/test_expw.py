@@ -1,26 +1,19 @@
 """ExpW: the list's order of a box, several faces in a photo, and splits that keep a photo whole."""
 
-import io
 from collections import Counter
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from synthfer.expressions import EXPRESSIONS
-from synthfer.images import decode
 from synthfer.sources.entry import Entry, SourceError
 from synthfer.sources.expw import OFFICIAL, Config, find
 from synthfer.sources.index import Index, differences
 from synthfer.sources.reading import Reader
+from tests.sources.pictures import save, shows
 
 # A line as it stands in the published list: name, face, top, left, right, bottom, confidence, label.
 PUBLISHED = "angry_actor_104.jpg 0 28 113 226 141 22.9362 0"
 WORDS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-
-
-def photo(seed):
-    return np.random.default_rng(seed).integers(0, 256, (30, 40, 3), np.uint8)
 
 
 def write(root, lines, table="label.lst", photos="image/origin"):
@@ -28,9 +21,7 @@ def write(root, lines, table="label.lst", photos="image/origin"):
     (root / table).write_text("\n".join(lines) + "\n")
     (root / photos).mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(sorted({line.split(" ")[0] for line in lines if line.startswith(("a", "b"))})):
-        out = io.BytesIO()
-        Image.fromarray(photo(seed)).save(out, "PNG")  # lossless, so that pixels can be compared
-        (root / photos / name).write_bytes(out.getvalue())
+        save(root / photos / name, seed)
 
 
 def rows_of(path, **options):
@@ -56,8 +47,7 @@ def test_a_published_line_gives_box_label_and_picture(tmp_path, table, photos):
     assert rows[0].scores == {"box_confidence": 22.9362}
     assert [EXPRESSIONS[row.label] for row in rows] == ["anger", "neutral"]
     assert rows[0].place.path == f"{photos}/angry_actor_104.jpg"
-    reader = Reader(tmp_path)
-    assert all(np.array_equal(decode(reader.read(row.place)), photo(n)) for n, row in enumerate(rows))
+    assert all(shows(tmp_path, row, n) for n, row in enumerate(rows))
     assert len(collection.notes) == 1
 
 

@@ -1,53 +1,27 @@
 """FER2013 in its four layouts: rows by the published codes, pixels from their bytes, and lines that are wrong."""
 
-import io
 import os
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from synthfer.expressions import EXPRESSIONS
-from synthfer.images import decode
-from synthfer.sources.entry import Entry, SourceError
+from synthfer.sources.entry import SourceError
 from synthfer.sources.fer2013 import OFFICIAL, Config, find
 from synthfer.sources.reading import Reader
+from tests.sources.pictures import GREY, cell, png, read, save, shows
 
 # The columns of fer2013.csv and their order; the label words stand in the challenge's own description.
 HEADER = "emotion,pixels,Usage"
 WORDS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 
-def face(seed):
-    return np.random.default_rng(seed).integers(0, 256, (48, 48), np.uint8)
-
-
-def cell(seed):
-    return " ".join(str(value) for value in face(seed).ravel())
-
-
-def png(seed):
-    out = io.BytesIO()
-    Image.fromarray(face(seed)).save(out, "PNG")
-    return out.getvalue()
-
-
 def rows_of(path):
     collection = find(path, Config())
     return collection, list(collection.entries)
-
-
-def pixels_of(path, entry: Entry):
-    got = Reader(path).read(entry.place)
-    return decode(got) if isinstance(got, bytes) else got
-
-
-def shows(path, entry, seed):
-    return np.array_equal(pixels_of(path, entry), np.repeat(face(seed)[..., None], 3, 2))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -62,7 +36,7 @@ def test_every_code_usage_and_picture_of_the_csv_is_read(tmp_path, end, quote, b
     assert [row.split for row in rows] == [["train", "val", "test"][code % 3] for code in range(7)]
     assert [row.source_id for row in rows] == [f"fer2013:000000{code}" for code in range(7)]
     assert all(row.reason is None for row in rows)
-    assert all(shows(tmp_path, row, code) for code, row in enumerate(rows))
+    assert all(shows(tmp_path, row, code, GREY) for code, row in enumerate(rows))
     assert collection.kind == "real"
 
 
@@ -75,15 +49,15 @@ def test_the_kaggle_csv_with_spaces_in_its_header_and_another_order_is_read(tmp_
         ("happy", "test", "0000000"),
         ("neutral", "train", "0000001"),
     ]
-    assert shows(tmp_path, rows[0], 1)
-    assert shows(tmp_path, rows[1], 2)
+    assert shows(tmp_path, rows[0], 1, GREY)
+    assert shows(tmp_path, rows[1], 2, GREY)
 
 
 def test_a_csv_may_be_given_by_its_own_path(tmp_path):
     file = tmp_path / "fer2013.csv"
     file.write_text(f"{HEADER}\n0,{cell(4)},Training\n")
     _, rows = rows_of(file)
-    assert shows(file, rows[0], 4)
+    assert shows(file, rows[0], 4, GREY)
 
 
 def test_every_wrong_line_becomes_a_row_and_the_next_one_is_right(tmp_path):
@@ -112,13 +86,13 @@ def test_every_wrong_line_becomes_a_row_and_the_next_one_is_right(tmp_path):
         assert reason in rows[at].reason
     for at, value in {2: "'7'", 3: "'happy'", 4: "'Testing'"}.items():
         assert value in rows[at].reason
-        assert shows(tmp_path, rows[at], 0)
+        assert shows(tmp_path, rows[at], 0, GREY)
     assert rows[2].label is rows[3].label is None
     for at in (5, 6, 7, 8):
         with pytest.raises(ValueError, match="pixels"):
-            pixels_of(tmp_path, rows[at])
+            read(tmp_path, rows[at])
     assert EXPRESSIONS[rows[10].label] == "surprise"
-    assert shows(tmp_path, rows[10], 9)
+    assert shows(tmp_path, rows[10], 9, GREY)
     assert rows[10].key == "0000010"
 
 
@@ -140,7 +114,7 @@ def folders(root, names):
     for seed, name in enumerate(names):
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(face(seed)).save(file.with_suffix(".png"))
+        save(file.with_suffix(".png"), seed, GREY)
 
 
 def test_class_folders_merge_both_test_sets_and_say_so(tmp_path):
@@ -153,7 +127,7 @@ def test_class_folders_merge_both_test_sets_and_say_so(tmp_path):
         ("test", "fear", "test/fear/im0.png"),
         ("test", "surprise", "test/surprise/im2.png"),
     ]
-    assert all(shows(tmp_path, row, seed) for seed, row in enumerate(rows))
+    assert all(shows(tmp_path, row, seed, GREY) for seed, row in enumerate(rows))
     assert any("PublicTest and PrivateTest together" in note for note in collection.notes)
     assert any("Thumbs.db" in note for note in collection.notes)
     assert sum(collection.official["test"].values()) == 7178
@@ -184,12 +158,12 @@ def test_a_file_name_that_is_no_text_is_told_and_not_read(tmp_path):
         pytest.skip("this file system takes text only")
     collection, rows = rows_of(tmp_path)
     assert [row.key for row in rows] == ["train/fear/a.png"]
-    assert any("left out: 1 (train/fear/?.png)" in note for note in collection.notes)
+    assert any("left out: 1 ('train/fear/\\udcff.png')" in note for note in collection.notes)
 
 
 def parquet(file, names, labels, splits, group=2):
     # The columns that the Parquet copy has: image (PNG bytes), fer_label, split, name.
-    image = [png(seed) for seed in range(len(names))]
+    image = [png(seed, GREY) for seed in range(len(names))]
     table = pa.table({"image": image, "fer_label": pa.array(labels, pa.int8()), "split": splits, "name": names})
     pq.write_table(table, file, row_group_size=group)
 
@@ -203,7 +177,7 @@ def test_the_parquet_copy_is_read_over_row_groups_with_the_ids_of_the_csv(tmp_pa
     assert [row.split for row in rows[:3]] == ["train", "val", "test"]
     assert rows[1].source_id == "fer2013:0028709"
     assert [EXPRESSIONS[row.label] for row in rows[:2]] == ["fear", "happy"]
-    assert all(shows(tmp_path, rows[at], at) for at in (0, 1, 2, 4))
+    assert all(shows(tmp_path, rows[at], at, GREY) for at in (0, 1, 2, 4))
     assert rows[2].label is None
     assert "None" in rows[2].reason
     assert rows[3].place is None
@@ -249,3 +223,10 @@ def test_the_real_parquet_is_read_as_it_stands(shared_data):
     for at in range(0, 7500, 499):
         assert rows[at].source_id == f"fer2013:{table['name'][at].as_py()[3:10]}"
         assert reader.read(rows[at].place) == table["image"][at].as_py()
+
+
+def test_a_split_of_another_type_is_told(tmp_path):
+    columns = {"image": [png(0, GREY)], "name": ["fer0000001.png"], "fer_label": [1], "split": [["train"]]}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    _, (row,) = rows_of(tmp_path)
+    assert "split ['train'] is none of train" in row.reason

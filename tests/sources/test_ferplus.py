@@ -1,33 +1,20 @@
 """FERPlus: votes joined to their pictures, the authors' majority rule, and the rows that have none of the seven."""
 
-import io
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from synthfer.expressions import EXPRESSIONS
-from synthfer.images import decode
 from synthfer.sources import fer2013
 from synthfer.sources.entry import SourceError
 from synthfer.sources.ferplus import FOLDER_ROWS, MAJORITY, ROWS, Config, choice, distribution, find
 from synthfer.sources.reading import Reader
+from tests.sources.pictures import GREY, cell, png, shows
 
 # The header of fer2013new.csv, and three of its rows as they stand in the published file.
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 FIRST = ["4,0,0,1,3,2,0,0,0,0", "6,0,1,1,0,0,0,0,2,0", "5,0,0,3,1,0,0,0,1,0"]
-
-
-def face(seed):
-    return np.random.default_rng(seed).integers(0, 256, (48, 48), np.uint8)
-
-
-def png(seed):
-    out = io.BytesIO()
-    Image.fromarray(face(seed)).save(out, "PNG", compress_level=0)
-    return out.getvalue()
 
 
 def both(root, votes, usages=None, pixels=None):
@@ -37,7 +24,7 @@ def both(root, votes, usages=None, pixels=None):
         f"{u},fer{n:07}.png,{v}" if v[0].isdigit() else v for n, (v, u) in enumerate(zip(votes, usages, strict=True))
     ]
     (root / "fer2013new.csv").write_text("\n".join([HEADER, *lines]) + "\n")
-    cells = [" ".join(map(str, face(n).ravel())) for n in range(len(votes) if pixels is None else pixels)]
+    cells = [cell(n) for n in range(len(votes) if pixels is None else pixels)]
     rows = [f"0,{cell},{usage}" for cell, usage in zip(cells, usages, strict=False)]
     (root / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *rows]) + "\n")
 
@@ -45,12 +32,6 @@ def both(root, votes, usages=None, pixels=None):
 def rows_of(path, **options):
     collection = find(path, Config(**options))
     return collection, list(collection.entries)
-
-
-def shows(path, row, seed):
-    got = Reader(path).read(row.place)
-    pixels = decode(got) if isinstance(got, bytes) else got
-    return np.array_equal(pixels, np.repeat(face(seed)[..., None], 3, 2))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +68,7 @@ def test_votes_are_joined_to_the_pictures_of_the_same_row(tmp_path):
     collection, rows = rows_of(tmp_path)
     assert [row.split for row in rows] == ["train", "train", "train", "val", "test", "test"]
     assert [row.label and EXPRESSIONS[row.label] for row in rows] == [None, "neutral", "neutral", "happy", None, None]
-    assert all(shows(tmp_path, row, n) for n, row in enumerate(rows))
+    assert all(shows(tmp_path, row, n, GREY) for n, row in enumerate(rows))
     assert [row.attributes.get("emotion") for row in rows] == ["unknown", None, None, None, "contempt", "NF"]
     assert "contempt" in rows[4].reason
     assert "no face" in rows[5].reason
@@ -121,7 +102,7 @@ def test_an_empty_image_name_fails_with_its_line_and_votes(tmp_path):
     assert rows[1].key == "fer2013new.csv:3"
     assert "line 3: names no image" in rows[1].reason
     assert (rows[1].split, rows[1].source_id) == ("val", "fer2013:0000001")
-    assert shows(tmp_path, rows[2], 2)
+    assert shows(tmp_path, rows[2], 2, GREY)
 
 
 def test_lines_that_do_not_fit_fail_alone(tmp_path):
@@ -171,7 +152,7 @@ def test_votes_without_pictures_are_refused(tmp_path):
 def folder(root, name, faces, lines):
     (root / name).mkdir(parents=True)
     for n in faces:
-        (root / name / f"fer{n:07}.png").write_bytes(png(n))
+        (root / name / f"fer{n:07}.png").write_bytes(png(n, GREY))
     (root / name / "label.csv").write_text("".join(f"{line}\n" for line in lines))
 
 
@@ -192,7 +173,7 @@ def test_folders_with_label_csv_are_read_with_and_without_the_box(tmp_path, base
     collection, rows = rows_of(tmp_path)
     assert [row.split for row in rows[:4]] == ["train", "val", "test", "test"]
     assert [row.source_id for row in rows[:3]] == ["fer2013:0000000", "fer2013:0028709", "fer2013:0032298"]
-    assert all(shows(tmp_path, row, n) for row, n in zip(rows[:3], (0, 28709, 32298), strict=True))
+    assert all(shows(tmp_path, row, n, GREY) for row, n in zip(rows[:3], (0, 28709, 32298), strict=True))
     with pytest.raises(OSError, match="fer0032299"):
         Reader(tmp_path).read(rows[3].place)
     assert [row.place for row in rows[4:]] == [None] * 4
@@ -204,7 +185,7 @@ def test_folders_with_label_csv_are_read_with_and_without_the_box(tmp_path, base
 def test_the_parquet_copy_is_read_and_bad_votes_fail(tmp_path):
     votes = [[6, 0, 1, 1, 0, 0, 0, 0, 2, 0], None, [1, None, 0, 0, 0, 0, 0, 0, 0, 0]]
     columns = {
-        "image": [png(n) for n in range(3)],
+        "image": [png(n, GREY) for n in range(3)],
         "ferplus_votes": pa.array(votes, pa.list_(pa.int8(), 10)),
         "split": ["public_test"] * 3,
         "name": ["fer0028709.png", "fer0028710.png", "fer0028711.png"],
@@ -212,7 +193,7 @@ def test_the_parquet_copy_is_read_and_bad_votes_fail(tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "fer.parquet")
     _, rows = rows_of(tmp_path)
     assert (EXPRESSIONS[rows[0].label], rows[0].split, rows[0].source_id) == ("neutral", "val", "fer2013:0028709")
-    assert shows(tmp_path, rows[0], 0)
+    assert shows(tmp_path, rows[0], 0, GREY)
     assert [row.place for row in rows[1:]] == [None, None]
     assert "no votes" in rows[2].reason
 
@@ -243,3 +224,12 @@ def test_the_real_parquet_is_read_as_it_stands(shared_data):
     assert [row.reason is None for row in rows] == [word is not None for word in expected]
     reader = Reader(shared_data / "fer2013_small.parquet")
     assert all(reader.read(rows[at].place) == table["image"][at].as_py() for at in range(0, 7500, 991))
+
+
+@pytest.mark.parametrize("votes", [[3], ["10 0"], [None], [["10"] * 10], [[1.0] * 10]])
+def test_votes_of_another_type_fail_their_row(tmp_path, votes):
+    columns = {"image": [png(0, GREY)], "name": ["fer0000001.png"], "ferplus_votes": votes, "split": ["train"]}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    _, (row,) = rows_of(tmp_path)
+    assert row.place is None
+    assert "x.parquet line 1: " in row.reason

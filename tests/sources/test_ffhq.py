@@ -1,22 +1,17 @@
 """FFHQ as its repository lays it out; the records of the list have the published keys."""
 
 import json
+import os
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from synthfer.images import decode
 from synthfer.sources.entry import SourceError
 from synthfer.sources.ffhq import Config, find
+from synthfer.sources.index import Index
 from synthfer.sources.reading import Reader
-
-
-def put(path, value=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(value).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return pixels
+from tests.sources.pictures import save
 
 
 def record(index, file=None, category="training", licence="Attribution License", **changes):
@@ -58,7 +53,7 @@ def write_list(folder, records):
 )
 def test_pictures_are_found_by_number_in_every_layout(tmp_path, form):
     numbers = (69999, 0, 12345)
-    pixels = {i: put(tmp_path / form.format(group=f"{i // 1000 * 1000:05d}", name=f"{i:05d}.png"), i) for i in numbers}
+    pixels = {i: save(tmp_path / form.format(group=f"{i // 1000 * 1000:05d}", name=f"{i:05d}.png"), i) for i in numbers}
     found = find(tmp_path, Config())
     entries, reader = list(found.entries), Reader(tmp_path)
     assert [e.source_id for e in entries] == ["ffhq:00000", "ffhq:12345", "ffhq:69999"]
@@ -71,7 +66,7 @@ def test_pictures_are_found_by_number_in_every_layout(tmp_path, form):
 def test_the_list_gives_splits_and_licences(tmp_path):
     files = {i: tmp_path / "images1024x1024" / f"{i // 1000 * 1000:05d}" / f"{i:05d}.png" for i in (59999, 60000)}
     for i, file in files.items():
-        put(file, i)
+        save(file, i)
     write_list(tmp_path, {
         59999: record(59999, files[59999]),
         60000: record(60000, files[60000], "validation", "Public Domain Mark"),
@@ -84,8 +79,8 @@ def test_the_list_gives_splits_and_licences(tmp_path):
 
 def test_a_size_that_differs_from_the_list_is_rejected(tmp_path):
     good, bad = (tmp_path / "images1024x1024" / "00000" / f"0000{i}.png" for i in (0, 1))
-    put(good)
-    put(bad)
+    save(good)
+    save(bad)
     write_list(tmp_path, {0: record(0, good), 1: record(1, bad)})
     bad.write_bytes(bad.read_bytes()[:-7])
     entries = list(find(tmp_path, Config()).entries)
@@ -95,13 +90,13 @@ def test_a_size_that_differs_from_the_list_is_rejected(tmp_path):
 
 
 def test_resized_copies_are_not_held_against_the_listed_sizes(tmp_path):
-    put(tmp_path / "00000.png")
+    save(tmp_path / "00000.png")
     write_list(tmp_path, {0: record(0)})
     assert [e.reason for e in find(tmp_path, Config()).entries] == [None]
 
 
 def test_listed_pictures_that_are_gone_fail_and_unlisted_ones_are_noted(tmp_path):
-    put(tmp_path / "thumbnails128x128" / "00000" / "00002.png")
+    save(tmp_path / "thumbnails128x128" / "00000" / "00002.png")
     (tmp_path / "thumbnails128x128" / "LICENSE.txt").write_text("x")
     write_list(tmp_path, {1001: record(1001)})
     found = find(tmp_path, Config())
@@ -110,13 +105,13 @@ def test_listed_pictures_that_are_gone_fail_and_unlisted_ones_are_noted(tmp_path
     with pytest.raises(FileNotFoundError):
         Reader(tmp_path).read(entry.place)
     notes = " | ".join(found.notes)
-    assert "pictures that are not in ffhq-dataset-v2.json (1): thumbnails128x128/00000/00002.png" in notes
+    assert "pictures that are not in ffhq-dataset-v2.json, left out: 1 (thumbnails128x128/00000/00002.png)" in notes
     assert "LICENSE.txt" in notes
 
 
 def test_records_that_are_not_as_published_fail_alone(tmp_path):
     file = tmp_path / "images1024x1024" / "00000" / "00000.png"
-    put(file)
+    save(file)
     bad = {1: record(1, category="testing"), "x": record(2), 3: None, 4: {}, "05": record(5), "9" * 5000: record(6)}
     write_list(tmp_path, {0: record(0, file), **bad})
     entries = list(find(tmp_path, Config()).entries)
@@ -129,15 +124,15 @@ def test_records_that_are_not_as_published_fail_alone(tmp_path):
 
 def test_the_list_is_found_beside_the_folder_of_one_size(tmp_path):
     file = tmp_path / "thumbnails128x128" / "00000" / "00000.png"
-    put(file)
+    save(file)
     write_list(tmp_path, {0: record(0, file, "validation")})
     (entry,) = find(file.parents[1], Config()).entries
     assert (entry.split, entry.place.path) == ("val", "00000/00000.png")
 
 
 def test_the_size_can_be_chosen(tmp_path):
-    large = put(tmp_path / "images1024x1024" / "00000" / "00000.png", 1)
-    small = put(tmp_path / "thumbnails128x128" / "00000" / "00000.png", 2)
+    large = save(tmp_path / "images1024x1024" / "00000" / "00000.png", 1)
+    small = save(tmp_path / "thumbnails128x128" / "00000" / "00000.png", 2)
     for config, pixels in ((Config(), large), (Config(pictures="thumbnails128x128"), small)):
         (entry,) = find(tmp_path, config).entries
         assert np.array_equal(decode(Reader(tmp_path).read(entry.place)), pixels)
@@ -147,13 +142,39 @@ def test_the_size_can_be_chosen(tmp_path):
 
 @pytest.mark.parametrize("text", ['{"0": {"category": "trai', "[]", "[" * 100_000])
 def test_a_list_that_is_cut_off_or_another_is_refused(tmp_path, text):
-    put(tmp_path / "00000.png")
+    save(tmp_path / "00000.png")
     (tmp_path / "ffhq-dataset-v2.json").write_text(text)
     with pytest.raises(SourceError, match="or move it away"):
         find(tmp_path, Config())
 
 
 def test_a_folder_of_other_pictures_is_refused(tmp_path):
-    put(tmp_path / "face.png")
-    with pytest.raises(SourceError, match="source ffhq wants"):
+    save(tmp_path / "face.png")
+    with pytest.raises(SourceError, match="source ffhq, which wants"):
         find(tmp_path, Config())
+
+
+def test_a_list_with_odd_values_fails_by_row(tmp_path):
+    save(tmp_path / "thumbnails128x128" / "00000" / "00000.png")
+    good = record(0, tmp_path / "thumbnails128x128" / "00000" / "00000.png")
+    good["metadata"] |= {"author": ["x", "y"], "license": "\ud800"}
+    write_list(tmp_path, {0: good, "\ud800": good, 1: None, 2: record(2, category=["training"]), -1: record(-1)})
+    found = find(tmp_path, Config())
+    index = Index.of(found.entries)  # everything can be written
+    entries = list(index.entries(range(len(index))))
+    assert [e.place is None for e in entries] == [False, True, True, True, False]
+    assert r"\ud800" in entries[1].reason
+    assert "\n".join(found.notes).encode()
+    with pytest.raises(FileNotFoundError):
+        Reader(tmp_path).read(entries[4].place)
+
+
+def test_a_folder_whose_name_is_no_text_is_noted(tmp_path):
+    save(tmp_path / "thumbnails128x128" / "00000" / "00000.png")
+    try:
+        save(tmp_path / "thumbnails128x128" / os.fsdecode(b"\xff") / "00001.png")
+    except OSError:
+        pytest.skip("this file system takes only names in UTF-8")
+    found = find(tmp_path, Config())
+    assert [e.key for e in found.entries] == ["00000"]
+    assert r"left out: 1 ('thumbnails128x128/\udcff/00001.png')" in found.notes[0]

@@ -4,7 +4,6 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from synthfer.config import ConfigError, load
 from synthfer.expressions import EXPRESSIONS
@@ -12,18 +11,12 @@ from synthfer.images import decode
 from synthfer.sources.entry import SourceError
 from synthfer.sources.folder import Config, find
 from synthfer.sources.reading import Reader
-
-
-def put(path, value=0, size=8):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(value).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return pixels
+from tests.sources.pictures import save
 
 
 def test_class_folders_become_labelled_faces_with_their_pixels(tmp_path):
     names = ["Angry", "disgust", "fear", "happiness", "neutral", "sad", "surprised"]
-    pixels = {name: put(tmp_path / name / "1.png", i) for i, name in enumerate(names)}
+    pixels = {name: save(tmp_path / name / "1.png", i) for i, name in enumerate(names)}
     found = find(tmp_path, Config())
     entries = list(found.entries)
     assert [EXPRESSIONS[e.label] for e in entries] == list(EXPRESSIONS)
@@ -39,7 +32,7 @@ def test_class_folders_become_labelled_faces_with_their_pixels(tmp_path):
 
 def test_split_folders_are_the_splits(tmp_path):
     for i, split in enumerate(("train", "valid", "Test")):
-        put(tmp_path / split / "happy" / "a.jpg", i)
+        save(tmp_path / split / "happy" / "a.jpg", i)
     assert [(e.split, e.key) for e in find(tmp_path, Config()).entries] == [
         ("test", "Test/happy/a.jpg"),
         ("train", "train/happy/a.jpg"),
@@ -48,14 +41,14 @@ def test_split_folders_are_the_splits(tmp_path):
 
 
 def test_a_class_folder_beside_splits_is_not_guessed(tmp_path):
-    put(tmp_path / "train" / "happy" / "a.png")
-    put(tmp_path / "sad" / "a.png")
+    save(tmp_path / "train" / "happy" / "a.png")
+    save(tmp_path / "sad" / "a.png")
     with pytest.raises(SourceError, match="beside them sad"):
         find(tmp_path, Config())
 
 
 def test_published_labels_beyond_the_seven_are_rejected_with_their_word(tmp_path):
-    put(tmp_path / "contempt" / "a.png")
+    save(tmp_path / "contempt" / "a.png")
     (entry,) = find(tmp_path, Config()).entries
     assert entry.label is None
     assert entry.attributes == {"emotion": "contempt"}
@@ -65,14 +58,14 @@ def test_published_labels_beyond_the_seven_are_rejected_with_their_word(tmp_path
 
 def test_all_unknown_classes_are_named_with_the_nearest(tmp_path):
     for name in ("happyness", "boredom", "fear"):
-        put(tmp_path / name / "a.png")
+        save(tmp_path / name / "a.png")
     with pytest.raises(SourceError, match=r"'boredom', 'happyness'; did you mean 'happy'\?.*classes=.*ignore="):
         find(tmp_path, Config())
 
 
 def test_numbers_are_classes_only_when_told(tmp_path):
     for name in ("1", "2"):
-        put(tmp_path / name / "a.png")
+        save(tmp_path / name / "a.png")
     with pytest.raises(SourceError, match="'1', '2'"):
         find(tmp_path, Config())
     config = load(Config, ["classes={1: surprise, 2: fearful}"])
@@ -81,7 +74,7 @@ def test_numbers_are_classes_only_when_told(tmp_path):
 
 def test_a_class_can_be_left_out_and_that_is_told(tmp_path):
     for name in ("1", "sad"):
-        put(tmp_path / name / "a.png")
+        save(tmp_path / name / "a.png")
     found = find(tmp_path, Config(ignore=["1"]))
     assert [e.key for e in found.entries] == ["sad/a.png"]
     assert found.notes == ["left out as asked: the class folders 1"]
@@ -89,7 +82,7 @@ def test_a_class_can_be_left_out_and_that_is_told(tmp_path):
 
 @pytest.mark.parametrize("config", [{"ignore": ["sda"]}, {"classes": {"sda": "happy"}}])
 def test_an_option_for_a_folder_that_is_not_there_is_refused(tmp_path, config):
-    put(tmp_path / "sad" / "a.png")
+    save(tmp_path / "sad" / "a.png")
     with pytest.raises(SourceError, match="no class folder 'sda'; did you mean 'sad'"):
         find(tmp_path, Config(**config))
 
@@ -100,20 +93,20 @@ def test_a_class_that_means_no_expression_is_refused_in_the_config():
 
 
 def test_what_is_no_picture_is_noted(tmp_path):
-    put(tmp_path / "sad" / "deep" / "b.PNG")
+    save(tmp_path / "sad" / "deep" / "b.PNG")
     for name in ("sad/.DS_Store", "sad/.hidden.png", "labels.csv", "sad/readme.txt"):
         (tmp_path / name).write_text("x")
     (tmp_path / ".git").mkdir()
     found = find(tmp_path, Config())
     assert [e.key for e in found.entries] == ["sad/deep/b.PNG"]
     (note,) = found.notes
-    assert note.startswith("no pictures by their names (5): ")
+    assert note.startswith("no pictures by their names, left out: 5 (")
     for name in (".git", "labels.csv", "sad/.DS_Store", "sad/.hidden.png", "sad/readme.txt"):
         assert name in note
 
 
 def test_a_damaged_picture_is_an_entry_that_fails_on_reading(tmp_path):
-    put(tmp_path / "sad" / "a.png")
+    save(tmp_path / "sad" / "a.png")
     body = (tmp_path / "sad" / "a.png").read_bytes()
     (tmp_path / "sad" / "a.png").write_bytes(body[: len(body) // 2])
     (entry,) = find(tmp_path, Config()).entries
@@ -122,7 +115,7 @@ def test_a_damaged_picture_is_an_entry_that_fails_on_reading(tmp_path):
 
 
 def test_a_name_that_is_no_text_is_a_failed_row(tmp_path):
-    put(tmp_path / "sad" / "a.png")
+    save(tmp_path / "sad" / "a.png")
     try:
         os.rename(tmp_path / "sad" / "a.png", os.fsencode(tmp_path / "sad") + b"/\xff.png")  # noqa: PTH104 - bytes
     except OSError:
@@ -134,7 +127,7 @@ def test_a_name_that_is_no_text_is_a_failed_row(tmp_path):
 
 
 def test_a_picture_behind_a_link_is_read(tmp_path):
-    pixels = put(tmp_path / "elsewhere" / "x.png")
+    pixels = save(tmp_path / "elsewhere" / "x.png")
     (tmp_path / "faces" / "sad").mkdir(parents=True)
     (tmp_path / "faces" / "sad" / "x.png").symlink_to(tmp_path / "elsewhere" / "x.png")
     (entry,) = find(tmp_path / "faces", Config()).entries
@@ -142,9 +135,20 @@ def test_a_picture_behind_a_link_is_read(tmp_path):
 
 
 def test_an_empty_or_absent_folder_is_refused(tmp_path):
-    with pytest.raises(SourceError, match="holds no class folders"):
+    with pytest.raises(SourceError, match="no layout of source folder"):
         find(tmp_path, Config())
     with pytest.raises(SourceError, match="there is nothing at"):
         find(tmp_path / "nowhere", Config())
     with pytest.raises(SourceError, match="needs path="):
         find(None, Config())
+
+
+def test_copies_in_hidden_folders_and_folders_behind_links_are_noted_and_not_read(tmp_path):
+    save(tmp_path / "faces" / "sad" / "a.png")
+    save(tmp_path / "faces" / "sad" / ".ipynb_checkpoints" / "a-checkpoint.png")
+    save(tmp_path / "elsewhere" / "b.png")
+    (tmp_path / "faces" / "sad" / "more").symlink_to(tmp_path / "elsewhere")
+    found = find(tmp_path / "faces", Config())
+    assert [e.key for e in found.entries] == ["sad/a.png"]
+    (note,) = found.notes
+    assert "left out: 2 (sad/more, sad/.ipynb_checkpoints/a-checkpoint.png)" in note

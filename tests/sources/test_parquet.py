@@ -1,13 +1,12 @@
 """Parquet with pictures; the Hugging Face layout is written by the library `datasets` itself."""
 
-import io
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from synthfer.config import load
 from synthfer.expressions import EXPRESSIONS
@@ -16,18 +15,9 @@ from synthfer.sample import SCHEMA
 from synthfer.sources.entry import SourceError
 from synthfer.sources.parquet import Config, find
 from synthfer.sources.reading import Reader
+from tests.sources.pictures import pixels, png
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-
-
-def pixels(seed):
-    return np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-
-
-def png(seed):
-    out = io.BytesIO()
-    Image.fromarray(pixels(seed)).save(out, "PNG")
-    return out.getvalue()
 
 
 def write(path, features=None, /, group=None, **columns):
@@ -69,7 +59,7 @@ def test_a_dataset_of_the_datasets_library_needs_no_options(tmp_path):
     assert entries[1].attributes == {"emotion": "contempt"}
     assert "contempt" in entries[1].reason
     assert len({(e.split, e.key) for e in entries}) == 6
-    assert found.notes == ["no Parquet files of faces (1): README.md"]
+    assert found.notes == ["no Parquet files of faces, left out: 1 (README.md)"]
     check_pixels(tmp_path, entries, range(6))
 
 
@@ -98,7 +88,7 @@ def test_bare_numbers_are_refused_until_their_order_is_named(tmp_path):
     entries = list(find(file, load(Config, ["order=fer2013"])).entries)
     assert [e.label for e in entries[:2]] == [EXPRESSIONS.index("anger"), EXPRESSIONS.index("neutral")]
     assert entries[2].label is None
-    assert "label is 7" in entries[2].reason
+    assert "label '7' is none of" in entries[2].reason
 
 
 def test_numbers_that_start_at_one_are_not_read_as_if_they_started_at_zero(tmp_path):
@@ -249,3 +239,42 @@ def test_a_real_file_of_faces(shared_data):
     for entry, row in zip(entries, table, strict=False):
         assert EXPRESSIONS[entry.label] in (row["fer_label_name"], {"angry": "anger"}.get(row["fer_label_name"]))
         assert reader.read(entry.place) == row["image"]
+
+
+def test_a_label_that_is_no_text_fails_its_rows(tmp_path):
+    words = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe")]
+    )
+    file = write(tmp_path / "x.parquet", image=pictures(1), label=words)
+    (entry,) = find(file, Config()).entries
+    assert entry.place is None
+    assert "x.parquet: row group 0 cannot be read" in entry.reason
+
+
+def test_a_later_file_with_other_labels_does_not_stop_the_search_for_the_range(tmp_path):
+    write(tmp_path / "a.parquet", image=pictures(2), label=[1, 7])
+    write(tmp_path / "b.parquet", image=pictures(1), label=["sad"])
+    with pytest.raises(SourceError, match="holds 1, 7, which"):
+        find(tmp_path, load(Config, ["order=rafdb"]))
+    entries = list(find(tmp_path, load(Config, ["order=rafdb", "first=1"])).entries)
+    assert [e.place is None for e in entries] == [False, False, True]
+
+
+def test_a_column_that_is_there_twice_is_refused_or_fails_the_later_file(tmp_path):
+    table = pa.table([pictures(1), pictures(1)], names=["image", "image"])
+    pq.write_table(table, tmp_path / "b.parquet")
+    with pytest.raises(SourceError, match="several columns 'image'"):
+        find(tmp_path, Config())
+    write(tmp_path / "a.parquet", image=pictures(1))
+    assert [e.key for e in find(tmp_path, Config()).entries] == ["a.parquet#0", "b.parquet"]
+
+
+def test_a_file_whose_name_is_no_text_is_noted(tmp_path):
+    write(tmp_path / "a.parquet", image=pictures(1))
+    try:
+        (tmp_path / os.fsdecode(b"\xff.parquet")).write_bytes((tmp_path / "a.parquet").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes only names in UTF-8")
+    found = find(tmp_path, Config())
+    assert [e.key for e in found.entries] == ["a.parquet#0"]
+    assert r"left out: 1 ('\udcff.parquet')" in found.notes[0]

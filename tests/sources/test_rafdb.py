@@ -1,30 +1,15 @@
 """RAF-DB: the authors' list and the Kaggle copy name the same faces, with labels that count from 1."""
 
-import io
-
-import numpy as np
 import pytest
-from PIL import Image
 
 from synthfer.expressions import EXPRESSIONS
-from synthfer.images import decode
 from synthfer.sources.entry import SourceError
 from synthfer.sources.rafdb import OFFICIAL, Config, find
 from synthfer.sources.reading import Reader
+from tests.sources.pictures import save, shows
 
 # The published order: 1 surprise, 2 fear, 3 disgust, 4 happiness, 5 sadness, 6 anger, 7 neutral.
 WORDS = ("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral")
-
-
-def face(seed):
-    return np.random.default_rng(seed).integers(0, 256, (100, 100, 3), np.uint8)
-
-
-def save(file, seed):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    out = io.BytesIO()
-    Image.fromarray(face(seed)).save(out, "PNG")  # lossless, so that pixels can be compared; the name stays .jpg
-    file.write_bytes(out.getvalue())
 
 
 def authors(root, lines):
@@ -41,10 +26,6 @@ def authors(root, lines):
 def rows_of(path, **options):
     collection = find(path, Config(**options))
     return collection, list(collection.entries)
-
-
-def shows(path, row, seed):
-    return np.array_equal(decode(Reader(path).read(row.place)), face(seed))
 
 
 @pytest.mark.parametrize("above", [False, True])

@@ -1,6 +1,6 @@
 """Reading pictures from files and archives that nobody vouches for."""
 
-import io
+import os
 import struct
 import zipfile
 import zlib
@@ -9,26 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from synthfer.images import decode
 from synthfer.sources import reading
 from synthfer.sources.entry import Place, SourceError
 from synthfer.sources.reading import FORMS, Reader
-
-
-def png(seed=0, size=8):
-    out = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
-
-
-def pack(path, members, compression=zipfile.ZIP_DEFLATED):
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, body in members.items():
-            archive.writestr(name, body)
-    return path
+from tests.sources.pictures import pack, png
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -56,7 +42,7 @@ def test_a_file_is_read_up_to_the_limit_and_no_further(tmp_path, monkeypatch):
 
 
 def test_a_member_is_unpacked_up_to_the_limit_and_no_further(tmp_path, monkeypatch):
-    pack(tmp_path / "x.zip", {"good": png(), "bomb": bytes(64 * 2**20)})
+    pack(tmp_path / "x.zip", {"good": png(0), "bomb": bytes(64 * 2**20)})
     asked = []
     unpack = zipfile.ZipExtFile.read
     monkeypatch.setattr(zipfile.ZipExtFile, "read", lambda self, n=-1: asked.append(n) or unpack(self, n))
@@ -65,7 +51,7 @@ def test_a_member_is_unpacked_up_to_the_limit_and_no_further(tmp_path, monkeypat
     with pytest.raises(ValueError, match="bomb unpacks to more than 1 MiB"):
         reader.read(Place("zip", "x.zip", name="bomb"))
     assert asked == [2**20 + 1]
-    assert reader.read(Place("zip", "x.zip", name="good")) == png()
+    assert reader.read(Place("zip", "x.zip", name="good")) == png(0)
 
 
 def test_a_member_that_unpacks_to_more_than_it_declares_is_refused(tmp_path):
@@ -80,26 +66,26 @@ def test_a_member_that_unpacks_to_more_than_it_declares_is_refused(tmp_path):
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_methods_that_python_unpacks_at_one_go_are_refused(tmp_path, compression):
     # What comes out of them cannot be limited: some kB may hold GB.
-    pack(tmp_path / "x.zip", {"a.png": png()}, compression)
+    pack(tmp_path / "x.zip", {"a.png": png(0)}, compression)
     with pytest.raises(ValueError, match="neither stored nor deflated"):
         Reader(tmp_path).read(Place("zip", "x.zip", name="a.png"))
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_damage_anywhere_in_an_archive_is_an_error_of_the_row(tmp_path, compression):
-    whole = bytes(pack(tmp_path / "x.zip", {"a.png": png()}, compression).read_bytes())
-    assert Reader(tmp_path).read(Place("zip", "x.zip", name="a.png")) == png()
+    whole = bytes(pack(tmp_path / "x.zip", {"a.png": png(0)}, compression).read_bytes())
+    assert Reader(tmp_path).read(Place("zip", "x.zip", name="a.png")) == png(0)
     for at in range(0, len(whole), 3):
         (tmp_path / "x.zip").write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
         try:
             read = Reader(tmp_path).read(Place("zip", "x.zip", name="a.png"))
         except (ValueError, OSError):
             continue
-        assert read == png(), at  # dates and the like may be damaged without harm
+        assert read == png(0), at  # dates and the like may be damaged without harm
 
 
 def test_a_truncated_archive_is_an_error_of_the_row(tmp_path):
-    whole = pack(tmp_path / "x.zip", {"a.png": png()}).read_bytes()
+    whole = pack(tmp_path / "x.zip", {"a.png": png(0)}).read_bytes()
     for cut in (0, 10, len(whole) // 2, len(whole) - 1):
         (tmp_path / "x.zip").write_bytes(whole[:cut])
         with pytest.raises(ValueError, match=r"x\.zip: a\.png cannot be unpacked"):
@@ -107,7 +93,7 @@ def test_a_truncated_archive_is_an_error_of_the_row(tmp_path):
 
 
 def test_a_member_that_is_not_there_is_named(tmp_path):
-    pack(tmp_path / "x.zip", {"a.png": png()})
+    pack(tmp_path / "x.zip", {"a.png": png(0)})
     with pytest.raises(ValueError, match=r"x\.zip: b\.png cannot be unpacked"):
         Reader(tmp_path).read(Place("zip", "x.zip", name="b.png"))
 
@@ -231,6 +217,14 @@ def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_unpacked(tmp_p
 
 
 def test_a_link_inside_the_folder_is_followed(tmp_path):
-    (tmp_path / "a.png").write_bytes(png())
+    (tmp_path / "a.png").write_bytes(png(0))
     (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
-    assert Reader(tmp_path).read(Place("file", "b.png")) == png()
+    assert Reader(tmp_path).read(Place("file", "b.png")) == png(0)
+
+
+def test_a_pipe_or_device_is_refused_before_it_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "zero.png"):
+        with pytest.raises(ValueError, match=f"{name} is no regular file"):
+            Reader(tmp_path).read(Place("file", name))

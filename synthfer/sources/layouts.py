@@ -1,0 +1,96 @@
+"""Finding a collection's layout: files and folders by their names, walks, and notes on what is left out."""
+
+import os
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
+
+from synthfer.sources.entry import SourceError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+"""The ends of picture names, in lower case."""
+_SHOWN = 5
+
+
+def file_at(path: Path, *names: str) -> Path | None:
+    """The first of these files that is in folder `path`; or `path` itself, a file of that kind."""
+    if path.is_file():
+        return path if path.suffix in {Path(name).suffix for name in names} else None
+    return next((path / name for name in names if (path / name).is_file()), None)
+
+
+def folder_of(path: Path) -> Path:
+    """The folder that places are relative to, also where `path` is a file."""
+    return path.parent if path.is_file() else path
+
+
+def unknown_layout(path: Path, source: str, wants: str) -> SourceError:
+    """The error that says what was looked for and what is there."""
+    there = sorted(p.name for p in path.iterdir()) if path.is_dir() else [f"a file {path.name}"]
+    return SourceError(f"path: {path} is no layout of source {source}, which wants {wants}. There is: {some(there)}")
+
+
+def walk(top: Path) -> Iterator[str]:
+    """Paths (relative to `top`, forward slashes) of all files below a folder, folder by folder, by name.
+
+    A link to a folder is not followed: it is one of the paths. None, where there is no folder at all. `SourceError`:
+    a folder cannot be listed.
+    """
+    for parent, folders, files in os.walk(top, onerror=_refuse) if top.is_dir() else ():
+        folders.sort()
+        below = Path(parent).relative_to(top).as_posix()
+        start = "" if below == "." else f"{below}/"
+        links = [name for name in folders if os.path.islink(f"{parent}/{name}")]  # noqa: PTH114 - as the walk itself
+        yield from (start + name for name in sorted([*files, *links]))
+
+
+def _refuse(error: OSError) -> None:
+    raise SourceError(f"{error.filename} cannot be listed ({error.strerror}): make it readable, or move it away")
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name can be written as UTF-8, as everything in a dataset is."""
+    return name.encode(errors="ignore").decode() == name
+
+
+def is_picture(path: str) -> bool:
+    """Whether a path's name is one of a picture; hidden ones, also in hidden folders, are none."""
+    return path.lower().endswith(PICTURES) and "/." not in f"/{path}"
+
+
+def class_folders(root: Path, folder: str, notes: list[str]) -> Iterator[tuple[str, str]]:
+    """Class word and path below `root` of every picture in `folder`/<class>/, sorted; notes name other files.
+
+    A name that is no text (bytes that are no UTF-8) cannot stand in a dataset and is one of those.
+    """
+    others = []
+    for entry in sorted((root / folder).iterdir()):
+        if not entry.is_dir():
+            others.append(entry.name)
+        for name in walk(entry):
+            relative = f"{folder}/{entry.name}/{name}".removeprefix("./")
+            if is_picture(f"{entry.name}/{name}") and is_text(relative) and "/" not in name:
+                yield entry.name, relative
+            else:
+                others.append(relative)
+    notes += left_out(others, f"{(root / folder).name}: files that are no pictures or have no readable name")
+
+
+def unlisted(folder: Path, listed: Container[str], name: str) -> list[str]:
+    """One note on the pictures below a folder (paths relative to it) that list `name` does not name, or none."""
+    extra = sorted(path for path in walk(folder) if is_picture(path) and path not in listed)
+    return left_out(extra, f"{folder.name}: pictures that are not in {name}")
+
+
+def left_out(names: Sequence[str], what: str) -> list[str]:
+    """One note on what is no row: what it is, how many, the first names; none where there is nothing."""
+    return [f"{what}, left out: {len(names):,} ({some(names)})"] if names else []
+
+
+def readable(name: str) -> str:
+    """A name from outside as a dataset or a line of text can hold it: quoted and escaped where it has to be."""
+    return name if name.isprintable() else repr(name)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of some names, each on one line, or "nothing"."""
+    return ", ".join(map(readable, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "") or "nothing"
