@@ -1,0 +1,268 @@
+"""How sure is a score, and is one better than another? Intervals, paired tests and their correction, all seeded.
+
+Metrics here are functions of confusion counts, so drawing rows with replacement is drawing cells of the confusion
+matrix: a bootstrap (Efron 1979) of 3,068 rows costs as much as one of three million. In the same way a paired
+permutation draws how many of the rows that are alike are swapped. Binomial tails and Student's t come from one
+function, the incomplete beta function, to about nine digits: no statistics library is needed at run time.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from synthfer.evaluation.agreement import wilson_half_width
+from synthfer.evaluation.metrics import Metric, confusion, finite
+from synthfer.expressions import EXPRESSIONS
+
+REPLICATES = 2000
+PERMUTATIONS = 10_000
+
+_TIE = 1e-12  # sums in another order differ by less, scores of different counts by more
+_DRAWS_AT_ONCE = 2**22
+_FRACTIONS = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A number and the bounds that hold it at the stated level; all NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Three numbers, NaN as null."""
+        return finite(asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two classifiers, first and second, on the same rows: `difference` first minus second, two-sided `p`."""
+
+    difference: float
+    p: float
+
+
+def percentile(value: float, replicates: np.ndarray, level: float = 0.95) -> Interval:
+    """The interval between the outer percentiles of replicates, float (r,); those that are NaN are left out."""
+    known = replicates[~np.isnan(replicates)]
+    tail = (1 - level) / 2
+    low, high = np.quantile(known, [tail, 1 - tail]) if len(known) else (np.nan, np.nan)
+    return Interval(value=float(value), low=float(low), high=float(high))
+
+
+def resampled(counts: np.ndarray, replicates: int = REPLICATES, seed: int = 0) -> np.ndarray:
+    """Counts of as many rows drawn with replacement: int64 (replicates, *counts.shape).
+
+    `counts`: integers of any shape, the rows that are alike counted together. `ValueError` where there is no row.
+    """
+    counts = np.asarray(counts)
+    cells = np.flatnonzero(counts)
+    rows = counts.ravel()[cells]
+    draws = np.zeros((replicates, counts.size), np.int64)
+    draws[:, cells] = np.concatenate(list(_multinomial(rows, replicates, np.random.default_rng(seed))))
+    return draws.reshape(replicates, *counts.shape)
+
+
+def _multinomial(rows: np.ndarray, replicates: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """`replicates` draws of `rows.sum()` among kinds with these `rows`, in blocks that memory holds."""
+    if not rows.sum():
+        raise ValueError("there is no row to draw from: the counts are all zero.")
+    block = max(1, _DRAWS_AT_ONCE // len(rows))
+    for start in range(0, replicates, block):
+        yield rng.multinomial(rows.sum(), rows / rows.sum(), min(block, replicates - start))
+
+
+def bootstrap(
+    counts: np.ndarray, metric: Metric, replicates: int = REPLICATES, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Percentile bootstrap interval of a metric of confusion counts, integer (K, K), for rows that are independent.
+
+    Exactly the bootstrap over rows. Of a metric of one class, replicates without a row of it are left out.
+    """
+    return percentile(float(metric(counts)), metric(resampled(counts, replicates, seed)), level)
+
+
+def cluster_bootstrap(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    groups: np.ndarray,
+    metric: Metric,
+    classes: int = len(EXPRESSIONS),
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """As `bootstrap`, for rows that hang together: whole groups (identities, sources) are drawn, (n,) of any type.
+
+    `truth` and `predicted` integer (n,). With every row a group of its own it is `bootstrap`.
+    """
+    names, place = np.unique(groups, return_inverse=True)
+    whole = confusion(truth, predicted, classes)
+    cells = np.asarray(truth, np.int64) * classes + np.asarray(predicted)
+    per_group = np.bincount(place * classes**2 + cells, minlength=len(names) * classes**2).reshape(-1, classes**2)
+    # Groups with equal counts are interchangeable: the draw is among the kinds of group.
+    kinds, groups_of_kind = np.unique(per_group, axis=0, return_counts=True)
+    draws = _multinomial(groups_of_kind, replicates, np.random.default_rng(seed))
+    counts = np.concatenate([block @ kinds for block in draws]).reshape(-1, classes, classes)
+    return percentile(float(metric(whole)), metric(counts), level)
+
+
+def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> Comparison:
+    """McNemar's test of equal accuracy, exact: `right` is bool (n,), the same rows in the same order.
+
+    Of the rows that only one of the two has right, each is as likely to be the first's as the second's.
+    """
+    first, second = np.asarray(first_right, bool), np.asarray(second_right, bool)
+    _same_rows(first, second)
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    fewer, all_rows = min(only_first, only_second), only_first + only_second
+    difference = (only_first - only_second) / len(first)
+    return Comparison(difference=difference, p=min(1.0, 2 * binomial_cdf(fewer, all_rows, 0.5)))
+
+
+def _same_rows(*columns: np.ndarray) -> None:
+    if len({column.shape for column in columns}) > 1 or not len(columns[0]):
+        raise ValueError(f"a paired test needs the same rows of both classifiers, at least one; got "
+                         f"{' and '.join(str(column.shape) for column in columns)}.")  # fmt: skip
+
+
+def paired_permutation(
+    truth: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    metric: Metric,
+    classes: int = len(EXPRESSIONS),
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> Comparison:
+    """Permutation test of an equal metric (macro-F1, balanced accuracy ...) of two classifiers on the same rows.
+
+    `truth` and both answers integer (n,). Under the hypothesis each row's two answers may be swapped. p counts the
+    observed order as one of the permutations (Phipson and Smyth 2010), so it is at least 1 / (permutations + 1).
+    """
+    truth, first, second = (np.asarray(column, np.int64) for column in (truth, first, second))
+    _same_rows(truth, first, second)
+    counts = [confusion(truth, answers, classes) for answers in (first, second)]
+    # Rows of the same truth and the same two answers are alike, and rows with one answer change nothing.
+    kinds, rows = np.unique(np.stack([truth, first, second])[:, first != second], axis=1, return_counts=True)
+    move = np.zeros((len(rows), classes**2), np.int64)
+    kind = np.arange(len(rows))
+    move[kind, kinds[0] * classes + kinds[1]] = -1
+    move[kind, kinds[0] * classes + kinds[2]] = 1
+    swapped = np.random.default_rng(seed).binomial(rows, 0.5, (permutations, len(rows)))
+    moved = (swapped @ move).reshape(-1, classes, classes)
+    drawn = metric(counts[0] + moved) - metric(counts[1] - moved)
+    difference = float(metric(counts[0]) - metric(counts[1]))
+    return Comparison(difference=difference, p=permutation_p(abs(difference), np.abs(drawn)))
+
+
+def permutation_p(observed: float, drawn: np.ndarray) -> float:
+    """Share of draws at least as large as what was observed, which counts as one of them; NaN if it is NaN."""
+    if math.isnan(observed):
+        return math.nan
+    return float((1 + (drawn >= observed - _TIE).sum()) / (1 + len(drawn)))
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """p-values corrected for their number (Holm 1979), float64 (m,), in the order given; of any dependence.
+
+    `ValueError` for a p outside [0, 1]: cells that are not compared have to be left out.
+    """
+    p = np.asarray(p_values, np.float64)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p-values must lie in [0, 1], got {p.tolist()}: leave out what was not compared.")
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return corrected
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean and Student's t interval of a score over training seeds, at least two (`ValueError`)."""
+    n = len(values)
+    if n < 2:
+        raise ValueError(f"an interval over seeds needs at least two of them, got {n}.")
+    mean = float(np.mean(values))
+    half = t_quantile((1 + level) / 2, n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return Interval(value=mean, low=mean - half, high=mean + half)
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """A share and its 95 % interval (Wilson 1927); `ValueError` unless 0 <= successes <= n and n > 0."""
+    share = _share(successes, n)
+    half, shift = wilson_half_width(share, n), wilson_half_width(0, n)
+    # The interval of no success is [0, 2 * shift], so its middle is how far the middle moves from a share of 0.
+    middle = share * (1 - 2 * shift) + shift
+    return Interval(value=share, low=max(0.0, middle - half), high=min(1.0, middle + half))
+
+
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
+    """A share and its exact interval (Clopper and Pearson 1934), which holds it at least as often as `level` says.
+
+    For small counts and shares near 0 or 1; `ValueError` as of `wilson`.
+    """
+    share, tail = _share(successes, n), (1 - level) / 2
+    low = 0.0 if successes == 0 else _root(lambda p: beta_cdf(p, successes, n - successes + 1) - tail)
+    high = 1.0 if successes == n else _root(lambda p: beta_cdf(p, successes + 1, n - successes) - 1 + tail)
+    return Interval(value=share, low=low, high=high)
+
+
+def _share(successes: int, n: int) -> float:
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"{successes} of {n} is no share.")
+    return successes / n
+
+
+def _root(rising: Callable[[float], float]) -> float:
+    """Where a rising function on [0, 1] is zero, by halving down to neighbouring floats."""
+    low, high = 0.0, 1.0
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
+    return middle
+
+
+def binomial_cdf(k: int, n: int, share: float) -> float:
+    """Probability of at most `k` successes among `n`, each with probability `share` in (0, 1)."""
+    return 1.0 if k >= n else beta_cdf(1 - share, n - k, k + 1)
+
+
+def t_quantile(p: float, degrees: int) -> float:
+    """The value that Student's t of so many degrees of freedom stays under with probability `p` in [0.5, 1)."""
+    # With x = d / (d + t**2), the two tails beyond t are I_x(d / 2, 1 / 2).
+    x = _root(lambda x: beta_cdf(x, degrees / 2, 0.5) - 2 * (1 - p))
+    return math.sqrt(degrees * (1 - x) / x)
+
+
+def beta_cdf(x: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function I_x(a, b) for `a`, `b` > 0 and `x` in [0, 1].
+
+    By its continued fraction (DLMF 8.17.22), on the side where that converges fast; small tails keep their digits.
+    `ArithmeticError` if it does not converge.
+    """
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - beta_cdf(1 - x, b, a)
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    return math.exp(log_front) / (a * _beta_fraction(x, a, b))
+
+
+def _beta_fraction(x: float, a: float, b: float) -> float:
+    """1 + d1 / (1 + d2 / (1 + ...)), by Lentz's method."""
+    value = numerator = 1.0
+    denominator = 0.0
+    for m in range(_FRACTIONS):
+        for d in (
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+            (m + 1) * (b - m - 1) * x / ((a + 2 * m + 1) * (a + 2 * m + 2)),
+        ):
+            denominator = 1 / (1 + d * denominator)
+            numerator = 1 + d / numerator
+            value *= numerator * denominator
+        if abs(numerator * denominator - 1) < 1e-15:
+            return value
+    raise ArithmeticError(f"the incomplete beta function did not converge at x={x}, a={a}, b={b}.")
