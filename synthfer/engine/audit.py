@@ -4,6 +4,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from synthfer.cli import COMPLETE, FAILURE, Invocation, Outcome
 from synthfer.config import REQUIRED, option
 from synthfer.engine.session import session
 from synthfer.evaluation.audit import AuditConfig, blocks_of, examine, left_out, open_sides, pictures, uris_of
+from synthfer.evaluation.pool import Pool, Serial
 from synthfer.evaluation.sides import Side, origin
 from synthfer.evaluation.verdict import Audit
 from synthfer.progress import Meter
@@ -84,34 +86,54 @@ def _task(function: Callable[..., Any]) -> Any:
 
 def run(config: AuditJob, invocation: Invocation) -> Outcome:
     """Audits, writes the three files, prints the verdicts. Exit code 1 where a guard fails."""
-    with session() as resources:
-        pool = RayPool(resources.cpus)
-        try:
-            sides = open_sides(config, pool)
-            with Meter("blocks", blocks_of(sides["test"], config.test_block), invocation.status) as meter:
-                result = examine(config, sides, pool, meter.add)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
     store = open_store(config.out)
-    write(result, sides, store)
-    told: dict[str, Any] = {"page": f"{store.uri}/{PAGE}", "status": result.status}
+    with session() as resources, causes():
+        pool = RayPool(resources.cpus)
+        sides = open_sides(config, pool)
+        rows = {name: f"{len(side):,}" for name, side in sides.items()}
+        log.info("comparing %s training rows with %s test rows", rows["train"], rows["test"])
+        with Meter("blocks", blocks_of(sides["test"], config.test_block), invocation.status) as meter:
+            result = examine(config, sides, pool, meter.add)
+        write(result, sides, store, pool)
+    page = f"{store.uri}/{PAGE}"
+    print_verdicts(result, page, invocation.results)
+    told: dict[str, Any] = {"page": page, "status": result.status, "pairs": result.pairs.num_rows}
+    told["flagged"] = dict(result.flagged)
     if config.dedupe:
-        told["view"] = dedupe(config, result).uri
-    print_verdicts(result, invocation.results)
-    told |= {"pairs": result.pairs.num_rows, "flagged": dict(result.flagged)}
+        view = dedupe(config, result)
+        told["view"] = view.uri
+        log.info("%d training rows are left out of the view %s", view.selection.num_rows, view.uri)
     return Outcome(
         told | (result.to_json() if invocation.json else {}), FAILURE if result.status == "fail" else COMPLETE
     )
 
 
-def write(result: Audit, sides: Mapping[str, Side], store: ObjectStore) -> None:
+def preview(config: AuditJob, _: Invocation) -> Outcome:
+    """Opens both sides and says what would be compared. The job's `--dry-run`."""
+    store, sides = open_store(config.out), open_sides(config, Serial())
+    return Outcome({name: side.describe() for name, side in sides.items()} | {"out": store.uri})
+
+
+@contextmanager
+def causes() -> Iterator[None]:
+    """An error inside a task comes out as what it was there, however many tasks it went through."""
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        cause: Exception = error
+        while isinstance(cause, ray.exceptions.RayTaskError):
+            cause = cause.cause
+        raise cause from None
+
+
+def write(result: Audit, sides: Mapping[str, Side], store: ObjectStore, pool: Pool) -> None:
     """Puts pairs, verdict and page, each in place of an older one."""
     sink = pa.BufferOutputStream()
     pq.write_table(result.pairs, sink, compression="zstd")
     bodies: dict[str, Any] = {
         PAIRS: sink.getvalue(),
         VERDICT: json.dumps(result.to_json(), indent=1).encode(),
-        PAGE: report.page(result, pictures(sides, report.shown(result))).encode(),
+        PAGE: report.page(result, pictures(sides, report.shown(result), pool)).encode(),
     }
     for key, body in bodies.items():
         if not store.put_new(key, body):

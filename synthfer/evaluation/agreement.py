@@ -4,11 +4,15 @@ The answers are a classifier's, given as a file, or those of the nearest trainin
 and the one that gains most from copies.
 """
 
+from collections.abc import Sequence
+from functools import cache
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synthfer.evaluation.sides import Side
@@ -18,38 +22,65 @@ from synthfer.expressions import EXPRESSIONS, index_of
 _Z = 1.96  # of a 95 % interval
 _Z_ORDER = 3.29  # 99.9 %: another order is the best of 5,040, and must not be so by chance
 _MIN_ROWS = 70
+_ROUNDING = 1e-9
 
 
 def read_answers(path: str, side: Side) -> np.ndarray:
     """A classifier's answers from a Parquet file with `sample_id` and `predicted` or `label_probs`: int64 (n,).
 
-    `predicted` is an expression index or name, `label_probs` seven numbers. `ValueError` names a missing column, or
-    how many test rows have no answer.
+    `predicted` is an expression index or name, `label_probs` seven numbers. Answers for other samples are not used; a
+    test row without a label needs none and may get -1. `ValueError` names a missing column, an answer that is none, a
+    sample with two of them, or how many labelled test rows have none.
     """
     if not Path(path).is_file():
         raise ValueError(f"predictions: there is no file {path}")
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowException as error:
+        raise ValueError(f"predictions: {path} cannot be read as Parquet: {error}") from error
     column = next((name for name in ("predicted", "label_probs") if name in table.column_names), None)
     if "sample_id" not in table.column_names or column is None:
         raise ValueError(f"predictions: {path} needs sample_id and predicted or label_probs; it has "
                          f"{', '.join(table.column_names)}")  # fmt: skip
-    values = table[column].to_pylist()
-    answer = {"label_probs": lambda p: int(np.argmax(p)), "predicted": _index}[column]
-    known = dict(zip(table["sample_id"].to_pylist(), map(answer, values), strict=True))
-    answers = np.array([known.get(key, -1) for key in side.facts["sample_id"].to_pylist()], np.int64)
-    if (answers < 0).any():
-        raise ValueError(f"predictions: {path} has no answer for {int((answers < 0).sum()):,} of {len(side):,} rows")
+    theirs, ours = table["sample_id"].cast(pa.string()), side.facts["sample_id"]
+    for ids, where in ((theirs, path), (ours, "the test data")):
+        if pc.count_distinct(ids, mode="all").as_py() != len(ids):
+            raise ValueError(f"predictions: a sample_id stands twice in {where}, so its answer is not clear")
+    try:
+        values = np.array([-1, *map(_index, table[column].to_pylist())], np.int64)
+    except ValueError as error:
+        raise ValueError(f"predictions: {path}: {error}") from error
+    answers = values[pc.fill_null(pc.index_in(ours, value_set=theirs.combine_chunks()), -1).to_numpy() + 1]
+    labelled = side.labels >= 0
+    absent = np.flatnonzero(labelled & (answers < 0))
+    if len(absent):
+        raise ValueError(f"predictions: {path} has no answer for {len(absent):,} of {labelled.sum():,} labelled test "
+                         f"rows ({ours[int(absent[0])]} is the first): give one for each")  # fmt: skip
     return answers
 
 
-def _index(value: int | str) -> int:
-    return index_of(value) if isinstance(value, str) else int(value)
+def _index(value: int | float | str | Sequence[float] | None) -> int:
+    """The expression of an answer, -1 for null; `ValueError` where it is none."""
+    if value is None:
+        return -1
+    if isinstance(value, str):
+        return index_of(value)
+    if isinstance(value, Sequence):
+        probs = np.asarray(value, float)
+        if probs.shape != (len(EXPRESSIONS),) or not np.isfinite(probs).all():
+            raise ValueError(f"label_probs {value} are not {len(EXPRESSIONS)} numbers")
+        return int(probs.argmax())
+    if value not in range(len(EXPRESSIONS)):
+        raise ValueError(f"predicted {value!r} is no expression: give a name, or an index from 0 to 6")
+    return int(value)
 
 
 def class_order(answers: np.ndarray, labels: np.ndarray, who: str) -> Verdict:
     """Guard G9: would another order of the classes fit better? Chosen on one half of the rows, judged on the other.
 
-    `answers` and `labels`: expression indices, int64 (n,), -1 where there is none.
+    What counts is agreement beyond chance, as in Cohen's kappa (1960): answers that are mostly one class, or labels
+    that are, fit some other order better without telling anything about it. The halves are drawn at random, since
+    rows often come in turns. `answers` and `labels`: expression indices, int64 (n,), -1 where there is none.
     """
     known = np.flatnonzero((answers >= 0) & (labels >= 0))
     facts: dict[str, Any] = {
@@ -59,13 +90,13 @@ def class_order(answers: np.ndarray, labels: np.ndarray, who: str) -> Verdict:
     }
     if len(known) < _MIN_ROWS:
         return Verdict(status="skipped", message=f"Only {len(known)} labelled rows with an answer.", **facts)
-    gains = []
-    for choose, judge in ((known[::2], known[1::2]), (known[1::2], known[::2])):
+    mixed, gains = np.random.default_rng(0).permutation(known), []
+    for choose, judge in ((mixed[::2], mixed[1::2]), (mixed[1::2], mixed[::2])):
         order = _best_order(answers[choose], labels[choose])
-        gains.append((order[answers[judge]] == labels[judge]).astype(float) - (answers[judge] == labels[judge]))
+        gains.append(_gain(order, answers[judge], labels[judge]))
     gain = np.concatenate(gains)
     mean, error = float(gain.mean()), float(gain.std() / np.sqrt(len(gain)))
-    bad = mean - _Z_ORDER * error > 0
+    bad = mean - _Z_ORDER * error > _ROUNDING
     order = _best_order(answers[known], labels[known])
     named = ", ".join(f"{EXPRESSIONS[a]} for {EXPRESSIONS[b]}" for a, b in enumerate(order) if a != b)
     return Verdict(
@@ -79,12 +110,35 @@ def class_order(answers: np.ndarray, labels: np.ndarray, who: str) -> Verdict:
 
 
 def _best_order(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The label that each answer should stand for so that most rows agree, int64 (7,)."""
-    classes = len(EXPRESSIONS)
-    counts = np.bincount(answers * classes + labels, minlength=classes**2).reshape(classes, classes)
-    orders = np.array(list(permutations(range(classes))))
-    best: np.ndarray = orders[counts[np.arange(classes), orders].sum(1).argmax()]
+    """The label that each answer should stand for so that most rows agree beyond chance, int64 (7,).
+
+    Of orders that fit alike the one that moves the fewest classes.
+    """
+    shares, orders, itself = _shares(answers, labels), _orders(), np.arange(len(EXPRESSIONS))
+    beyond = shares - np.outer(shares.sum(1), shares.sum(0))
+    fit = beyond[itself, orders].sum(1) + _ROUNDING * (orders == itself).sum(1)
+    best: np.ndarray = orders[fit.argmax()]
     return best
+
+
+def _gain(order: np.ndarray, answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What each row adds to the agreement beyond chance when answers are read in another order, float64 (n,)."""
+    shares = _shares(answers, labels)
+    given, true = shares.sum(1), shares.sum(0)
+    change = np.eye(len(order))[order] - np.eye(len(order))
+    rows: np.ndarray = change - (change @ true)[:, None] - given @ change + given @ change @ true
+    return rows[answers, labels]
+
+
+def _shares(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The share of rows with each answer and label, float64 (7, 7)."""
+    classes = len(EXPRESSIONS)
+    return np.bincount(answers * classes + labels, minlength=classes**2).reshape(classes, classes) / len(labels)
+
+
+@cache
+def _orders() -> np.ndarray:
+    return np.array(list(permutations(range(len(EXPRESSIONS)))))
 
 
 def copies_score(answers: np.ndarray, labels: np.ndarray, flagged: np.ndarray, who: str) -> Verdict:
@@ -141,8 +195,9 @@ def shuffled_accuracy(nearest: np.ndarray, train: np.ndarray, test: np.ndarray, 
     ]
     chance = float(shares[0] @ shares[1])
     answers = mixed[nearest[known]]
-    # One training row may answer for many test rows, which then stand or fall together.
-    independent = len(np.unique(nearest[known]))
+    # One training row may answer for many test rows, which then stand or fall together (Kish's effective size).
+    answered = np.unique(nearest[known], return_counts=True)[1].astype(float)
+    independent = answered.sum() ** 2 / (answered**2).sum()
     return {
         "accuracy": float((answers == test[known]).mean()),
         "chance": chance,

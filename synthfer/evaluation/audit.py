@@ -5,7 +5,7 @@ blocks of test rows: what is held at once follows from the block sizes, not from
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
@@ -69,6 +69,8 @@ def examine(
     config: AuditConfig, sides: Mapping[str, Side], pool: Pool, progress: Callable[[int], None] | None = None
 ) -> Audit:
     """The audit of opened sides; `progress(1)` follows each block of test rows."""
+    test = sides["test"]
+    given = agreement.read_answers(config.predictions, test) if config.predictions else None
     lineage_verdict, tied = lineage.lineage(sides)
     exact_verdict, same = duplicates.exact(sides)
     seen = look(config, sides, pool, progress or (lambda blocks: None))
@@ -80,7 +82,7 @@ def examine(
         exact_verdict,
         *near_verdicts,
         duplicates.conflicts(sides, found),
-        *answered(config, sides, seen.found, marks["test"]),
+        *answered(given, sides, seen.found, marks["test"]),
         seen.canaries,
     ]
     return Audit(
@@ -94,11 +96,11 @@ def examine(
 def left_out(audit_pairs: pa.Table) -> pa.Table:
     """The selection (`synthfer.store.view.SCHEMA`) that leaves out every training row of a failing pair."""
     reasons: dict[str, str] = {}
-    for row in audit_pairs.select(
-        ["guard", "status", "detail", "left_side", "right_side", "left_sample_id"]
-    ).to_pylist():
-        if row["status"] == "fail" and (row["left_side"], row["right_side"]) == ("train", "test"):
-            reasons.setdefault(row["left_sample_id"], f"audit {row['guard']}: {row['detail']}, of a test sample")
+    across = (pc.field("left_side") == "train") & (pc.field("right_side") == "test")
+    failing = audit_pairs.filter(across & (pc.field("status") == "fail"))
+    for row in failing.select(["guard", "detail", "left_sample_id", "right_sample_id"]).to_pylist():
+        reason = f"audit {row['guard']}: {row['detail']} (test sample {row['right_sample_id']})"
+        reasons.setdefault(row["left_sample_id"], reason)
     ids = sorted(reasons)
     return pa.table(
         {
@@ -114,12 +116,20 @@ def open_side(name: str, config: AuditConfig, pool: Pool) -> Side:
     """One side with the facts of all its rows; `ConfigError` where there are none."""
     uris, splits = uris_of(getattr(config, name)), tuple(getattr(config, f"{name}_splits"))
     origins = tuple(map(origin, uris))
+    datasets = [dataset.uri for named in origins for dataset in named.datasets]
+    if len(set(datasets)) < len(datasets):
+        twice = next(uri for uri in datasets if datasets.count(uri) > 1)
+        raise ConfigError(f"{name}: {twice} is named twice, by itself or by a view of it; name it once")
     pieces: Sequence[Part] = list(parts(origins, getattr(config, f"{name}_block")))
     tables: Sequence[pa.Table] = list(pool.map(facts, ((part, splits) for part in pieces)))
     filled = [(part, table) for part, table in zip(pieces, tables, strict=True) if table.num_rows]
     if not filled:
-        raise ConfigError(f"{name}: no accepted row of split {' or '.join(splits)} in {', '.join(uris)}; "
-                          f"choose with {name}_splits=[{', '.join(SPLITS)}]")  # fmt: skip
+        there = {key for part in pieces for key in part.rows(["split"], SPLITS)["split"].unique().to_pylist()}
+        others = ", ".join(split for split in SPLITS if split in there)
+        raise ConfigError(
+            f"{name}: no accepted row of split {' or '.join(splits)} in {', '.join(uris)}; "
+            + (f"there are rows of {others}: say {name}_splits=[{others}]" if there else "there is none of any split")
+        )
     pieces, tables = zip(*filled, strict=True)
     starts = np.cumsum([0, *(table.num_rows for table in tables)])
     return Side(name, origins, splits, pieces, pa.concat_tables(tables), starts)
@@ -193,7 +203,7 @@ class _Blocks:
 def hunts(
     config: AuditConfig, train: Side, blocks: _Blocks, levels: near.Levels, chosen: tuple[str, bytes], pool: Pool
 ) -> list[canaries.Tally]:
-    """Planted copies of rows spread over some of the blocks, each looked for in its own block."""
+    """Planted copies of rows spread over some of the blocks, looked for in all training data as test rows are."""
     if not config.canaries:
         return []
     picked = range(0, len(blocks.handles), max(1, len(blocks.handles) // _CANARY_BLOCKS))[:_CANARY_BLOCKS]
@@ -202,8 +212,11 @@ def hunts(
         size = int(blocks.sizes[block])
         rows = np.unique(np.linspace(0, size - 1, min(each, size)).astype(int))
         part = train.parts[blocks.parts[block]]
-        places = (rows + blocks.offsets[block]).tolist()
-        calls.append((part, train.splits, places, rows.tolist(), blocks.handles[block], chosen, levels, config))
+        places, rows = rows + blocks.offsets[block], rows + blocks.starts[block]
+        everything = pool.one_by_one(blocks.handles)
+        calls.append(
+            (part, train.splits, places.tolist(), rows.tolist(), everything, blocks.starts, chosen, levels, config)
+        )
     return list(pool.map(hunt, calls))
 
 
@@ -212,14 +225,16 @@ def hunt(
     splits: Sequence[str],
     places: Sequence[int],
     rows: Sequence[int],
-    block: Features,
+    blocks: Iterable[Features],
+    starts: Sequence[int],
     chosen: tuple[str, bytes],
     levels: near.Levels,
     config: AuditConfig,
 ) -> canaries.Tally:
-    """`canaries.hunt` of some pictures of a part, `places` in it, `rows` of the block."""
-    seen = read_pictures(part, splits, places)
-    return canaries.hunt(seen, rows, block, embedder(*chosen), levels, config.copies, config.seed)
+    """Plants copies of some pictures of a part, `places` in it and `rows` of the side, and looks for them."""
+    pictures = list(read_pictures(part, splits, places))
+    planted = canaries.copies_of(pictures, rows, embedder(*chosen), config.seed)
+    return canaries.tally(near.compare(blocks, starts, planted, levels, config.copies), rows)
 
 
 def features(part: Part, splits: Sequence[str], chosen: tuple[str, bytes]) -> Features:
@@ -261,12 +276,12 @@ def nearest_rows(found: near.Found, rows: int) -> np.ndarray:
     return nearest
 
 
-def answered(config: AuditConfig, sides: Mapping[str, Side], found: near.Found, flagged: np.ndarray) -> list[Verdict]:
-    """The guards that need answers for the test rows: a classifier's, else those of the nearest training rows."""
-    test = sides["test"]
-    if config.predictions:
-        answers, who = agreement.read_answers(config.predictions, test), "the classifier"
-    else:
+def answered(
+    given: np.ndarray | None, sides: Mapping[str, Side], found: near.Found, flagged: np.ndarray
+) -> list[Verdict]:
+    """The guards that need answers for the test rows: those `given`, else those of the nearest training rows."""
+    test, answers, who = sides["test"], given, "the classifier"
+    if answers is None:
         nearest = nearest_rows(found, len(test))
         answers, who = agreement.nearest_answers(nearest, sides["train"].labels), "the nearest training picture"
     return [
@@ -275,14 +290,20 @@ def answered(config: AuditConfig, sides: Mapping[str, Side], found: near.Found, 
     ]
 
 
-def pictures(sides: Mapping[str, Side], ids: Sequence[str]) -> dict[str, bytes]:
+def pictures(sides: Mapping[str, Side], ids: Sequence[str], pool: Pool) -> dict[str, bytes]:
     """The image files of some samples of either side."""
-    files: dict[str, bytes] = {}
+    wanted, calls = pa.array(ids, pa.string()), []
     for side in sides.values():
-        rows = pc.index_in(pa.array(ids, pa.string()), value_set=side.facts["sample_id"].combine_chunks())
-        places = np.sort(rows.drop_null().to_numpy())
-        for part in np.unique(np.searchsorted(side.starts, places, "right") - 1):
-            table = side.parts[part].rows(["sample_id", "image"], side.splits)
-            for row in table.filter(pc.is_in(table["sample_id"], value_set=pa.array(ids, pa.string()))).to_pylist():
-                files[row["sample_id"]] = row["image"]["bytes"]
-    return files
+        rows = np.flatnonzero(pc.is_in(side.facts["sample_id"], value_set=wanted).to_numpy())
+        numbers = np.unique(np.searchsorted(side.starts, rows, "right") - 1)
+        calls += [(side.parts[number], side.splits, wanted) for number in numbers]
+    return {key: body for some in pool.map(files, calls) for key, body in some.items()}
+
+
+def files(part: Part, splits: Sequence[str], ids: pa.Array) -> dict[str, bytes]:
+    """The image files of a part's rows with these sample ids."""
+    found: dict[str, bytes] = {}
+    for batch in part.batches(["sample_id", "image"], splits):
+        rows = batch.filter(pc.is_in(batch["sample_id"], value_set=ids)).to_pylist()
+        found |= {row["sample_id"]: row["image"]["bytes"] for row in rows}
+    return found

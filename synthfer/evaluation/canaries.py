@@ -5,49 +5,42 @@ An audit that finds nothing says something only if it would have found what ther
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import isnan
 
 import numpy as np
 
-from synthfer.evaluation.copies import KINDS, CopyScan, plant
+from synthfer.evaluation.copies import KINDS, plant
 from synthfer.evaluation.embedders import Embedder
 from synthfer.evaluation.features import Features, of_pictures
-from synthfer.evaluation.near import Levels, compare
+from synthfer.evaluation.near import Found
 from synthfer.evaluation.verdict import Verdict
 from synthfer.sample import seed_of
 
 _MUST_FIND, _SHOULD_FIND = 0.75, 0.9
 # Several changes at once are often missed; what share is found is told, not judged.
 _NOT_JUDGED = "all"
+_ROUNDING = 1e-9
 Tally = dict[str, tuple[int, int]]
 """kind of copy -> planted, found"""
 
 
-def hunt(
-    pictures: Sequence[np.ndarray],
-    rows: Sequence[int],
-    block: Features,
-    embedder: Embedder,
-    levels: Levels,
-    scan: CopyScan,
-    seed: int,
-) -> Tally:
-    """Plants one copy of each kind of each picture and looks for it in the block; picture i is its row `rows[i]`."""
-    tally: Tally = {}
-    for kind in KINDS:
-        planted = [
-            plant(pixels, kind, np.random.default_rng(seed_of(seed, "canary", kind, int(row))))
-            for pixels, row in zip(pictures, rows, strict=True)
-        ]
-        found = compare([block], [0], of_pictures(planted, embedder), levels, scan)
-        near = [
-            found.hashes[found.hashes.view == 1],
-            found.vectors,
-            found.copies,
-        ]
-        caught = {(int(left), int(right)) for part in near for left, right in zip(part.left, part.right, strict=True)}
-        hits = sum((int(row), place) in caught for place, row in enumerate(rows))
-        tally[kind] = (len(rows), hits)
-    return tally
+def copies_of(pictures: Sequence[np.ndarray], rows: Sequence[int], embedder: Embedder, seed: int) -> Features:
+    """The features of one copy of each kind of each picture, kind by kind; picture i is training row `rows[i]`."""
+    planted = (
+        plant(pixels, kind, np.random.default_rng(seed_of(seed, "canary", kind, int(row))))
+        for kind in KINDS
+        for pixels, row in zip(pictures, rows, strict=True)
+    )
+    return of_pictures(planted, embedder)
+
+
+def tally(found: Found, rows: Sequence[int]) -> Tally:
+    """How many of the copies of these training rows a guard would fail; `found.right` counts as `copies_of` does."""
+    caught = np.zeros(len(KINDS) * len(rows), bool)
+    for part in (found.hashes[found.hashes.view == 1], found.vectors, found.copies):
+        caught[part.right[part.left == np.asarray(rows)[part.right % len(rows)]]] = True
+    hits = caught.reshape(len(KINDS), len(rows)).sum(1)
+    return {kind: (len(rows), int(n)) for kind, n in zip(KINDS, hits, strict=True)}
 
 
 def add(tallies: Sequence[Tally]) -> Tally:
@@ -60,28 +53,31 @@ def add(tallies: Sequence[Tally]) -> Tally:
 
 
 def verdict(tally: Tally, shuffled: Mapping[str, float]) -> Verdict:
-    """Whether enough of every kind was found, and shuffled labels gave chance."""
+    """Whether enough of every kind was found, and shuffled labels gave chance; NaN where no row could be judged."""
     shares = {kind: found / planted for kind, (planted, found) in tally.items() if planted}
-    missed = {kind: share for kind, share in shares.items() if share < _SHOULD_FIND and kind != _NOT_JUDGED}
+    judged = {kind: share for kind, share in shares.items() if kind != _NOT_JUDGED}
+    missed = {kind: share for kind, share in judged.items() if share < _SHOULD_FIND}
     blind = any(share < _MUST_FIND for share in missed.values())
-    astray = abs(shuffled["accuracy"] - shuffled["chance"]) > shuffled["limit"]
-    facts = {
-        "guard": "G11",
-        "name": "planted copies, shuffled labels",
-        "threshold": f"of each kind {_SHOULD_FIND:.0%} should and {_MUST_FIND:.0%} must be found (several changes at "
-        f"once are not judged); shuffled labels within {shuffled['limit']:.1%} of chance",
-        "numbers": {f"found_{kind}": share for kind, share in shares.items()}
-        | {f"shuffled_{name}": value for name, value in shuffled.items() if value == value},
-    }
-    if not shares:
-        return Verdict(status="skipped", message="No copy was planted.", **facts)  # type: ignore[arg-type]
+    shuffling = not isnan(shuffled["accuracy"])
+    astray = shuffling and abs(shuffled["accuracy"] - shuffled["chance"]) > shuffled["limit"] + _ROUNDING
+    told = []
     if missed:
-        told = ", ".join(f"{kind} {share:.0%}" for kind, share in missed.items())
-        message = f"The audit misses planted copies here ({told}): a pass of G3 to G5 says little on this data."
-    elif astray:
-        message = f"Shuffled labels score {shuffled['accuracy']:.1%}, chance is {shuffled['chance']:.1%}: look why."
+        kinds = ", ".join(f"{kind} {share:.0%}" for kind, share in missed.items())
+        told.append(f"The audit misses planted copies here ({kinds}): a pass of G3 to G5 says little on this data.")
+    elif judged:
+        told.append(f"At least {min(judged.values()):.0%} of each kind of planted copy was found.")
     else:
-        least = min(share for kind, share in shares.items() if kind != _NOT_JUDGED)
-        message = f"At least {least:.0%} of each kind of planted copy was found."
-    status = "fail" if blind or astray else "warn" if missed else "pass"
-    return Verdict(status=status, message=message, **facts)  # type: ignore[arg-type]
+        told.append("No copy was planted.")
+    if astray:
+        told.append(f"Shuffled labels score {shuffled['accuracy']:.1%}, chance is {shuffled['chance']:.1%}: look why.")
+    limit = f"; shuffled labels within {shuffled['limit']:.1%} of chance" if shuffling else ""
+    return Verdict(
+        guard="G11",
+        name="planted copies, shuffled labels",
+        status="fail" if blind or astray else "warn" if missed else "pass" if judged else "skipped",
+        threshold=f"of each kind {_SHOULD_FIND:.0%} should and {_MUST_FIND:.0%} must be found (several changes at "
+        f"once are not judged){limit}",
+        message=" ".join(told),
+        numbers={f"found_{kind}": share for kind, share in shares.items()}
+        | ({f"shuffled_{name}": value for name, value in shuffled.items()} if shuffling else {}),
+    )

@@ -62,8 +62,14 @@ def exact(sides: Mapping[str, Side]) -> tuple[Verdict, list[Pairs]]:
 
 def conflicts(sides: Mapping[str, Side], found: Sequence[Pairs]) -> Verdict:
     """What the pairs of duplicates and copies say of the labels: the same face under two names."""
-    judged = [(len(group), int(group.conflicting(sides).sum())) for group in found if group.guard in ("G2", "G5")]
-    total, bad = (sum(column) for column in zip(*judged, strict=True)) if judged else (0, 0)
+    judged = [group for group in found if group.guard in ("G2", "G5") or (group.guard, group.status) == ("G3", "fail")]
+    total = bad = 0
+    for ends in {group.ends for group in judged}:
+        mine = [group for group in judged if group.ends == ends]
+        pairs_of = np.concatenate([group.left * len(sides[ends[1]]) + group.right for group in mine])
+        first = np.unique(pairs_of, return_index=True)[1]  # two guards may have found the same pair
+        total += len(first)
+        bad += int(np.concatenate([group.conflicting(sides) for group in mine])[first].sum())
     return Verdict(
         guard="G6",
         name="conflicting labels",

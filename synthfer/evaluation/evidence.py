@@ -78,7 +78,7 @@ def _table(group: Pairs, sides: Mapping[str, Side]) -> pa.Table:
         columns += [
             pa.array([end] * len(group)),
             facts["sample_id"].combine_chunks(),
-            pa.array([side.dataset_of(row) for row in rows], pa.string()),
+            side.datasets_of(rows),
             facts["split"].combine_chunks(),
             facts["label"].combine_chunks(),
             facts["source_id"].combine_chunks(),

@@ -1,7 +1,8 @@
 """What the guards see of a picture: its perceptual hashes, a small grey copy, a unit vector of an embedder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from synthfer.evaluation.copies import SIDE, to_grey
 from synthfer.evaluation.embedders import Embedder
 from synthfer.evaluation.perceptual import hashes
 from synthfer.evaluation.sides import Part
+
+# Decoded pictures are large, their features small.
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,17 @@ class Features:
         return Features(self.hashes[rows], self.grey[rows], self.vectors[rows])
 
 
-def of_pictures(pictures: Sequence[np.ndarray], embedder: Embedder) -> Features:
-    """The features of pictures, each uint8 (H, W, 3)."""
-    if not pictures:
+def of_pictures(pictures: Iterable[np.ndarray], embedder: Embedder) -> Features:
+    """The features of pictures, each uint8 (H, W, 3); of an iterator's pictures a few are held at a time."""
+    left = iter(pictures)
+    some = [_of_some(few, embedder) for few in iter(lambda: list(islice(left, _AT_ONCE)), [])]
+    if not some:
         return Features(np.empty((0, 2), np.uint64), np.empty((0, SIDE, SIDE), np.uint8), np.empty((0, 1), np.float16))
+    parts = ([part.hashes for part in some], [part.grey for part in some], [part.vectors for part in some])
+    return Features(*map(np.concatenate, parts))
+
+
+def _of_some(pictures: Sequence[np.ndarray], embedder: Embedder) -> Features:
     return Features(
         np.stack([hashes(pixels) for pixels in pictures]),
         np.stack([to_grey(pixels) for pixels in pictures]),
@@ -39,8 +50,17 @@ def of_pictures(pictures: Sequence[np.ndarray], embedder: Embedder) -> Features:
     )
 
 
-def read_pictures(part: Part, splits: Sequence[str], rows: Sequence[int] | None = None) -> list[np.ndarray]:
-    """The pictures of a part's accepted rows, or of some of them, decoded: uint8 (H, W, 3) each."""
-    column = part.rows(["image"], splits)["image"].combine_chunks()
-    chosen = column if rows is None else column.take(np.asarray(rows, np.int64))
-    return [images.decode(value["bytes"].as_py()) for value in chosen]
+def read_pictures(part: Part, splits: Sequence[str], rows: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+    """The pictures of a part's accepted rows, or of some of them (ascending), decoded: uint8 (H, W, 3) each.
+
+    `ValueError` names the sample whose picture cannot be read.
+    """
+    batches = part.batches(["sample_id", "image"], splits)
+    samples = (pair for batch in batches for pair in zip(batch["sample_id"], batch["image"], strict=True))
+    wanted = None if rows is None else set(rows)
+    for row, (key, value) in enumerate(samples):
+        if wanted is None or row in wanted:
+            try:
+                yield images.decode(value["bytes"].as_py())
+            except ValueError as error:
+                raise ValueError(f"{part.dataset}, sample {key}: {error}; leave it out by a view") from error

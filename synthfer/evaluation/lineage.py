@@ -1,4 +1,4 @@
-"""Guard G1: no training sample descends from a test sample, or shows its person."""
+"""Guard G1: no training sample descends from a test sample, or the reverse, or shows its person."""
 
 from collections.abc import Mapping
 
@@ -15,6 +15,9 @@ _TIES = (
     ("sample_id", "sample_id", "is the same sample"),
     ("parent_id", "sample_id", "was made from it"),
     ("source_id", "sample_id", "descends from it"),
+    ("sample_id", "parent_id", "is what it was made from"),
+    ("sample_id", "source_id", "is what it descends from"),
+    ("parent_id", "parent_id", "was made from the same sample"),
     ("source_id", "source_id", "shares its identity or original"),
 )
 
@@ -33,7 +36,7 @@ def lineage(sides: Mapping[str, Side]) -> tuple[Verdict, list[Pairs]]:
     message = (
         f"{bad:,} training rows are tied to {numbers['test_rows']:,} test rows: leave them out, or split by lineage."
         if bad
-        else "No training row descends from a test row or shares its identity."
+        else "No training row and test row descend from each other or share an identity."
     )
     verdict = Verdict(
         guard="G1",

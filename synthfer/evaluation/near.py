@@ -1,8 +1,7 @@
 """Guards G3 to G5: test pictures that are nearly in the training data, seen by hash, by an embedder, by alignment."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,12 +11,16 @@ from synthfer.evaluation.copies import CopyScan
 from synthfer.evaluation.evidence import Pairs, pairs
 from synthfer.evaluation.features import Features
 from synthfer.evaluation.neighbours import Matches
-from synthfer.evaluation.verdict import Verdict
+from synthfer.evaluation.verdict import Status, Verdict
 
 _ENDS = ("train", "test")
 _AS_IT_IS, _MIRRORED = (1, 0, 1.0, 0.0, 0.0), (-1, 0, 1.0, 0.0, 0.0)
 # Share of test rows that may reach the embedder's level by chance, however many training rows there are.
 _CHANCE = 1e-3
+# Share of unrelated pairs in the tail, from which the level follows; a small sample gives too few pairs for the first.
+_TAIL, _MOST_TAIL = 1e-4, 0.05
+_PAIRS_IN_TAIL = 20
+_HIGHEST = 0.999  # vectors are kept as float16: those of the same picture are hardly more alike
 _NO_LEVEL = 2.0  # above any cosine
 
 
@@ -35,11 +38,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Levels:
-    """The limits with the embedder's level filled in; `unrelated` is what 99.99 % of unrelated pairs stay below."""
+    """The limits with the embedder's level filled in: a `cosine` above 1 is one that no pair reaches.
+
+    All unrelated pairs but a share of `tail` stay below `unrelated`, None where there are too few to tell.
+    """
 
     limits: Limits
     cosine: float
-    unrelated: float
+    unrelated: float | None
+    tail: float = _TAIL
 
 
 @dataclass(frozen=True)
@@ -130,32 +137,33 @@ def _hashes(train: Features, test: Features, limits: Limits, scan: CopyScan) -> 
     rows, distance = perceptual.close_pairs(train.hashes, test.hashes, max(limits.hamming_fail, limits.hamming_warn))
     found = Matches(rows[:, 0], rows[:, 1], -distance.astype(np.float32), np.zeros(len(rows), np.int64))
     found = neighbours.merge(found, keep=limits.keep)
-    near = found[-found.score <= limits.hamming_fail]
-    sure = set[tuple[int, int]]()
+    near, sure = found[-found.score <= limits.hamming_fail], []
     for view in (_AS_IT_IS, _MIRRORED):
         seen = Matches(near.left, near.right, near.score, np.full(len(near), copies.VIEWS.index(view)))
-        sure |= _places(copies.confirm(train.grey, test.grey, seen, scan))
-    agree = np.array([place in sure for place in zip(found.left.tolist(), found.right.tolist(), strict=True)], np.int64)
+        sure.append(copies.confirm(train.grey, test.grey, seen, scan))
+    places = [pairs.left * len(test) + pairs.right for pairs in (found, *sure)]
+    agree = np.isin(places[0], np.concatenate(places[1:])).astype(np.int64)
     return Matches(found.left, found.right, found.score, agree)
-
-
-def _places(found: Matches) -> set[tuple[int, int]]:
-    return set(zip(found.left.tolist(), found.right.tolist(), strict=True))
 
 
 def levels(vectors: np.ndarray, train_rows: int, limits: Limits) -> Levels:
     """The level of likeness that fewer than one test row in 1,000 reaches by chance, from some training rows.
 
-    The likeness of unrelated pairs has an exponential tail at most (peaks over threshold, Pickands 1975): its scale
-    follows from two quantiles, and it is followed to the number of training rows that each test row meets. `vectors`:
-    float (n, d), of rows spread over the training data.
+    The likeness of unrelated pairs is taken to have an exponential tail (peaks over threshold, Pickands 1975) in
+    Fisher's z, which is the tail of whatever ends at a cosine of 1: its scale follows from two quantiles, and it is
+    followed to the number of training rows that each test row meets. `vectors`: float (n, d), of rows spread over the
+    training data. Fewer than 29 have too few pairs to tell, and give no level; nor do pictures that are all alike.
     """
-    if len(vectors) < 2:
-        return Levels(limits, _NO_LEVEL if limits.cosine is None else limits.cosine, _NO_LEVEL)
-    near, unrelated = (neighbours.unrelated_quantile(vectors.astype(np.float32), q) for q in (0.999, 0.9999))
-    scale = (unrelated - near) / np.log(10)
-    level = unrelated + scale * max(0.0, np.log(1e-4 * train_rows / _CHANCE))
-    return Levels(limits, float(level) if limits.cosine is None else limits.cosine, unrelated)
+    tail = max(_TAIL, _PAIRS_IN_TAIL / max(1, len(vectors) * (len(vectors) - 1) // 2))
+    if tail > _MOST_TAIL:
+        return Levels(limits, _NO_LEVEL if limits.cosine is None else limits.cosine, None, tail)
+    known = vectors.astype(np.float32)
+    likeness = (known @ known.T)[~np.tri(len(known), dtype=bool)]
+    quantiles = np.quantile(likeness, [1 - 10 * tail, 1 - tail])
+    near, far = np.arctanh(quantiles.clip(-_HIGHEST, _HIGHEST))
+    level = float(np.tanh(far + (far - near) / np.log(10) * max(0.0, np.log(tail * train_rows / _CHANCE))))
+    cosine = limits.cosine if limits.cosine is not None else level if level < _HIGHEST else _NO_LEVEL
+    return Levels(limits, cosine, float(quantiles[1]), tail)
 
 
 def judge(found: Found, levels: Levels, scan: CopyScan) -> tuple[list[Verdict], list[Pairs]]:
@@ -163,6 +171,7 @@ def judge(found: Found, levels: Levels, scan: CopyScan) -> tuple[list[Verdict], 
     by_hash = _by_hash(found.hashes, levels.limits)
     by_vector = _of("G4", found.vectors, "embeddings {score:.3f} alike")
     by_view = _of("G5", found.copies, "{view}")
+    keep = levels.limits.keep
     verdicts = [
         _verdict(
             "G3",
@@ -170,18 +179,31 @@ def judge(found: Found, levels: Levels, scan: CopyScan) -> tuple[list[Verdict], 
             by_hash,
             f"pHash of picture or mirror image: {levels.limits.hamming_fail} bits fail where the aligned pictures "
             f"agree, {levels.limits.hamming_warn} bits need a look",
-            {},
+            keep,
         ),
-        _verdict(
-            "G4",
-            "embedding duplicates",
-            [by_vector],
-            f"cosine {levels.cosine:.3f}; 99.99 % of unrelated pairs stay below {levels.unrelated:.3f}",
-            {"cosine": levels.cosine, "unrelated": levels.unrelated},
-        ),
-        _verdict("G5", "augmented copies", [by_view], f"agreement {scan.agreement:.2f} once aligned", {}),
+        _by_likeness(by_vector, levels),
+        _verdict("G5", "augmented copies", [by_view], f"agreement {scan.agreement:.2f} once aligned", keep),
     ]
     return verdicts, [*by_hash, by_vector, by_view]
+
+
+def _by_likeness(found: Pairs, levels: Levels) -> Verdict:
+    """Guard G4; skipped where no pair can reach the level."""
+    name = "embedding duplicates"
+    if levels.cosine > 1:
+        return Verdict(
+            guard="G4",
+            name=name,
+            status="skipped",
+            threshold=f"none below a cosine of {_HIGHEST}",
+            message="The training pictures are too few, or too alike to the embedder, to tell copies from strangers: "
+            "set near.cosine, or take another embedder.",
+        )
+    threshold, numbers = f"cosine {levels.cosine:.3f}", {"cosine": levels.cosine}
+    if levels.unrelated is not None:
+        threshold += f"; {1 - levels.tail:.2%} of unrelated pairs stay below {levels.unrelated:.3f}"
+        numbers["unrelated"] = levels.unrelated
+    return _verdict("G4", name, [found], threshold, levels.limits.keep, numbers)
 
 
 def _by_hash(found: Matches, limits: Limits) -> list[Pairs]:
@@ -207,7 +229,8 @@ def _view_name(view: int) -> str:
     """What was done to the test picture in a view, in words; the alignment after it is finer."""
     flip, angle, zoom, right, down = copies.VIEWS[view]
     done = ["mirrored"] * (flip < 0) + [f"turned by about {angle:.0f} degrees"] * (angle != 0)
-    done += [f"enlarged by about {zoom:g}"] * (zoom != 1) + ["shifted"] * bool(right or down)
+    done += [f"{'enlarged' if zoom > 1 else 'shrunk'} to about {zoom:.0%}"] * (zoom != 1)
+    done += ["shifted"] * bool(right or down)
     return ", ".join(done) or "as it is"
 
 
@@ -215,15 +238,29 @@ def _sorted(found: Matches) -> Matches:
     return found[np.argsort(-found.score, kind="stable")]
 
 
-def _verdict(guard: str, name: str, groups: Sequence[Pairs], threshold: str, numbers: dict[str, Any]) -> Verdict:
-    failing, looking = ([group for group in groups if group.status == status] for status in ("fail", "warn"))
-    rows = {status: len({int(row) for group in part for row in group.right}) for status, part in
-            (("fail", failing), ("warn", looking))}  # fmt: skip
-    status = "fail" if rows["fail"] else "warn" if rows["warn"] else "pass"
+def _verdict(
+    guard: str,
+    name: str,
+    groups: Sequence[Pairs],
+    threshold: str,
+    keep: int,
+    numbers: Mapping[str, float] | None = None,
+) -> Verdict:
+    fails, looks = (
+        np.concatenate([np.empty(0, np.int64), *(group.right for group in groups if group.status == status)])
+        for status in ("fail", "warn")
+    )
+    rows, matches = np.unique(fails, return_counts=True)
+    full, looked_at = int((matches >= keep).sum()), len(np.unique(looks))
+    status: Status = "fail" if len(rows) else "warn" if looked_at else "pass"
     message = {
-        "fail": f"{rows['fail']:,} test rows have one in the training data, identical ones not counted.",
-        "warn": f"{rows['warn']:,} test rows are worth a look.",
-        "pass": "None beside identical pictures.",
+        "fail": f"{len(rows):,} test rows have near copies in the training data, beside identical ones.",
+        "warn": f"{looked_at:,} test rows are near training rows, none surely a copy: look at the pairs.",
+        "pass": "No test row has a near copy in the training data, beside identical ones.",
     }[status]
-    told = {"test_rows": rows["fail"], "pairs": sum(map(len, failing)), "test_rows_to_look_at": rows["warn"]}
-    return Verdict(guard=guard, name=name, status=status, threshold=threshold, message=message, numbers=told | numbers)  # type: ignore[arg-type]
+    if full:
+        message += f" {full:,} have {keep} or more and there may be others: raise near.keep, or audit what is left."
+    told = {"test_rows": len(rows), "pairs": len(fails), "test_rows_to_look_at": looked_at}
+    return Verdict(
+        guard=guard, name=name, status=status, threshold=threshold, message=message, numbers=told | dict(numbers or {})
+    )

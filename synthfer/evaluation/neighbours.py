@@ -125,24 +125,3 @@ def _with_views(found: Matches, left: np.ndarray, group: torch.Tensor) -> Matche
 def nearest(left: np.ndarray, right: np.ndarray, block: tuple[int, int] = (ROWS, COLUMNS)) -> Matches:
     """The one left row most alike to each right row; `merge(a, b, keep=1)` joins those of several left blocks."""
     return top_matches(left, right, -np.inf, 1, block)
-
-
-def unrelated_quantile(vectors: np.ndarray, q: float = 0.9999, pairs: int = 1_000_000, seed: int = 0) -> float:
-    """The `q` quantile of the products of random pairs of different rows: what unrelated pictures reach by chance.
-
-    Args:
-        vectors: float32 (n, d), unit vectors of at least two rows.
-        pairs: how many pairs are drawn; with fewer than 10 / (1 - q) the quantile hangs on a few of them.
-
-    `ValueError`: fewer than two rows, or no pair, or q outside (0, 1).
-    """
-    if len(vectors) < 2 or pairs < 1 or not 0 < q < 1:
-        raise ValueError(f"no quantile {q} of {pairs} pairs of {len(vectors)} vectors; give two or more, 0 < q < 1.")
-    rng = np.random.default_rng(seed)
-    first = rng.integers(0, len(vectors), pairs)
-    second = (first + rng.integers(1, len(vectors), pairs)) % len(vectors)
-    products = [
-        np.einsum("kd,kd->k", vectors[first[low : low + 65536]], vectors[second[low : low + 65536]])
-        for low in range(0, pairs, 65536)
-    ]
-    return float(np.quantile(np.concatenate(products), q))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,18 +25,20 @@ class Part:
     units: tuple[int, ...]
     view: str | None = None
 
-    def rows(self, columns: Sequence[str], splits: Sequence[str]) -> pa.Table:
-        """The accepted rows of these splits, in order."""
+    def batches(self, columns: Sequence[str], splits: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The accepted rows of these splits, in order, a few at a time."""
         where = (pc.field("decision") == "accepted") & pc.field("split").isin(list(splits))
         needed = [*columns, *(name for name in ("decision", "split") if name not in columns)]
         dataset = Dataset(self.dataset)
         if self.view:
-            batches = list(View(self.view).scan_dataset(dataset, needed, where, self.units))
+            found = View(self.view).scan_dataset(dataset, needed, where, self.units)
         else:
-            batches = list(dataset.scan(needed, where, self.units))
-        if not batches:
-            return pa.table({name: pa.array([], SCHEMA.field(name).type) for name in columns})
-        return pa.Table.from_batches(batches).select(list(columns))
+            found = dataset.scan(needed, where, self.units)
+        return (batch.select(list(columns)) for batch in found)
+
+    def rows(self, columns: Sequence[str], splits: Sequence[str]) -> pa.Table:
+        """The same as one table."""
+        return pa.Table.from_batches(self.batches(columns, splits), pa.schema([SCHEMA.field(name) for name in columns]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class Side:
     def __len__(self) -> int:
         return self.facts.num_rows
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray:
         """Expression indices, int64 (n,); -1 where there is none."""
         return pc.fill_null(self.facts["label"], -1).to_numpy()
@@ -96,9 +99,10 @@ class Side:
         found: np.ndarray = self.facts[column].to_numpy(zero_copy_only=False)
         return found
 
-    def dataset_of(self, row: int) -> str:
-        """The URI of the dataset that holds a row."""
-        return self.parts[int(np.searchsorted(self.starts, row, "right")) - 1].dataset
+    def datasets_of(self, rows: np.ndarray) -> pa.Array:
+        """The URIs of the datasets that hold some rows (int64, (k,)), as texts (k,)."""
+        uris = pa.array([part.dataset for part in self.parts], pa.string())
+        return uris.take(pa.array(np.searchsorted(self.starts, rows, "right") - 1))
 
     def describe(self) -> dict[str, Any]:
         """What stands on this side, as JSON."""

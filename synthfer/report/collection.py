@@ -17,7 +17,8 @@ def print_counts(
     counts: Mapping[str, Mapping[str, int]], official: Counts | None, notes: Sequence[str], console: Console
 ) -> None:
     """Rows per split and expression, the published numbers below where they are others, and the notes."""
-    shown = [name for name in _COLUMNS if any(name in here for here in counts.values())]
+    known = [*counts.values(), *(official or {}).values()]
+    shown = [name for name in _COLUMNS if any(here.get(name) for here in known)]
     table = Table("split", *shown, "all", box=None, header_style="bold", padding=(0, 2, 0, 0))
     for column in table.columns[1:]:
         column.justify = "right"

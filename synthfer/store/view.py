@@ -3,8 +3,9 @@
     <view>/selection.parquet    sample_id, decision, reason, weight: the rows that the view decides about
     <view>/_view.json           written last: the datasets with their manifest_hash, what made the view, its hash
 
-A row that the selection does not name keeps the decision that it has in its dataset, with weight 1. The view_hash
-follows from the datasets' manifest hashes and the selection, so that a result can say exactly what it was made with.
+A row that the selection does not name keeps the decision that it has in its dataset, with weight 1; a failed row has
+no picture and stays failed. An id that several of the datasets hold is decided in all of them. The view_hash follows
+from the datasets' manifest hashes and the selection, so that a result can say exactly what it was made with.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -38,11 +40,16 @@ class View:
         self.uri = self.store.uri
         try:
             contract = json.loads(self.store.get(CONTRACT))
-            body = self.store.get(SELECTION)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"there is no view at {self.uri} ({CONTRACT} is missing)") from error
+        except ValueError as error:
+            raise ValueError(f"{self.uri}/{CONTRACT} cannot be read: {error}") from error
         if contract.get("format") != _FORMAT:
             raise ValueError(f"{self.uri}/{CONTRACT} has format {contract.get('format')!r}, not {_FORMAT!r}")
+        try:
+            body = self.store.get(SELECTION)
+        except FileNotFoundError as error:
+            raise ValueError(f"{self.uri}/{SELECTION} is gone: make the view again") from error
         if hashlib.sha256(body).hexdigest() != contract["selection_sha256"]:
             raise ValueError(f"{self.uri}/{SELECTION} was changed after the view was made")
         self.made_by: dict[str, Any] = contract["made_by"]
@@ -73,11 +80,14 @@ class View:
             "view_hash": sha256([[source["manifest_hash"] for source in sources], rows]),
         }
         store = open_store(uri)
-        store.put_new(SELECTION, body)
+        if not store.put_new(SELECTION, body) and store.stat(CONTRACT) is None:
+            # Left by a writer that was killed before its contract: nothing refers to it.
+            store.delete(SELECTION)
+            store.put_new(SELECTION, body)
         store.put_new(CONTRACT, json.dumps(contract, indent=1).encode())
         view = cls(uri)
         if view.view_hash != contract["view_hash"]:
-            raise ValueError(f"there is another view at {view.uri}: choose another place")
+            raise ValueError(f"there is another view at {view.uri}: choose another place, or remove it first")
         return view
 
     @staticmethod
@@ -119,11 +129,21 @@ class View:
             decided = decided if where is None else decided.filter(where)
             yield from decided.select([*wanted, "weight"]).to_batches()
 
+    @cached_property
+    def _named(self) -> np.ndarray:
+        """The ids of the selection, ascending, as an object array."""
+        ids: np.ndarray = self.selection["sample_id"].to_numpy(zero_copy_only=False)
+        return ids
+
     def _decide(self, table: pa.Table) -> pa.Table:
         """A table with the view's decision, reason and weight in the rows that it names."""
-        place = pc.index_in(table["sample_id"], value_set=self.selection["sample_id"].combine_chunks())
-        named = pc.is_valid(place)
-        theirs = self.selection.take(place)
+        ids = table["sample_id"].to_numpy(zero_copy_only=False)
+        place = np.searchsorted(self._named, ids)
+        hit = place < len(self._named)
+        hit[hit] = self._named[place[hit]] == ids[hit]
+        failed = pc.equal(table["decision"], "failed").to_numpy()
+        named = pa.array(hit & ~failed)
+        theirs = self.selection.take(pa.array(np.where(hit, place, 0), mask=~hit))
         for name in ("decision", "reason"):
             column = pc.if_else(named, theirs[name], table[name])
             table = table.set_column(table.schema.get_field_index(name), name, column)

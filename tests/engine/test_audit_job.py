@@ -9,7 +9,7 @@ from rich.console import Console
 
 from synthfer.cli import COMPLETE, FAILURE, Invocation
 from synthfer.config import load
-from synthfer.engine.audit import AuditJob, run
+from synthfer.engine.audit import AuditJob, preview, run
 from synthfer.evaluation.audit import audit
 from synthfer.evaluation.verdict import PAIRS
 from synthfer.store import open_store
@@ -17,7 +17,7 @@ from synthfer.store.view import View
 from tests.evaluation.made_datasets import dataset, faces
 
 pytestmark = pytest.mark.usefixtures("ray_session")
-WORDS = ("train_block=32", "test_block=16", "canaries=8")
+WORDS = ("train_block=32", "test_block=16", "canaries=4")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,8 @@ def test_ray_finds_what_one_process_finds_and_writes_it(sides, tmp_path):
     told = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert told == json.loads(json.dumps(alone.to_json()))
     assert summary["flagged"] == {"train": 10, "test": 10}
-    assert "fail" in printed
+    assert "fail: 10 train and 10 test rows" in printed
+    assert f"see {summary['page']}" in printed
     page = (tmp_path / "audit" / "index.html").read_text()
     assert "Contaminated" in page
     assert page.count("data:image") >= 20
@@ -65,6 +66,23 @@ def test_a_report_goes_to_s3_and_replaces_an_older_one(sides, s3_uri):
         job(sides, f"{s3_uri}/audit", "canaries=0")
     store = open_store(f"{s3_uri}/audit")
     assert sorted(key for key, _ in store.list("")) == ["audit.json", "index.html", "pairs.parquet"]
+
+
+def test_a_dry_run_opens_both_sides_and_writes_nothing(sides, tmp_path):
+    config = load(AuditJob, [f"train={sides[0]}", f"test={sides[1]}", f"out={tmp_path / 'out'}"])
+    told = preview(config, Invocation(Console(file=io.StringIO()), Console(file=io.StringIO()))).summary
+    assert [told[name]["rows"] for name in ("train", "test")] == [80, 30]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_error_inside_a_task_comes_out_as_its_cause(sides, tmp_path, side):
+    image = [{"bytes": b"no picture", "path": None}] * 5
+    bad = dataset(tmp_path / "bad", faces(range(5)), ("train", "test")[side], image=image)
+    pair = (bad, sides[1]) if side == 0 else (sides[0], bad)
+    with pytest.raises(ValueError, match=r"^[^\n]*bad, sample [0-9a-f]{32}: image: cannot be read") as caught:
+        job(pair, tmp_path / "out")
+    assert type(caught.value) is ValueError
 
 
 def test_what_is_wrong_comes_without_a_stack(sides, tmp_path):

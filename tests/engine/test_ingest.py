@@ -17,6 +17,7 @@ from synthfer.engine.ingest import IngestConfig, ingest, preview
 from synthfer.engine.tally import TooManyFailures
 from synthfer.expressions import EXPRESSIONS
 from synthfer.images import decode
+from synthfer.report.collection import print_counts
 from synthfer.sample import SCHEMA, pixels_hash
 from synthfer.sources.avatars import draw, sample_attributes
 from synthfer.sources.entry import SourceError
@@ -148,6 +149,17 @@ def test_a_killed_job_goes_on_where_it_was(tmp_path):
     calm, _ = run(tmp_path / "e", *words)
     assert summary["manifest_hash"] == calm["manifest_hash"]
     assert summary["made_now"] < 600
+
+
+def test_a_class_that_is_missing_altogether_is_shown_beside_its_published_number():
+    printed = io.StringIO()
+    console = Console(file=printed, width=200)
+    print_counts({"train": {"anger": 2}}, {"train": {"anger": 2, "fear": 40, "sad": 0}}, ["a note"], console)
+    title, here, published, note = printed.getvalue().splitlines()
+    assert title.split() == ["split", "anger", "fear", "all"]
+    assert here.split() == ["train", "2", "0", "2"]
+    assert published.split() == ["train,", "published", "2", "40"]
+    assert note == "a note"
 
 
 def test_differences_from_the_published_counts_are_told():

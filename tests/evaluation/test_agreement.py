@@ -41,6 +41,41 @@ def test_chance_is_not_taken_for_another_order(labels, seed):
     assert class_order(answers, labels, "it").status == "pass"
 
 
+def test_one_class_alone_tells_nothing_of_the_order(labels):
+    one = np.full(1500, 2)
+    mostly_another = np.where(np.arange(1500) % 3 > 0, 6, 2)
+    assert class_order(mostly_another, one, "it").status == "pass"
+    assert class_order(one, labels, "it").status == "pass"
+    assert class_order(one, np.where(labels > 2, 4, 6), "it").status == "pass"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_training_data_of_other_shares_is_not_taken_for_another_order(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(7, 1500, p=[0.7, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05])
+    guesses = rng.choice(7, 1500, p=[0.05, 0.05, 0.05, 0.7, 0.05, 0.05, 0.05])
+    answers = np.where(rng.random(1500) < 0.15, labels, guesses)
+    assert class_order(answers, labels, "it").status == "pass"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_wrong_order_is_found_in_unequal_shares_and_in_rows_that_take_turns(seed):
+    rng = np.random.default_rng(seed)
+    unequal = rng.choice(7, 1500, p=[0.3, 0.02, 0.1, 0.25, 0.13, 0.1, 0.1])
+    in_turns = np.arange(1500) % 2 * 3
+    for labels in (unequal, in_turns):
+        verdict = class_order((noisy(labels, 0.5, seed + 9) + 3) % 7, labels, "it")
+        assert verdict.status == "fail"
+        assert "happy for anger" in verdict.message
+
+
+def test_classes_that_nobody_answers_are_not_said_to_be_swapped():
+    labels = np.random.default_rng(0).choice([3, 5], 500)
+    verdict = class_order(8 - noisy(labels, 1.0, 0), labels, "it")
+    assert verdict.status == "fail"
+    assert verdict.message.endswith(": happy for sad, sad for happy.")
+
+
 def test_too_few_rows_are_not_judged():
     few = np.zeros(10, np.int64)
     assert class_order(few, few, "it").status == "skipped"
@@ -73,6 +108,15 @@ def test_shuffled_labels_give_chance(labels):
     assert abs(told["accuracy"] - told["chance"]) < told["limit"] < 0.1
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_one_training_row_that_answers_for_most_is_not_taken_for_a_leak(seed):
+    rng = np.random.default_rng(seed)
+    train, test = rng.integers(0, 7, 600), np.full(1000, 4)
+    nearest = np.where(np.arange(1000) < 800, 0, rng.integers(1, 600, 1000))
+    told = shuffled_accuracy(nearest, train, test, seed)
+    assert abs(told["accuracy"] - told["chance"]) <= told["limit"]
+
+
 def test_no_neighbour_gives_no_answer():
     assert nearest_answers(np.array([-1, 0]), np.array([3])).tolist() == [-1, 3]
     assert np.isnan(shuffled_accuracy(np.array([-1]), np.array([3]), np.array([2]), 0)["accuracy"])
@@ -88,10 +132,51 @@ def test_answers_are_read_by_id_as_names_indices_or_probabilities(tmp_path):
         pq.write_table(pa.table({"sample_id": ids, column: values}), file)
         assert read_answers(file, test).tolist() == [0, 3]
     pq.write_table(pa.table({"sample_id": ids[:1], "predicted": [3]}), file)
-    with pytest.raises(ValueError, match="no answer for 1 of 2"):
+    with pytest.raises(ValueError, match=r"no answer for 1 of 2 labelled test rows \(test0 is the first\)"):
         read_answers(file, test)
     pq.write_table(pa.table({"id": ids}), file)
     with pytest.raises(ValueError, match="needs sample_id"):
         read_answers(file, test)
     with pytest.raises(ValueError, match="no file"):
         read_answers(str(tmp_path / "absent.parquet"), test)
+
+
+def answers_of(tmp_path, test, ids: list[str], **column: list) -> list[int]:
+    file = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"sample_id": ids, **column}), file)
+    return read_answers(str(file), test).tolist()
+
+
+def test_other_samples_and_unlabelled_rows_need_no_answer(tmp_path):
+    test = side("test", {}, {"label": None}, {"label": None})
+    ids = ["elsewhere", "test2", "test0"]
+    assert answers_of(tmp_path, test, ids, predicted=[6, 5, 4]) == [4, -1, 5]
+    assert answers_of(tmp_path, test, ids, predicted=[None, None, 4]) == [4, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ({"predicted": [7, 0]}, "7 is no expression"),
+        ({"predicted": [-1, 0]}, "-1 is no expression"),
+        ({"predicted": [2.5, 0.0]}, r"2\.5 is no expression"),
+        ({"predicted": ["glad", "sad"]}, "unknown expression 'glad'"),
+        ({"predicted": [None, 0]}, "no answer for 1 of 2"),
+        ({"label_probs": [None, [1.0] * 7]}, "no answer for 1 of 2"),
+        ({"label_probs": [[0.1] * 8, [1.0] * 7]}, "are not 7 numbers"),
+        ({"label_probs": [[float("nan"), *[0.1] * 6], [1.0] * 7]}, "are not 7 numbers"),
+    ],
+)
+def test_an_answer_that_is_none_is_named(tmp_path, column, message):
+    with pytest.raises(ValueError, match=message):
+        answers_of(tmp_path, side("test", {}, {}), ["test0", "test1"], **column)
+
+
+def test_two_answers_for_one_sample_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"stands twice in .*p\.parquet"):
+        answers_of(tmp_path, side("test", {}), ["test0", "test0"], predicted=[1, 2])
+    with pytest.raises(ValueError, match="stands twice in the test data"):
+        answers_of(tmp_path, side("test", *[{"sample_id": "a"}] * 2), ["a"], predicted=[1])
+    (tmp_path / "p.parquet").write_text("no table")
+    with pytest.raises(ValueError, match="cannot be read as Parquet"):
+        read_answers(str(tmp_path / "p.parquet"), side("test", {}))

@@ -1,13 +1,15 @@
 """Guards G2 and G6 against a brute-force count written independently of them."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 
 from synthfer.evaluation.duplicates import conflicts, exact
-from synthfer.evaluation.evidence import flagged, table
-from tests.evaluation.made_sides import sides
+from synthfer.evaluation.evidence import flagged, pairs, table
+from synthfer.evaluation.sides import Part
+from tests.evaluation.made_sides import side, sides
 
 
 def random_rows(n: int, seed: int, splits: tuple[str, ...]) -> list[dict]:
@@ -77,3 +79,30 @@ def test_conflicting_labels_are_counted_and_unlabelled_rows_are_not():
     verdict = conflicts(both, exact(both)[1])
     assert (verdict.status, verdict.numbers) == ("warn", {"pairs": 2, "conflicting": 1})
     assert conflicts(both, []).status == "pass"
+
+
+def test_a_pair_that_two_guards_found_is_counted_once_and_a_confirmed_hash_counts():
+    both = sides([{"label": 1}, {"label": 2}], [{"label": 1}, {"label": 3}])
+    ends = ("train", "test")
+    groups = [
+        pairs("G3", "fail", ends, np.array([[0, 1], [1, 1]]), 2.0, ""),
+        pairs("G5", "fail", ends, np.array([[0, 1], [0, 0]]), 0.95, ""),
+        pairs("G3", "warn", ends, np.array([[1, 0]]), 9.0, ""),
+        pairs("G4", "fail", ends, np.array([[1, 0]]), 0.9, ""),
+    ]
+    assert conflicts(both, groups).numbers == {"pairs": 3, "conflicting": 2}
+
+
+def test_rows_without_labels_conflict_with_nothing():
+    verdict, groups = exact(sides([{"pixels_hash": "a", "label": None}], [{"pixels_hash": "a", "label": None}]))
+    assert (verdict.status, verdict.numbers["groups_with_conflicting_labels"]) == ("fail", 0)
+    assert sum(map(len, groups)) == 1
+
+
+def test_each_row_of_a_table_names_its_own_dataset():
+    row = [{}] * 3
+    train = replace(side("train", *row), parts=(Part("a", (0,)), Part("b", (0,))), starts=np.array([0, 2, 3]))
+    both = {"train": train, "test": side("test", *row)}
+    found = table([pairs("G1", "fail", ("train", "test"), np.array([[0, 0], [2, 1], [1, 2]]), 1.0, "")], both)
+    assert found["left_dataset"].to_pylist() == ["a", "b", "a"]
+    assert found["right_dataset"].to_pylist() == ["test-data"] * 3

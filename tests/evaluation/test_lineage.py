@@ -29,6 +29,18 @@ def test_a_child_a_grandchild_and_a_sibling_of_a_test_sample_fail():
     ]
 
 
+def test_a_test_sample_that_was_made_from_a_training_sample_fails():
+    unknown = {"source_id": None}
+    status, pairs = found([unknown, unknown, unknown], [{"parent_id": "train1", **unknown}, {"source_id": "train2"}])
+    assert status == "fail"
+    assert pairs == [("train1", "test0", "is what it was made from"), ("train2", "test1", "is what it descends from")]
+
+
+def test_two_children_of_one_absent_parent_fail():
+    child = {"source_id": None, "parent_id": "absent"}
+    assert found([child], [{}, child]) == ("fail", [("train0", "test1", "was made from the same sample")])
+
+
 def test_the_same_sample_on_both_sides_is_said_once():
     status, pairs = found([{"sample_id": "x", "source_id": "x"}], [{"sample_id": "x", "source_id": "x"}])
     assert (status, pairs) == ("fail", [("x", "x", "is the same sample")])

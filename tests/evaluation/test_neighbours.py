@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synthfer.evaluation.neighbours import merge, nearest, top_matches, unrelated_quantile
+from synthfer.evaluation.neighbours import merge, nearest, top_matches
 
 
 def unit(rng, *shape):
@@ -80,13 +80,3 @@ def test_wrong_shapes_are_named():
         top_matches(np.ones((2, 3), np.float32), np.ones((2, 4), np.float32), 0.0, 1)
     with pytest.raises(ValueError, match="keep is 0"):
         top_matches(np.ones((2, 3), np.float32), np.ones((2, 3), np.float32), 0.0, 0)
-
-
-def test_the_quantile_of_unrelated_pairs():
-    vectors = unit(np.random.default_rng(5), 400, 8)
-    products = (vectors @ vectors.T)[np.triu_indices(400, 1)]
-    assert unrelated_quantile(vectors, 0.99, 200_000, 7) == pytest.approx(np.quantile(products, 0.99), abs=0.01)
-    assert unrelated_quantile(vectors, 0.99, 1000, 7) == unrelated_quantile(vectors, 0.99, 1000, 7)
-    assert unrelated_quantile(np.eye(2, dtype=np.float32), 0.999, 100) == 0  # never a row with itself
-    with pytest.raises(ValueError, match="1 vectors"):
-        unrelated_quantile(vectors[:1])

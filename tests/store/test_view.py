@@ -37,6 +37,34 @@ def test_named_rows_change_and_all_others_stay(place, dataset):
     assert sum(weight for *_, weight in seen.values()) == 14
 
 
+def test_a_failed_row_has_no_picture_to_accept(dataset, tmp_path):
+    ids = [r["sample_id"] for b in dataset.scan(["sample_id", "decision"]) for r in b.to_pylist()
+           if r["decision"] == "failed"]  # fmt: skip
+    seen = decided(View.create(str(tmp_path / "view"), [dataset], selection(ids_of([0]) + ids, "accepted"), {}))
+    assert ids
+    assert {seen[key][0] for key in ids} == {"failed"}
+    assert seen[ids_of([0])[0]] == ("accepted", "a copy", 0.5)
+
+
+def test_what_a_killed_writer_left_is_replaced(dataset, tmp_path):
+    dead = View.create(str(tmp_path / "view"), [dataset], selection(ids_of([3])), {})
+    (tmp_path / "view" / "_view.json").unlink()
+    view = View.create(str(tmp_path / "view"), [dataset], selection(ids_of([4])), {})
+    assert view.view_hash != dead.view_hash
+    assert View(view.uri).selection["sample_id"].to_pylist() == ids_of([4])
+    (tmp_path / "view" / "selection.parquet").unlink()
+    with pytest.raises(ValueError, match="is gone"):
+        View(view.uri)
+
+
+def test_an_id_that_two_datasets_hold_is_decided_in_both(dataset, tmp_path):
+    twin = filled(str(tmp_path / "twin"))
+    view = View.create(str(tmp_path / "view"), [dataset, twin], selection(ids_of([3])), {})
+    rows = [row for batch in view.scan(["sample_id", "decision"]) for row in batch.to_pylist()]
+    assert len(rows) == 30
+    assert [row["decision"] for row in rows if row["sample_id"] == ids_of([3])[0]] == ["rejected"] * 2
+
+
 def test_a_filter_sees_the_views_decision(dataset, tmp_path):
     view = View.create(str(tmp_path / "view"), [dataset], selection(ids_of([3])), {})
     assert ids_of([3])[0] not in decided(view, pc.field("decision") == "accepted")
