@@ -1,0 +1,119 @@
+"""Classifiers: faces in, logits and features out. One signature; a new classifier is one new module here.
+
+    model = classifiers.build("ir50", tokens="spatial")
+    logits, features = model(images)            uint8 or float, n x 3 x size x size, RGB
+    model.input, model.recipe                   what it reads; how its authors trained it
+
+A classifier module holds a dataclass `Config` (its options), the `INPUT` it reads by default and
+`build(config) -> Classifier`. It is found by its module name; a dotted name (`my_package.my_classifier`) names one
+outside this package. Checkpoints are read and written by weights.py.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from synthfer.expressions import EXPRESSIONS
+from synthfer.hints import MismatchError, fit, show, takes
+from synthfer.nearest import nearest
+
+if TYPE_CHECKING:
+    from synthfer.classifiers._network import Classifier
+
+CHANNELS = ("RGB", "BGR", "grey")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """What a classifier reads, and what its logits stand for. Images always come in as RGB; it turns them itself.
+
+    `size` is the side of the square in pixels. `channels` is what the network was trained on: RGB, BGR, or grey
+    (luma, ITU-R BT.601, three times). `mean` and `std` are of values 0..1, in the order of `channels`: networks
+    trained on BGR by mistake still had red's mean taken from blue. `classes` names the logits in order; it is
+    empty where they are none of the expressions.
+    """
+
+    size: int
+    channels: str = "RGB"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    classes: tuple[str, ...] = EXPRESSIONS
+
+    def __post_init__(self) -> None:
+        if self.channels not in CHANNELS:
+            raise ValueError(f"input.channels: {self.channels!r} is not known; one of {', '.join(CHANNELS)} is.")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"input.mean, input.std: three numbers each, std > 0; got {self.mean} and {self.std}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a classifier's authors trained it, as plain data (`dataclasses.asdict` gives JSON).
+
+    `optimizer` and `schedule` are names with their numbers (no schedule: None), `loss` is a weighted sum of terms,
+    `augmentation` is in order of use. `epochs` and `batch` count passes and pictures over all devices. `selection`
+    says which epoch was published, `source` where all this stands, and `caveat` what is wrong with it.
+    """
+
+    optimizer: Mapping[str, Any]
+    lr: float
+    schedule: Mapping[str, Any] | None
+    epochs: int
+    batch: int
+    loss: tuple[Mapping[str, Any], ...]
+    augmentation: tuple[Mapping[str, Any], ...]
+    selection: str
+    source: str
+    init: str = "random"
+    sampler: str = "uniform"
+    caveat: str = ""
+
+
+def names() -> list[str]:
+    """The classifiers that ship, by name."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_") and m.name != "weights")
+
+
+def module(name: str) -> ModuleType:
+    """The module of a classifier; `ValueError` names the nearest known one."""
+    if "." not in name and name not in names():
+        hint = nearest(name, names()) or "."
+        raise ValueError(f"unknown classifier {name!r}{hint} Known: {', '.join(names())}, or a dotted module name.")
+    return importlib.import_module(name if "." in name else f"{__name__}.{name}")
+
+
+def build(name: str, num_classes: int = 7, spec: InputSpec | None = None, **options: Any) -> "Classifier":
+    """A classifier with random weights, in train mode, on torch's default device.
+
+    With seven classes the logits are those of `EXPRESSIONS`; for any other number, name them in `spec.classes`.
+    `ValueError` names a wrong option with what it takes, or an input that the network cannot read.
+    """
+    found = module(name)
+    config = filled(found.Config, name, {"num_classes": num_classes} | options)
+    model: Classifier = found.build(config)
+    default = found.INPUT if num_classes == len(EXPRESSIONS) else dataclasses.replace(found.INPUT, classes=())
+    model.set_input(spec or default)
+    return model
+
+
+def filled(schema: type, name: str, options: Mapping[str, Any]) -> Any:
+    """The `Config` of classifier `name`; `ValueError` names the first option that is unknown or out of range."""
+    fields = {field.name: field for field in dataclasses.fields(schema)}
+    hints, values = typing.get_type_hints(schema), {}
+    for key, value in options.items():
+        if key not in fields:
+            hint = nearest(key, fields) or "."
+            raise ValueError(f"classifier {name}: unknown option {key!r}{hint} Known: {', '.join(fields)}.")
+        try:
+            given = list(value) if isinstance(value, tuple) else value
+            values[key] = fit(hints[key], None, given, fields[key].metadata)
+        except MismatchError as error:
+            expected = takes(hints[key], fields[key].metadata)
+            raise ValueError(f"classifier {name}: {key} is {show(value)}, it takes {expected}.") from error
+    return schema(**values)

@@ -1,0 +1,102 @@
+"""What all classifiers share: the signature, the check of the input, and the normalisation inside the network."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from synthfer.classifiers import InputSpec, Recipe
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+class Output(NamedTuple):
+    """What a classifier says: `logits`, float (n, classes), and `features`, float (n, d), what its last layer reads."""
+
+    logits: Tensor
+    features: Tensor
+
+
+class Classifier(nn.Module, ABC):
+    """A network from faces to logits. A subclass has `embed` to write.
+
+    Images are RGB, n x 3 x size x size: uint8 0..255, or floating point 0..1. Their size must be `input.size`:
+    nothing is resized behind the caller's back. Turning to the network's channels and normalising happen here, so
+    that they can be neither forgotten nor done twice; their buffers are no part of the state dict.
+    """
+
+    name: ClassVar[str]
+    """As `classifiers.build` takes it."""
+    last: ClassVar[str]
+    """Path of the last linear layer, whose rows are the classes."""
+    smallest: ClassVar[int] = 1
+    sizes: ClassVar[tuple[int, ...]] = ()
+    """The only sizes that the network reads; empty: any from `smallest`."""
+
+    input: InputSpec
+    recipe: Recipe
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        """The `Config` of the classifier's module that it was built from."""
+        self.register_buffer("_mean", torch.zeros(3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.ones(3, 1, 1), persistent=False)
+        self._mean: Tensor
+        self._std: Tensor
+
+    @abstractmethod
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Features (n, d) of normalised pixels (n, 3, size, size)."""
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (n, classes) of features (n, d)."""
+        logits: Tensor = self.last_layer(features)
+        return logits
+
+    def forward(self, images: Tensor) -> Output:
+        """Logits and features of RGB images (n, 3, size, size); `ValueError` for another size or kind of number."""
+        features = self.embed(self.normalise(images))
+        return Output(self.classify(features), features)
+
+    @property
+    def last_layer(self) -> nn.Linear:
+        """The linear layer whose rows are the classes."""
+        layer = self.get_submodule(self.last)
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    def set_input(self, spec: InputSpec) -> None:
+        """Read such images from now on. `ValueError`: the network has no such size or another number of classes."""
+        if spec.size < self.smallest or (self.sizes and spec.size not in self.sizes):
+            takes = " or ".join(map(str, self.sizes)) or f"at least {self.smallest}"
+            raise ValueError(f"{self.name}: input.size is {spec.size}; it reads {takes} pixels a side.")
+        if spec.classes and len(spec.classes) != self.last_layer.out_features:
+            raise ValueError(
+                f"{self.name}: input.classes names {len(spec.classes)} classes, the network has"
+                f" {self.last_layer.out_features}. Build it with num_classes={len(spec.classes)}, or name them all."
+            )
+        self.input = spec
+        for buffer, values in ((self._mean, spec.mean), (self._std, spec.std)):
+            buffer.copy_(torch.tensor(values, device=buffer.device).view(3, 1, 1))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels as the network was trained on them, (n, 3, size, size), in the network's floating point type."""
+        size = self.input.size
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+            raise ValueError(
+                f"{self.name}: images are {tuple(images.shape)}, expected (n, 3, {size}, {size}). Resize them before,"
+                " or build the classifier for their size."
+            )
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            raise ValueError(f"{self.name}: images are {images.dtype}; give uint8 0..255 or floating point 0..1.")
+        pixels = images.to(self._mean.dtype)
+        if images.dtype == torch.uint8:
+            pixels = pixels / 255
+        if self.input.channels == "BGR":
+            pixels = pixels.flip(1)
+        elif self.input.channels == "grey":
+            luma = sum(share * pixels[:, i : i + 1] for i, share in enumerate(_LUMA))
+            pixels = luma.expand_as(pixels)  # type: ignore[union-attr]
+        return (pixels - self._mean) / self._std
