@@ -10,17 +10,15 @@ outside this package. Checkpoints are read and written by weights.py.
 """
 
 import dataclasses
-import importlib
-import pkgutil
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from synthfer.expressions import EXPRESSIONS
 from synthfer.hints import MismatchError, fit, show, takes
 from synthfer.nearest import nearest
+from synthfer.registry import Registry
 
 if TYPE_CHECKING:
     from synthfer.classifiers._network import Classifier
@@ -75,17 +73,8 @@ class Recipe:
     caveat: str = ""
 
 
-def names() -> list[str]:
-    """The classifiers that ship, by name."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_") and m.name != "weights")
-
-
-def module(name: str) -> ModuleType:
-    """The module of a classifier; `ValueError` names the nearest known one."""
-    if "." not in name and name not in names():
-        hint = nearest(name, names()) or "."
-        raise ValueError(f"unknown classifier {name!r}{hint} Known: {', '.join(names())}, or a dotted module name.")
-    return importlib.import_module(name if "." in name else f"{__name__}.{name}")
+_MEMBERS = Registry("classifier", __name__, __path__, shared=("weights",))
+names, module = _MEMBERS.names, _MEMBERS.module
 
 
 def build(name: str, num_classes: int = 7, spec: InputSpec | None = None, **options: Any) -> "Classifier":

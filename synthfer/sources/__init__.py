@@ -6,23 +6,9 @@ reads lists, labels and directories; pictures are read later, many at once, by `
 module name; a dotted name names one outside this package.
 """
 
-import importlib
-import pkgutil
-from types import ModuleType
-
-from synthfer.nearest import nearest
+from synthfer.registry import Registry
 
 _SHARED = ("entry", "reading", "index", "tables", "labels", "layouts")
 
-
-def names() -> list[str]:
-    """The sources that ship, by name."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _SHARED)
-
-
-def module(name: str) -> ModuleType:
-    """The module of a source; `ValueError` names the nearest known one."""
-    if "." not in name and name not in names():
-        hint = nearest(name, names()) or "."
-        raise ValueError(f"unknown source {name!r}{hint} Known: {', '.join(names())}, or a dotted module name.")
-    return importlib.import_module(name if "." in name else f"{__name__}.{name}")
+_MEMBERS = Registry("source", __name__, __path__, shared=_SHARED)
+names, module = _MEMBERS.names, _MEMBERS.module

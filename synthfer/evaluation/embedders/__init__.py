@@ -4,15 +4,12 @@ An embedder module holds a dataclass `Config` (its options) and `build(config) -
 name; a dotted name (`my_package.my_embedder`) names one outside this package.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
-from synthfer.nearest import nearest
+from synthfer.registry import Registry
 
 
 class Embedder(Protocol):
@@ -27,17 +24,8 @@ class Embedder(Protocol):
         ...
 
 
-def names() -> list[str]:
-    """The embedders that ship, by name."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
-
-
-def module(name: str) -> ModuleType:
-    """The module of an embedder; `ValueError` names the nearest known one."""
-    if "." not in name and name not in names():
-        hint = nearest(name, names()) or "."
-        raise ValueError(f"unknown embedder {name!r}{hint} Known: {', '.join(names())}, or a dotted module name.")
-    return importlib.import_module(name if "." in name else f"{__name__}.{name}")
+_MEMBERS = Registry("embedder", __name__, __path__)
+names, module = _MEMBERS.names, _MEMBERS.module
 
 
 def build(name: str, **options: Any) -> Embedder:

@@ -1,0 +1,35 @@
+"""Modules found by name: each extension point is a package whose modules are its members."""
+
+import importlib
+import pkgutil
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from types import ModuleType
+
+from synthfer.nearest import nearest
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The members of `package`: its modules but those of `shared`, whose names say nothing to a user.
+
+    `what` a member is, in one word, stands in error messages. A name with a dot is a module of the user's own.
+    """
+
+    what: str
+    package: str
+    path: Iterable[str]
+    shared: Collection[str] = ()
+
+    def names(self) -> list[str]:
+        """The members that ship, by name; what begins with an underscore is none."""
+        found = (module.name for module in pkgutil.iter_modules(self.path))
+        return sorted(name for name in found if not name.startswith("_") and name not in self.shared)
+
+    def module(self, name: str) -> ModuleType:
+        """The module of a member; `ValueError` names the nearest known one."""
+        known = self.names()
+        if "." not in name and name not in known:
+            hint = nearest(name, known) or "."
+            raise ValueError(f"unknown {self.what} {name!r}{hint} Known: {', '.join(known)}, or a dotted module name.")
+        return importlib.import_module(name if "." in name else f"{self.package}.{name}")
