@@ -1,4 +1,7 @@
-"""The ingest job against a plain loop in one process that reads, decodes and hashes the same pictures."""
+"""The ingest job against loops in one process that read, decode and hash the same pictures and keep nothing.
+
+One loop is what a user would write with Pillow and hashlib; the other calls the functions that the job itself uses.
+"""
 
 import csv
 import hashlib
@@ -20,9 +23,14 @@ from synthfer.config import load, option
 from synthfer.engine.ingest import IngestConfig, look, read_missing
 from synthfer.engine.session import session
 from synthfer.expressions import EXPRESSIONS, ORDERS
+from synthfer.images import ImageConfig, decode, encode
+from synthfer.sample import pixels_hash
+from synthfer.sources import fer2013
+from synthfer.sources.reading import Reader
 
 log = logging.getLogger(__name__)
 
+Loops = dict[str, Callable[[], None]]
 LAYOUTS = ("csv", "folders")
 _SIDE = 48
 
@@ -38,20 +46,21 @@ class SourcesConfig:
 
 
 def measure(config: SourcesConfig, invocation: Invocation) -> Outcome:
-    """Each layout: the loop, the job, the loop again, so that a drift of the machine shows up in both."""
+    """Each layout: the loops, the job, the loops again, so that a drift of the machine shows up in both."""
     told: dict[str, Any] = {"conditions": conditions("ray", "numpy", "pillow", "pyarrow")}
     for layout in config.layouts:
         log.info("measuring %s", layout)
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
-            path, loop = _MAKERS[layout](root / "collection", config.faces)
-            before = config.faces / _seconds(loop)
+            path, loops = _MAKERS[layout](root / "collection", config.faces)
+            before = {name: config.faces / _seconds(loop) for name, loop in loops.items()}
             told[layout] = _job(layout, path, root / "dataset", config.faces, invocation)
-            after = config.faces / _seconds(loop)
-        bare = 2 / (1 / before + 1 / after)
-        told[layout]["loop_images_per_s"] = [round(before, 1), round(after, 1)]
-        for name in ("steady", "whole"):
-            told[layout][f"{name}_to_loop"] = round(told[layout][f"{name}_images_per_s"] / bare, 3)
+            after = {name: config.faces / _seconds(loop) for name, loop in loops.items()}
+        for name in loops:
+            bare = 2 / (1 / before[name] + 1 / after[name])
+            told[layout][f"{name}_images_per_s"] = [round(before[name], 1), round(after[name], 1)]
+            for part in ("steady", "whole"):
+                told[layout][f"{part}_to_{name}"] = round(told[layout][f"{part}_images_per_s"] / bare, 3)
     return Outcome(told)
 
 
@@ -89,7 +98,7 @@ def _faces(count: int) -> Iterator[tuple[int, np.ndarray]]:
         yield k % len(EXPRESSIONS), np.clip(smooth + rng.integers(-6, 7, smooth.shape), 0, 255).astype(np.uint8)
 
 
-def _make_csv(folder: Path, count: int) -> tuple[Path, Callable[[], None]]:
+def _make_csv(folder: Path, count: int) -> tuple[Path, Loops]:
     folder.mkdir()
     path = folder / "fer2013.csv"
     with path.open("w", newline="") as file:
@@ -107,10 +116,19 @@ def _make_csv(folder: Path, count: int) -> tuple[Path, Callable[[], None]]:
                 Image.fromarray(grey).save(out, "PNG")
                 hashlib.blake2b(np.repeat(grey[..., None], 3, 2).tobytes(), digest_size=16).hexdigest()
 
-    return path, loop
+    def same() -> None:
+        reader, image = Reader(folder), ImageConfig(format="png")
+        for entry in fer2013.find(path, fer2013.Config()).entries:
+            assert entry.place is not None
+            pixels = reader.read(entry.place)
+            assert isinstance(pixels, np.ndarray)
+            encode(pixels, image)
+            pixels_hash(pixels)
+
+    return path, {"plain_loop": loop, "same_functions": same}
 
 
-def _make_folders(folder: Path, count: int) -> tuple[Path, Callable[[], None]]:
+def _make_folders(folder: Path, count: int) -> tuple[Path, Loops]:
     for name in EXPRESSIONS:
         (folder / name).mkdir(parents=True)
     for k, (label, grey) in enumerate(_faces(count)):
@@ -121,7 +139,11 @@ def _make_folders(folder: Path, count: int) -> tuple[Path, Callable[[], None]]:
             pixels = np.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("RGB"))
             hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
 
-    return folder, loop
+    def same() -> None:
+        for path in sorted(folder.rglob("*.jpg")):
+            pixels_hash(decode(path.read_bytes()))
+
+    return folder, {"plain_loop": loop, "same_functions": same}
 
 
 _MAKERS = {"csv": _make_csv, "folders": _make_folders}
