@@ -16,6 +16,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from PIL import Image
 from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import seed_of
-from synthfer.sources.entry import Collection, Entry, Place
+from synthfer.sources.entry import Collection, Entry, Place, SourceError
 
 RGB = tuple[int, int, int]
+_PEN = ("py_avataaars_no_png", "resvg_py", "jinja2")
 
 INTENSITIES = ("slight", "clear", "intense")
 GENDERS = ("female", "male")
@@ -335,7 +337,12 @@ class Config:
 
 
 def find(path: Path | None, config: Config) -> Collection:
-    """Drawn faces as a collection of their own; there is no path."""
+    """Drawn faces as a collection of their own; there is no path. `SourceError`: the pen is not installed."""
+    if missing := [name for name in _PEN if find_spec(name) is None]:
+        raise SourceError(
+            f"source avatars draws with packages that are not installed ({', '.join(missing)}); run: pip install "
+            "'py-avataaars-no-png>=1.0,<2' 'resvg-py>=0.5,<1' 'jinja2>=3.1,<4' (the extra avatars)"
+        )
     return Collection(
         layout="drawn by code",
         entries=_entries(config),

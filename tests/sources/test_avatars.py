@@ -10,7 +10,9 @@ from dataclasses import replace
 from itertools import combinations
 
 from synthfer.expressions import EXPRESSIONS
+from synthfer.sources import avatars
 from synthfer.sources.avatars import INTENSITIES, RACES, RECIPES, SKIN_TONES, draw, sample_attributes
+from synthfer.sources.entry import SourceError
 
 
 def test_a_face_is_a_function_of_its_seed() -> None:
@@ -74,3 +76,9 @@ def test_people_are_adults_of_plausible_colour() -> None:
         assert g - b < 0.3 * r  # the yellow of the stock set has 0.49
         assert max(abs(c - d) for c, d in zip(face.skin_rgb, SKIN_TONES[face.skin], strict=True)) <= 8
         assert face.gender == "male" or face.facial_hair is None
+
+
+def test_without_the_pen_the_source_says_how_to_get_it(monkeypatch) -> None:
+    monkeypatch.setattr(avatars, "find_spec", lambda name: None)
+    with pytest.raises(SourceError, match=r"resvg_py.*pip install"):
+        avatars.find(None, avatars.Config())
