@@ -5,7 +5,7 @@ blocks of test rows: what is held at once follows from the block sizes, not from
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
@@ -27,7 +27,7 @@ from synthfer.sample import SPLITS
 
 # Blocks of training rows of which copies are planted.
 _CANARY_BLOCKS = 4
-# Training rows, spread over all blocks, that tell how alike unrelated pictures are.
+# Training rows of a dataset, spread over all of it, that tell how alike unrelated pictures are.
 _UNRELATED = 4096
 
 
@@ -161,11 +161,7 @@ def look(config: AuditConfig, sides: Mapping[str, Side], pool: Pool, progress: C
     train, test = sides["train"], sides["test"]
     blocks = {name: _Blocks.of(side, getattr(config, f"{name}_block"), chosen, pool) for name, side in sides.items()}
     left, right = blocks["train"], blocks["test"]
-    step = -(-len(train) // _UNRELATED)
-    spread = pool.map(
-        some_vectors, ((h, -start % step, step) for h, start in zip(left.handles, left.starts, strict=True))
-    )
-    levels = near.levels(np.concatenate(list(spread)), len(train), config.near)
+    levels = near.strictest([near.levels(v, len(train), config.near) for v in unrelated(train, left, pool)])
     calls = ((pool.one_by_one(left.handles), left.starts, block, levels, config.copies) for block in right.handles)
     parts = []
     for start, part in zip(right.starts, pool.map(near.compare, calls), strict=True):
@@ -240,6 +236,17 @@ def hunt(
 def features(part: Part, splits: Sequence[str], chosen: tuple[str, bytes]) -> Features:
     """The features of a part's rows."""
     return of_pictures(read_pictures(part, splits), embedder(*chosen))
+
+
+def unrelated(train: Side, blocks: _Blocks, pool: Pool) -> Iterator[np.ndarray]:
+    """Vectors of rows spread over each training dataset: pictures of one kind are more alike than those of two."""
+    owners = [train.parts[part].dataset for part in blocks.parts]
+    for dataset in dict.fromkeys(owners):
+        mine = [number for number, owner in enumerate(owners) if owner == dataset]
+        step = -(-int(blocks.sizes[mine].sum()) // _UNRELATED)
+        firsts = [-(blocks.starts[number] - blocks.starts[mine[0]]) % step for number in mine]
+        calls = ((blocks.handles[number], first, step) for number, first in zip(mine, firsts, strict=True))
+        yield np.concatenate(list(pool.map(some_vectors, calls)))
 
 
 def some_vectors(block: Features, first: int, step: int) -> np.ndarray:

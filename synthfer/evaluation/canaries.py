@@ -63,7 +63,8 @@ def verdict(tally: Tally, shuffled: Mapping[str, float]) -> Verdict:
     told = []
     if missed:
         kinds = ", ".join(f"{kind} {share:.0%}" for kind, share in missed.items())
-        told.append(f"The audit misses planted copies here ({kinds}): a pass of G3 to G5 says little on this data.")
+        warning = "a pass of G3 to G5 says little on this data" if blind else "some of such copies would be missed"
+        told.append(f"Planted copies were found only in part ({kinds}): {warning}.")
     elif judged:
         told.append(f"At least {min(judged.values()):.0%} of each kind of planted copy was found.")
     else:

@@ -166,6 +166,11 @@ def levels(vectors: np.ndarray, train_rows: int, limits: Limits) -> Levels:
     return Levels(limits, cosine, float(quantiles[1]), tail)
 
 
+def strictest(found: Sequence[Levels]) -> Levels:
+    """The highest level of several datasets; one that gave none counts only where no other gave one."""
+    return max(found, key=lambda levels: (levels.cosine <= 1, levels.cosine))
+
+
 def judge(found: Found, levels: Levels, scan: CopyScan) -> tuple[list[Verdict], list[Pairs]]:
     """The three verdicts and their pairs, the worst first."""
     by_hash = _by_hash(found.hashes, levels.limits)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from synthfer.evaluation.copies import CopyScan
-from synthfer.evaluation.near import Found, Levels, Limits, judge, levels
+from synthfer.evaluation.near import Found, Levels, Limits, judge, levels, strictest
 from synthfer.evaluation.neighbours import Matches, merge
 
 
@@ -57,3 +57,10 @@ def test_a_row_with_all_the_matches_that_are_kept_is_told():
 def merge_nothing() -> Found:
     nothing = merge(keep=1)
     return Found(nothing, nothing, nothing, nothing)
+
+
+def test_the_strictest_level_is_that_of_the_most_alike_dataset():
+    limits = Limits()
+    alike, unlike, none = Levels(limits, 0.97, 0.9), Levels(limits, 0.6, 0.4), Levels(limits, 2.0, None)
+    assert strictest([unlike, none, alike]) is alike
+    assert strictest([none]) is none
