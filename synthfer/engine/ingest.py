@@ -134,6 +134,7 @@ def preview(config: IngestConfig, invocation: Invocation) -> Outcome:
 
 def look(config: IngestConfig, invocation: Invocation) -> tuple[Collection, Index]:
     """Reads the collection's lists, and shows what is there beside what was published."""
+    FaceStep(config.face)  # missing weights are told now, not after minutes of looking
     log.info("looking through %s", config.path or config.source.name)
     collection = config.find()
     index = Index.of(collection.entries)
