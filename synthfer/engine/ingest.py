@@ -57,11 +57,15 @@ class IngestConfig:
     unit_size: int | None = option(None, "rows per unit of work and commit (null: chosen by a probe)", low=1)
     engine: IngestPool = field(default_factory=IngestPool)
 
+    @property
+    def place(self) -> Path | None:
+        """The path as every process sees it, whatever folder it works in."""
+        return None if self.path is None else Path(self.path).resolve()
+
     def find(self) -> Collection:
         """The collection at the path; `SourceError` where it is not what the source reads."""
         choice: Choice = self.source
-        path = None if self.path is None else Path(self.path).resolve()
-        found: Collection = sources.module(choice.name).find(path, choice.options)
+        found: Collection = sources.module(choice.name).find(self.place, choice.options)
         return found
 
 
@@ -118,10 +122,10 @@ def read_missing(
     """The dataset with every unit committed, and what was done for it now."""
     tally = Tally(config.engine.max_failed_share)
     with session() as resources:
-        engine = config.engine.sized(resources.cpus / max(config.engine.cpus_per_worker, 0.01))
+        engine = config.engine.sized(config.engine.room(resources.cpus))
         dataset = open_dataset(replace(config, engine=engine), collection, index)
         if dataset.manifest is None:
-            recipe = IngestRecipe(config.out, root_of(config), config.source.name, config.face, config.image)
+            recipe = IngestRecipe(config.out, config.place, config.source.name, config.face, config.image)
             make_missing(dataset, Crew(IngestWorker, recipe, engine), tally, invocation)
     return dataset, tally
 
@@ -198,14 +202,6 @@ def probe(config: IngestConfig, collection: Collection, index: Index) -> Probe:
         image=config.image,
     )
     rows = range(0, len(index), -(-len(index) // _PROBED))
-    intake, start = Intake(root_of(config), terms), time.perf_counter()
+    intake, start = Intake(config.place, terms), time.perf_counter()
     table = intake.table(list(index.entries(rows)))
     return Probe({}, 1, len(rows) / (time.perf_counter() - start), table.nbytes / len(rows))
-
-
-def root_of(config: IngestConfig) -> Path | None:
-    """The folder that places are relative to."""
-    if config.path is None:
-        return None
-    path = Path(config.path).resolve()
-    return path if path.is_dir() else path.parent

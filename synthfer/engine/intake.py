@@ -16,7 +16,7 @@ from synthfer import images
 from synthfer.engine.unit import Encoded
 from synthfer.faces import FaceConfig, FaceStep
 from synthfer.generators import Failure
-from synthfer.sample import SCHEMA, pixels_hash
+from synthfer.sample import SCHEMA
 from synthfer.sources.entry import Entry
 from synthfer.sources.index import sample_id
 from synthfer.sources.reading import Reader
@@ -75,7 +75,7 @@ class Intake:
 
     def _file(self, body: bytes, pixels: np.ndarray, entry: Entry) -> Taken:
         if entry.box is None and not self.cuts_all and images.form_of(body) in images.FORMATS:
-            return Taken(_encoded(body, pixels), entry.reason)
+            return Taken(Encoded.of(body, pixels), entry.reason)
         return self._drawn(pixels, entry)
 
     def _drawn(self, pixels: np.ndarray, entry: Entry) -> Taken:
@@ -89,12 +89,7 @@ class Intake:
                 pixels, scores = crop.pixels, {} if crop.score is None else {"face": crop.score}
         data = images.encode(pixels, self.terms.image, self.terms.source_type)
         lossy = self.terms.image.format == "jpeg"
-        return Taken(_encoded(data, images.decode(data) if lossy else pixels), reason, scores)
-
-
-def _encoded(data: bytes, pixels: np.ndarray) -> Encoded:
-    height, width = pixels.shape[:2]
-    return Encoded(data, width, height, pixels_hash(pixels))
+        return Taken(Encoded.of(data, images.decode(data) if lossy else pixels), reason, scores)
 
 
 def _record(entry: Entry, taken: Taken, terms: Terms) -> tuple[Any, ...]:

@@ -27,6 +27,10 @@ class PoolConfig:
         """What Ray keeps free for one worker."""
         return {"num_cpus": self.cpus_per_worker}
 
+    def room(self, cpus: int) -> float:
+        """How many workers so many CPUs have room for."""
+        return cpus / max(self.cpus_per_worker, 0.01)
+
     def sized(self, room: float) -> Self:
         """The same with the number of workers filled in, as many as there is room for; `ConfigError` if too few."""
         most = self.max_workers or max(1, int(room))
@@ -83,5 +87,5 @@ class GenerateConfig:
             gpus = 1.0 if resources.gpus else 0.0
         if gpus > 1 and gpus != int(gpus):
             raise ConfigError(f"engine.gpus_per_worker: {gpus} is neither a whole number nor a part of one GPU")
-        room = resources.gpus / gpus if gpus else resources.cpus / max(engine.cpus_per_worker, 0.01)
+        room = resources.gpus / gpus if gpus else engine.room(resources.cpus)
         return replace(self, engine=replace(engine.sized(room), gpus_per_worker=gpus))

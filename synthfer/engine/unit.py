@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from synthfer import images
@@ -20,6 +21,12 @@ class Encoded:
     height: int
     pixels_hash: str
 
+    @classmethod
+    def of(cls, data: bytes, pixels: np.ndarray) -> "Encoded":
+        """A file and the pixels that it decodes to, uint8 (H, W, 3)."""
+        height, width = pixels.shape[:2]
+        return cls(data, width, height, pixels_hash(pixels))
+
 
 def encode(picture: Picture, config: images.ImageConfig) -> Encoded | Failure:
     """The file of a picture. It is decoded once more, since the recorded hash is that of what readers will see."""
@@ -27,11 +34,9 @@ def encode(picture: Picture, config: images.ImageConfig) -> Encoded | Failure:
         return picture
     try:
         data = images.encode(picture, config)
-        pixels = images.decode(data)
+        return Encoded.of(data, images.decode(data))
     except (ValueError, OSError) as error:
         return Failure(f"cannot encode as {config.format}: {error}")
-    height, width = pixels.shape[:2]
-    return Encoded(data, width, height, pixels_hash(pixels))
 
 
 def make_unit(
