@@ -1,12 +1,12 @@
 """Makes and measures the weights that ship as `builtin:faces`. Needs the extra `avatars`."""
 
 from synthfer.cli import Command, Invocation, Outcome, run_commands
-from synthfer.training import builtin_faces, judge
+from synthfer.training.builtin import faces, judge
 
 
-def train(config: builtin_faces.TrainConfig, invocation: Invocation) -> Outcome:
+def train(config: faces.TrainConfig, invocation: Invocation) -> Outcome:
     """Trains and writes the pipeline."""
-    builtin_faces.train(config)
+    faces.train(config)
     return Outcome({"model": config.out})
 
 
@@ -19,7 +19,7 @@ if __name__ == "__main__":
     run_commands(
         {
             "train": Command(
-                builtin_faces.TrainConfig,
+                faces.TrainConfig,
                 train,
                 about="Draws faces and fits a small Stable Diffusion pipeline to them; takes hours on one core.",
                 example="python jobs/train_builtin.py train out=faces work=work",

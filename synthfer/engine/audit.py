@@ -19,12 +19,13 @@ from synthfer.config import REQUIRED, option
 from synthfer.engine.session import session
 from synthfer.evaluation.audit import AuditConfig, blocks_of, examine, left_out, open_sides, pictures, uris_of
 from synthfer.evaluation.pool import Pool, Serial
-from synthfer.evaluation.sides import Side, origin
+from synthfer.evaluation.sides import Side
 from synthfer.evaluation.verdict import Audit
 from synthfer.progress import Meter
 from synthfer.report import audit as report
 from synthfer.report.verdict import print_verdicts
 from synthfer.store import ObjectStore, open_store
+from synthfer.store.origin import origin
 from synthfer.store.view import View
 
 log = logging.getLogger(__name__)

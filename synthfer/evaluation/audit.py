@@ -21,9 +21,10 @@ from synthfer.evaluation.copies import CopyScan
 from synthfer.evaluation.features import Features, of_pictures, read_pictures
 from synthfer.evaluation.near import Limits
 from synthfer.evaluation.pool import Pool, Serial
-from synthfer.evaluation.sides import FACTS, Part, Side, origin, parts
+from synthfer.evaluation.sides import FACTS, Side
 from synthfer.evaluation.verdict import Audit, Verdict
 from synthfer.sample import SPLITS
+from synthfer.store.origin import Part, origin, parts
 
 # Blocks of training rows of which copies are planted.
 _CANARY_BLOCKS = 4

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from synthfer.evaluation.metrics import checked, confusion, finite
+from synthfer.metrics import checked, confusion, finite
 
 Binning = Literal["width", "mass"]
 BINS = 15

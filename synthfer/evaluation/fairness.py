@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from synthfer.evaluation.metrics import accuracy, balanced_accuracy, confusion, finite, recall
 from synthfer.evaluation.statistics import REPLICATES, Interval, percentile, permutation_p, resampled, wilson
 from synthfer.expressions import EXPRESSIONS
+from synthfer.metrics import accuracy, balanced_accuracy, confusion, finite, recall
 
 MIN_ROWS = 30
 

@@ -10,7 +10,7 @@ from synthfer import images
 from synthfer.evaluation.copies import SIDE, to_grey
 from synthfer.evaluation.embedders import Embedder
 from synthfer.evaluation.perceptual import hashes
-from synthfer.evaluation.sides import Part
+from synthfer.store.origin import Part
 
 # Decoded pictures are large, their features small.
 _AT_ONCE = 64

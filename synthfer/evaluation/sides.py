@@ -1,6 +1,5 @@
 """The two sides of an audit, training data and test data: which rows of which datasets and views stand on them."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,67 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthfer.sample import SCHEMA
-from synthfer.store import Dataset
-from synthfer.store.view import View
+from synthfer.store.origin import Origin, Part
 
 FACTS = ("sample_id", "split", "label", "source_id", "parent_id", "pixels_hash")
 """What the guards that need no picture look at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some units of one dataset, seen through a view where `view` is given."""
-
-    dataset: str
-    units: tuple[int, ...]
-    view: str | None = None
-
-    def batches(self, columns: Sequence[str], splits: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The accepted rows of these splits, in order, a few at a time."""
-        where = (pc.field("decision") == "accepted") & pc.field("split").isin(list(splits))
-        needed = [*columns, *(name for name in ("decision", "split") if name not in columns)]
-        dataset = Dataset(self.dataset)
-        if self.view:
-            found = View(self.view).scan_dataset(dataset, needed, where, self.units)
-        else:
-            found = dataset.scan(needed, where, self.units)
-        return (batch.select(list(columns)) for batch in found)
-
-    def rows(self, columns: Sequence[str], splits: Sequence[str]) -> pa.Table:
-        """The same as one table."""
-        return pa.Table.from_batches(self.batches(columns, splits), pa.schema([SCHEMA.field(name) for name in columns]))
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """A dataset or view that was named: its URI, the hash of its content, and the datasets that it shows."""
-
-    uri: str
-    hash: str
-    datasets: tuple[Dataset, ...]
-    view: str | None
-
-
-def origin(uri: str) -> Origin:
-    """Opens a sealed dataset or a view; `ValueError` or `FileNotFoundError` say what is wrong with it."""
-    if View.exists(uri):
-        view = View(uri)
-        return Origin(view.uri, view.view_hash, tuple(view.datasets), view.uri)
-    dataset = Dataset(uri)
-    if dataset.manifest is None:
-        raise ValueError(f"{dataset.uri} is not complete: run the job that makes it again, then audit it")
-    return Origin(dataset.uri, dataset.manifest.manifest_hash, (dataset,), None)
-
-
-def parts(origins: Sequence[Origin], rows: int) -> Iterator[Part]:
-    """All units of all datasets, in order, in parts of about `rows` rows."""
-    for named in origins:
-        for dataset in named.datasets:
-            per_part = max(1, rows // dataset.spec.unit_size)
-            for first in range(0, dataset.spec.units, per_part):
-                units = range(first, min(first + per_part, dataset.spec.units))
-                yield Part(dataset.uri, tuple(units), named.view)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from synthfer.evaluation.agreement import wilson_half_width
-from synthfer.evaluation.metrics import Metric, confusion, finite
 from synthfer.expressions import EXPRESSIONS
+from synthfer.metrics import Metric, confusion, finite
 
 REPLICATES = 2000
 PERMUTATIONS = 10_000

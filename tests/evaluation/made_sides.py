@@ -3,8 +3,9 @@
 import numpy as np
 import pyarrow as pa
 
-from synthfer.evaluation.sides import FACTS, Part, Side
+from synthfer.evaluation.sides import FACTS, Side
 from synthfer.sample import SCHEMA
+from synthfer.store.origin import Part
 
 
 def side(name: str, *rows: dict) -> Side:

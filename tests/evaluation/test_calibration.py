@@ -16,7 +16,7 @@ from synthfer.evaluation.calibration import (
     reliability,
     softmax,
 )
-from synthfer.evaluation.metrics import probability_sums
+from synthfer.metrics import probability_sums
 
 
 def rows(n=600, temperature=1.0, seed=0):

@@ -8,7 +8,7 @@ import pytest
 
 from synthfer.evaluation.duplicates import conflicts, exact
 from synthfer.evaluation.evidence import flagged, pairs, table
-from synthfer.evaluation.sides import Part
+from synthfer.store.origin import Part
 from tests.evaluation.made_sides import side, sides
 
 

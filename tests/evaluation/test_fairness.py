@@ -15,7 +15,7 @@ from synthfer.evaluation.fairness import (
     intersect,
     lowest_accuracy,
 )
-from synthfer.evaluation.metrics import accuracy, confusion
+from synthfer.metrics import accuracy, confusion
 
 
 def people(n=1500, seed=0, right=(0.7, 0.7, 0.7), mixes=None):

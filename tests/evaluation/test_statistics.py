@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthfer.evaluation.agreement import wilson_half_width
-from synthfer.evaluation.metrics import METRICS, accuracy, balanced_accuracy, confusion, macro_f1, recall
 from synthfer.evaluation.statistics import (
     Interval,
     beta_cdf,
@@ -27,6 +26,7 @@ from synthfer.evaluation.statistics import (
     t_quantile,
     wilson,
 )
+from synthfer.metrics import METRICS, accuracy, balanced_accuracy, confusion, macro_f1, recall
 
 
 def answers(truth, right, seed):

@@ -5,7 +5,7 @@ import pytest
 
 from synthfer.generators import diffusion
 from synthfer.sample import Row
-from synthfer.training.builtin_faces import TrainConfig, train
+from synthfer.training.builtin.faces import TrainConfig, train
 
 
 @pytest.mark.timeout(250)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfer.evaluation.metrics import (
+from synthfer.expressions import EXPRESSIONS
+from synthfer.metrics import (
     METRICS,
     confusion,
     masked,
@@ -17,7 +18,6 @@ from synthfer.evaluation.metrics import (
     recall,
     scores,
 )
-from synthfer.expressions import EXPRESSIONS
 
 ROWS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=60)
 

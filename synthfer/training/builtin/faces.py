@@ -21,9 +21,9 @@ from torch import Tensor
 import synthfer
 from synthfer.config import REQUIRED, option
 from synthfer.sources.avatars import AvatarAttributes, draw, sample_attributes
-from synthfer.training.autoencoder import AutoencoderSettings, build_autoencoder, encode, train_autoencoder
-from synthfer.training.captions import caption, preset_caption, preset_phrases, silent_captions, vocabulary
-from synthfer.training.text_to_image import (
+from synthfer.training.builtin.autoencoder import AutoencoderSettings, build_autoencoder, encode, train_autoencoder
+from synthfer.training.builtin.captions import caption, preset_caption, preset_phrases, silent_captions, vocabulary
+from synthfer.training.builtin.text_to_image import (
     Flow,
     FlowSettings,
     TextSettings,
