@@ -100,7 +100,8 @@ def load(schema: type[T], words: Sequence[str] = (), files: Sequence[str | Path]
     """
     given, texts, problems = _gather(schema, words, files)
     try:
-        merged = OmegaConf.merge(_defaults(schema, given), given)
+        preset = schema.preset_of(given) if hasattr(schema, "preset_of") else {}
+        merged = OmegaConf.merge(_defaults(schema, given), preset, given)
         values = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(*problems, f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,151 @@
+"""The keys of the training job, but for the cluster's: data, network, loss, balance, augmentation, optimiser, length.
+
+The defaults suit small networks trained from nothing. `preset=published` puts the recipe of the classifier's authors
+in their place; keys that are given stand above both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from synthfer import classifiers
+from synthfer.config import REQUIRED, option, registry_section
+from synthfer.sample import SPLITS
+
+SELECTORS = ("macro_f1", "balanced_accuracy", "accuracy", "abaw", "nll")
+"""What the best checkpoint is chosen by, on validation data. `abaw` is 0.67 macro F1 + 0.33 accuracy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What is minimised."""
+
+    name: str = option("cross_entropy", "loss of a row", choices=("cross_entropy", "focal", "ldam"))
+    smoothing: float = option(0.1, "share of each target spread over all classes (label smoothing)", low=0, high=1)
+    gamma: float = option(2.0, "focal: how little sure rows count", low=0)
+    margin: float = option(0.5, "ldam: margin of the rarest class, on the cosine", low=0)
+    scale: float = option(30.0, "ldam: factor on the cosines", low=1)
+    class_weights: str = option("none", "weight of a row by its class", choices=("none", "class_balanced", "inverse"))
+    beta: float = option(0.999, "class_balanced: 0 weighs all alike, towards 1 by 1/n", low=0, high=0.999999)
+    reweight_from: float = option(0.0, "share of the steps before class weights begin (DRW: 0.8)", low=0, high=1)
+    logit_adjustment: float = option(0.0, "tau: log class frequencies added to the logits in training", low=0)
+    intra: float = option(0.0, "weight of the real-guided intra-class loss on features", low=0)
+    factor: float = option(1.0, "factor on the whole loss", low=0)
+    soft_labels: bool = option(False, "learn label_probs where a row has them, else its label")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What happens to a training picture, in this order; each to its own row, on the device."""
+
+    flip: float = option(0.5, "probability of mirroring", low=0, high=1)
+    shift: int = option(4, "most pixels moved up, down, left and right; edges are repeated", low=0)
+    rotate: float = option(0.0, "most degrees turned", low=0, high=180)
+    scale: float = option(0.0, "most relative change of size, as 0.1", low=0, high=0.9)
+    shear: float = option(0.0, "most degrees sheared", low=0, high=45)
+    brightness: float = option(0.0, "most relative change of brightness", low=0, high=1)
+    contrast: float = option(0.0, "most relative change of contrast", low=0, high=1)
+    saturation: float = option(0.0, "most relative change of saturation", low=0, high=1)
+    grey: float = option(0.0, "probability of losing all colour", low=0, high=1)
+    shrink: float = option(0.0, "probability of passing through 48 pixels a side", low=0, high=1)
+    noise: float = option(0.0, "probability of Gaussian noise", low=0, high=1)
+    noise_variance: float = option(30.0, "its variance, in steps of 0..255 squared", low=0)
+    erase: float = option(0.0, "probability of erasing a rectangle", low=0, high=1)
+    erase_area: tuple[float, ...] = option((0.02, 0.1), "its least and most share of the picture", low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlendConfig:
+    """Rows blended with other rows of the batch (mixup, CutMix)."""
+
+    mixup: float = option(0.0, "alpha of mixup, 0 for none", low=0)
+    cutmix: float = option(0.0, "alpha of CutMix, 0 for none; with both each batch takes one", low=0)
+    share: float = option(1.0, "share of the batches that are blended", low=0, high=1)
+    partners: str = option(
+        "any",
+        "real and synthetic rows are blended at will, within their kind, or across",
+        choices=("any", "same", "other"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """How weights move."""
+
+    name: str = option("adamw", "optimiser", choices=("sgd", "adam", "adamw"))
+    lr: float = option(3e-3, "highest learning rate", low=0)
+    momentum: float = option(0.9, "sgd: momentum", low=0, high=1)
+    nesterov: bool = option(False, "sgd: Nesterov's momentum")
+    weight_decay: float = option(0.05, "weight decay; norms and biases have none", low=0)
+    layer_decay: float = option(1.0, "factor on the rate for each layer further from the last", low=0, high=1)
+    sam_rho: float = option(0.0, "radius of sharpness-aware minimisation (SAM), 0 for none", low=0)
+    clip: float = option(1.0, "highest norm of the gradient, 0 for none", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """How the learning rate moves."""
+
+    name: str = option("cosine", "shape", choices=("cosine", "constant", "exponential", "plateau"))
+    warmup: float = option(0.05, "share of the steps of a linear start", low=0, high=1)
+    gamma: float = option(0.98, "exponential: factor per epoch", low=0, high=1)
+    patience: int = option(5, "plateau: validations without a better one before the rate falls", low=0)
+    factor: float = option(0.1, "plateau: what it is multiplied by then", low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What is trained, on what, and how."""
+
+    out: str = option(REQUIRED, "the experiment: a folder or s3://bucket/prefix; the same one again resumes")
+    data: dict[str, str] = option(
+        REQUIRED, "training data by name, datasets or views: {rafdb: out/rafdb, sd3: out/sd3}"
+    )
+    mix: dict[str, float] = option({}, "share of each name in every batch, as {rafdb: .5, sd3: .5}; {}: by rows", low=0)
+    synthetic: list[str] | None = option(None, "names that are synthetic (null: what their datasets say)")
+    splits: list[str] = option(["train"], "splits that are trained on", choices=SPLITS)
+    validation: str | None = option(None, "data to choose by (null: split val of the real data, else a part cut off)")
+    validation_share: float = option(0.1, "how much is cut off, whole lineages, stratified", low=0.01, high=0.5)
+    ancestors: list[str] = option([], "collection:split that generators or teachers of this data were trained on")
+    classifier: Any = registry_section(classifiers.names, classifiers.module, default="small", of="the network")
+    size: int | None = option(None, "pixels a side (null: the network's own)", low=8)
+    init: str | None = option(None, "checkpoint to begin with (.safetensors or .pth, its card beside it)")
+    preset: str = option("none", "whose recipe fills the keys that are not given", choices=("none", "published"))
+    strategy: str = option(
+        "mixed",
+        "mixed; finetune: synthetic, then real; sweep: real shares 0 to 1",
+        choices=("mixed", "finetune", "sweep"),
+    )
+    finetune_share: float = option(0.5, "finetune: share of the steps on synthetic data", low=0.05, high=0.95)
+    sweep: list[float] = option([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1], "real shares", low=0, high=1)
+    controls: bool = option(True, "where real and synthetic data meet, also train each alone and real re-weighted")
+    seeds: list[int] = option([0], "one run each", low=0)
+    batch: int = option(64, "rows of a step over all workers", low=2)
+    steps: int | None = option(None, "optimiser steps (null: by epochs)", low=1)
+    epochs: float = option(20.0, "passes over as many rows as the training data has", low=0.01)
+    validate_every: int | None = option(None, "steps between validations and checkpoints (null: an epoch)", low=1)
+    select: str = option("macro_f1", "what the best step is chosen by, on validation data", choices=SELECTORS)
+    patience: int | None = option(None, "stop after so many validations without a better one", low=1)
+    sampler_power: float = option(0.0, "q: a class of n rows is drawn in proportion to n^(1-q)", low=0, high=1)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    blend: BlendConfig = field(default_factory=BlendConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    ema: float = option(
+        0.999, "most memory of the averaged weights that are validated and kept, 0 for none", low=0, high=0.99999
+    )
+    aux_batchnorm: bool = option(False, "synthetic rows have batch norms of their own, dropped at the end")
+    precision: str = option("fp32", "arithmetic of the network", choices=("fp32", "bf16"))
+    compile: bool = option(False, "compile the network (torch.compile)")
+    channels_last: bool = option(False, "lay pictures out with channels last")
+
+    @classmethod
+    def preset_of(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The values between the defaults and what was given: the published recipe where `preset` asks for it."""
+        from synthfer.training.recipes import published
+
+        if given.get("preset") != "published":
+            return {}
+        section = given.get("classifier") or {}
+        return published(section.get("name") or "small", {k: v for k, v in section.items() if k != "name"})
