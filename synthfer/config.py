@@ -100,8 +100,8 @@ def load(schema: type[T], words: Sequence[str] = (), files: Sequence[str | Path]
     """
     given, texts, problems = _gather(schema, words, files)
     try:
-        preset = schema.preset_of(given) if hasattr(schema, "preset_of") else {}
-        merged = OmegaConf.merge(_defaults(schema, given), preset, given)
+        preset_of: Callable[[Any], dict[str, Any]] = getattr(schema, "preset_of", lambda given: {})
+        merged = OmegaConf.merge(_defaults(schema, given), preset_of(given), given)
         values = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(*problems, f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error

@@ -29,6 +29,7 @@ GENERATED = "trainedAlgorithmicMedia"
 """Made by a model alone. An edited face is `compositeWithTrainedAlgorithmicMedia`, a photograph `digitalCapture`."""
 MAX_PIXELS = 64 * 2**20
 
+_FER2013_SIDE = 48
 _XMP_NAMESPACE = b"http://ns.adobe.com/xap/1.0/\0"
 _PACKET = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
@@ -160,3 +161,32 @@ def digital_source_type(body: bytes) -> str | None:
         raise ValueError(f"image: cannot be read: {error}") from error
     found = _DECLARED.search(packet.encode() if isinstance(packet, str) else packet)
     return found.group(1).decode("ascii", "replace") if found else None
+
+
+def square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The square in the middle of a picture (uint8, H x W x 3), resized to uint8 (size, size, 3), antialiased.
+
+    A square of that size comes back as it is, copied. Where the longer side leaves an odd rest, the square is half a
+    pixel nearer to the upper left.
+    """
+    side = min(pixels.shape[:2])
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    return _resized(pixels[top : top + side, left : left + side], size, size)
+
+
+def grey48(pixels: np.ndarray) -> np.ndarray:
+    """A picture (uint8, H x W x 3) as FER2013 would have it, in the same shape.
+
+    Luma (ITU-R BT.601) in all three channels, antialiased to 48 x 48 pixels and back to the picture's size.
+    """
+    luma = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))
+    small = _resized(luma, _FER2013_SIDE, _FER2013_SIDE)
+    return np.repeat(_resized(small, *pixels.shape[:2])[..., None], 3, axis=2)
+
+
+def _resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bicubic; Pillow widens the filter where a picture shrinks, so that nothing is left out."""
+    if pixels.shape[:2] == (height, width):
+        return pixels.copy()
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.array(image.resize((width, height), Image.Resampling.BICUBIC))

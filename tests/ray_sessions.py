@@ -63,10 +63,10 @@ class KillableCluster:
     def address(self) -> str:
         return self.cluster.address
 
-    def actors(self) -> list[psutil.Process]:
-        """The processes of unit workers that have started."""
+    def actors(self, kind: str = "MapWorker") -> list[psutil.Process]:
+        """The processes of workers that have started: of units, or of another kind by a part of its name."""
         raylet = psutil.Process(self._raylet().pid)
-        return [p for p in raylet.children() if "MapWorker" in "".join(p.cmdline())]
+        return [p for p in raylet.children() if kind in "".join(p.cmdline())]
 
     def _raylet(self):
         return self.node.all_processes["raylet"][0].process

@@ -140,3 +140,49 @@ def test_a_picture_too_large_for_its_format_names_both() -> None:
         encode(np.zeros((1, 70_000, 3), np.uint8))
     with pytest.raises(ValueError, match=r"image.format: 'gif' is not known"):
         encode(np.zeros((8, 8, 3), np.uint8), ImageConfig(format="gif"))
+
+
+def stripes(height: int, width: int) -> np.ndarray:
+    """Lines one pixel wide, black and white: a resize that skips pixels keeps them, an antialiased one makes grey."""
+    return np.broadcast_to((np.arange(width) % 2 * 255).astype(np.uint8)[None, :, None], (height, width, 3)).copy()
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 61), (61, 40), (40, 40)])
+def test_a_square_is_cut_from_the_middle(height: int, width: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    top, left = (height - 40) // 2, (width - 40) // 2
+    cut = images.square(pixels, 40)
+    np.testing.assert_array_equal(cut, pixels[top : top + 40, left : left + 40])
+    assert cut.flags.c_contiguous and not np.shares_memory(cut, pixels)
+
+
+@pytest.mark.parametrize("size", [16, 90])
+def test_a_square_is_resized_as_torch_does_it(face: np.ndarray, size: int) -> None:
+    functional = pytest.importorskip("torch.nn.functional")
+    torch = pytest.importorskip("torch")
+    middle = torch.from_numpy(np.ascontiguousarray(face[4:44].transpose(2, 0, 1)))[None].double()
+    small = functional.interpolate(middle, (size, size), mode="bicubic", antialias=True)
+    expected = small[0].numpy().transpose(1, 2, 0).clip(0, 255)
+    made = images.square(face, size)
+    assert made.shape == (size, size, 3) and made.dtype == np.uint8
+    assert np.abs(made - expected).max() < 2.5  # Pillow rounds between its two passes
+
+
+def test_shrinking_leaves_nothing_out() -> None:
+    small = images.square(stripes(96, 96), 24)
+    assert np.abs(small[:, 4:-4].astype(int) - 127).max() <= 3
+
+
+def test_grey48_has_three_equal_channels_of_luma_and_the_detail_of_48_pixels(face: np.ndarray) -> None:
+    flat = np.full((60, 70, 3), (200, 30, 90), np.uint8)
+    assert np.abs(images.grey48(flat) - (0.299 * 200 + 0.587 * 30 + 0.114 * 90)).max() <= 1
+    made = images.grey48(face)
+    assert made.shape == face.shape and made.dtype == np.uint8
+    np.testing.assert_array_equal(made, np.repeat(made[:, :, :1], 3, axis=2))
+    assert np.abs(images.grey48(stripes(96, 192))[:, 8:-8].astype(int) - 127).max() <= 3
+
+
+def test_grey48_of_a_48_pixel_picture_is_its_luma() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (48, 48, 3), np.uint8)
+    assert np.abs(images.grey48(pixels)[..., 0] - pixels @ np.array([0.299, 0.587, 0.114])).max() <= 1
+    np.testing.assert_array_equal(images.grey48(images.grey48(pixels)), images.grey48(pixels))

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthfer.classifiers import InputSpec, Recipe
@@ -41,6 +42,7 @@ class Classifier(nn.Module, ABC):
         super().__init__()
         self.config = config
         """The `Config` of the classifier's module that it was built from."""
+        self.cosine_scale = 0.0
         self.register_buffer("_mean", torch.zeros(3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.ones(3, 1, 1), persistent=False)
         self._mean: Tensor
@@ -51,9 +53,20 @@ class Classifier(nn.Module, ABC):
         """Features (n, d) of normalised pixels (n, 3, size, size)."""
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits (n, classes) of features (n, d)."""
+        """Logits (n, classes) of features (n, d); scaled cosines where `set_cosine` says so."""
+        if self.cosine_scale:
+            return self.cosine_scale * F.linear(F.normalize(features), F.normalize(self.last_layer.weight))
         logits: Tensor = self.last_layer(features)
         return logits
+
+    def set_cosine(self, scale: float) -> None:
+        """Logits are `scale` times the cosine between features and a class's weights, as LDAM wants them; 0: linear.
+
+        The bias says nothing then: it is zero and is not trained.
+        """
+        self.cosine_scale = scale
+        if scale and self.last_layer.bias is not None:
+            nn.init.zeros_(self.last_layer.bias.requires_grad_(False))
 
     def forward(self, images: Tensor) -> Output:
         """Logits and features of RGB images (n, 3, size, size); `ValueError` for another size or kind of number."""

@@ -29,6 +29,7 @@ from synthfer.classifiers._network import Classifier
 from synthfer.config import REQUIRED, option
 from synthfer.expressions import EXPRESSIONS, ORDERS
 
+SELECTIONS = ("validation", "test", "unknown")
 SUFFIXES = (".card.yaml", ".card.yml", ".card.json")
 _LISTED = 10  # keys of each kind of trouble that an error shows
 
@@ -63,6 +64,11 @@ class Card:
     input: CardInput = option(REQUIRED, "what it reads")
     rename: dict[str, str] = option({}, "beginnings of its keys, and what they are here")
     source: str = option("", "where it comes from, with its licence")
+    cosine_scale: float = option(0.0, "factor on its cosines, 0 where the last layer is linear", low=0)
+    selection: str = option("unknown", "which data its epoch was chosen on", choices=SELECTIONS)
+    trained_on: list[str] = option([], "collection:split of all that it, its teacher or its generator learned from")
+    ancestors: list[str] = option([], "those of them whose very rows its .seen.parquet does not have")
+    training: dict[str, Any] = option({}, "how it was trained: config, data with their hashes, versions")
 
     def __post_init__(self) -> None:
         if taken := sorted(self.options.keys() & {"name", "num_classes", "spec"}):
@@ -119,6 +125,7 @@ def load(model: Classifier, path: str | Path, card: Card | str | Path | None = N
     for key in (f"{model.last}.weight", f"{model.last}.bias"):
         state[key] = state[key][order]
     model.load_state_dict(state)
+    model.set_cosine(found.cosine_scale)
     return found
 
 
@@ -131,16 +138,38 @@ def load_part(part: nn.Module, path: str | Path, rename: Mapping[str, str] | Non
     part.load_state_dict(_fitting(part, Path(path), rename or {}))
 
 
-def save(model: Classifier, path: str | Path, source: str = "") -> None:
-    """Write `model` as safetensors and its card beside it. `ValueError`: another suffix, or classes without names."""
+def save(model: Classifier, path: str | Path, **facts: Any) -> Card:
+    """Write `model` as safetensors and its card beside it, with more `facts` of the card.
+
+    `ValueError`: another suffix, or classes without names.
+    """
     path = Path(path)
-    if path.suffix != ".safetensors" or not model.input.classes:
-        raise ValueError(f"{path}: name it .safetensors, and give the model's input.classes, before it is saved.")
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: name it .safetensors before it is saved.")
+    card = card_of(model, **facts)
+    path.with_suffix(SUFFIXES[0]).write_text(card_text(card))
+    path.write_bytes(body_of(model))
+    return card
+
+
+def card_of(model: Classifier, **facts: Any) -> Card:
+    """The card of a model; `facts` are its other fields. `ValueError` where the classes have no names."""
+    if not model.input.classes:
+        raise ValueError(f"{model.name}: give the model's input.classes before it is saved.")
     options = asdict(model.config)
     del options["num_classes"]
-    card = Card(architecture=model.name, options=options, input=CardInput(**_plain(asdict(model.input))), source=source)
-    path.with_suffix(SUFFIXES[0]).write_text(yaml.safe_dump(_plain(asdict(card)), sort_keys=False))
-    safetensors.torch.save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
+    read = CardInput(**_plain(asdict(model.input)))
+    return Card(architecture=model.name, options=options, input=read, cosine_scale=model.cosine_scale, **facts)
+
+
+def card_text(card: Card) -> str:
+    """The card as YAML."""
+    return yaml.safe_dump(_plain(asdict(card)), sort_keys=False)
+
+
+def body_of(model: Classifier) -> bytes:
+    """The state dict as a safetensors file."""
+    return safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
 
 
 def _plain(value: Any) -> Any:
@@ -148,6 +177,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def card_at(path: str | Path) -> Card:
+    """The card beside a checkpoint; `ValueError` says how to write one."""
+    return _card(Path(path), None)
 
 
 def _card(path: Path, card: Card | str | Path | None) -> Card:

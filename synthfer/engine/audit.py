@@ -25,6 +25,7 @@ from synthfer.progress import Meter
 from synthfer.report import audit as report
 from synthfer.report.verdict import print_verdicts
 from synthfer.store import ObjectStore, open_store
+from synthfer.store.objects import replace_object
 from synthfer.store.origin import origin
 from synthfer.store.view import View
 
@@ -137,9 +138,7 @@ def write(result: Audit, sides: Mapping[str, Side], store: ObjectStore, pool: Po
         PAGE: report.page(result, pictures(sides, report.shown(result), pool)).encode(),
     }
     for key, body in bodies.items():
-        if not store.put_new(key, body):
-            store.delete(key)
-            store.put_new(key, body)
+        replace_object(store, key, body)
 
 
 def dedupe(config: AuditJob, result: Audit) -> View:

@@ -91,6 +91,13 @@ def open_store(uri: str) -> ObjectStore:
     )
 
 
+def replace_object(store: ObjectStore, key: str, body: bytes | pa.Buffer) -> None:
+    """Put `body` in place of what may be there. For reports, which are made anew: data is never replaced."""
+    if not store.put_new(key, body):
+        store.delete(key)
+        store.put_new(key, body)
+
+
 def try_conditional_create(create: Callable[[str, bytes], bool], delete: Callable[[str], None]) -> Conditional:
     """What `create(key, body) -> created?` is worth: `atomic`, `advisory` (a race has several winners) or
     `none`.

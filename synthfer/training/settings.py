@@ -123,7 +123,9 @@ class TrainConfig:
     batch: int = option(64, "rows of a step over all workers", low=2)
     steps: int | None = option(None, "optimiser steps (null: by epochs)", low=1)
     epochs: float = option(20.0, "passes over as many rows as the training data has", low=0.01)
-    validate_every: int | None = option(None, "steps between validations and checkpoints (null: an epoch)", low=1)
+    validate_every: int | None = option(
+        None, "steps between validations and checkpoints, about (null: an epoch)", low=1
+    )
     select: str = option("macro_f1", "what the best step is chosen by, on validation data", choices=SELECTORS)
     patience: int | None = option(None, "stop after so many validations without a better one", low=1)
     sampler_power: float = option(0.0, "q: a class of n rows is drawn in proportion to n^(1-q)", low=0, high=1)

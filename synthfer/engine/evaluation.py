@@ -1,0 +1,278 @@
+"""The evaluation job: every classifier on every test set, on Ray actors; the matrix, its tables and its page.
+
+An actor holds all classifiers and decodes each picture once. The driver puts the answers together in the order of the
+rows, so that the numbers do not depend on how many actors there were.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray
+import torch
+from ray.util import ActorPool
+
+from synthfer.classifiers.collect import Checkpoint, collect
+from synthfer.cli import Invocation, Outcome
+from synthfer.config import REQUIRED, ConfigError, option
+from synthfer.engine.audit import PAIRS as AUDITED
+from synthfer.engine.audit import causes
+from synthfer.engine.session import Resources, session
+from synthfer.engine.settings import PoolConfig
+from synthfer.evaluation.cells import VARIANTS, Answers, Candidate, MatrixConfig, TestSet
+from synthfer.evaluation.matrix import matrix
+from synthfer.evaluation.scoring import Scored, Scorer
+from synthfer.progress import Meter
+from synthfer.report import matrix as tables
+from synthfer.report.matrix_page import page
+from synthfer.report.plot import svg
+from synthfer.sample import SPLITS
+from synthfer.store import Dataset, ObjectStore, open_store
+from synthfer.store.objects import replace_object
+from synthfer.store.origin import Origin, Part, origin, parts
+
+log = logging.getLogger(__name__)
+
+MATRIX, ANSWERS, PAGE = "matrix.json", "answers.parquet", "index.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringPool(PoolConfig):
+    """Who scores."""
+
+    gpus_per_worker: float | None = option(None, "GPUs of one worker (null: 1 where the cluster has GPUs)", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateJob(MatrixConfig):
+    """The evaluation job: which checkpoints on which test sets, and where the matrix goes."""
+
+    checkpoints: list[str] = option(REQUIRED, "files, or folders and prefixes with all that jobs/train.py left there")
+    datasets: list[str] = option(
+        REQUIRED, "test data: datasets or views; out/drawn#train judges on that split, out/faces#val+test on these"
+    )
+    out: str = option(REQUIRED, "folder or s3://bucket/prefix for the matrix, its tables and its page; replaced")
+    splits: list[str] = option(["test"], "splits that are judged on where a dataset names none", choices=SPLITS)
+    variants: list[str] = option(list(VARIANTS), "how pictures are shown", choices=VARIANTS)
+    audits: list[str] = option([], "folders of jobs/audit.py: test rows with a copy in training data are flagged")
+    batch: int = option(64, "pictures that go through a network at once", low=1)
+    block: int = option(1024, "rows that a worker takes at once", low=1)
+    engine: ScoringPool = field(default_factory=ScoringPool)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A checkpoint with its name in the matrix."""
+
+    candidate: Candidate
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True)
+class Column:
+    """Test data under its name in the matrix."""
+
+    name: str
+    origin: Origin
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """All that the job reads."""
+
+    judged: Sequence[Judged]
+    columns: Sequence[Column]
+    audits: pa.Table | None
+
+
+def evaluate(config: EvaluateJob, invocation: Invocation) -> Outcome:
+    """Scores, writes the matrix, prints it. The job of `jobs/evaluate.py`."""
+    start = time.monotonic()
+    store, job = open_store(config.out), opened(config)
+    with session() as resources, causes():
+        tests, answers = score(config, job, resources, invocation)
+    result = matrix([one.candidate for one in job.judged], tests, answers, config, job.audits)
+    write(result, tests, answers, store)
+    tables.print_matrix(result, invocation.results)
+    told: dict[str, Any] = {"page": f"{store.uri}/{PAGE}", "checkpoints": len(job.judged), "test_sets": len(tests)}
+    told["seconds"] = time.monotonic() - start
+    return Outcome(told | (result if invocation.json else {}))
+
+
+def preview(config: EvaluateJob, invocation: Invocation) -> Outcome:
+    """Opens everything and says what would be scored. The job's `--dry-run`."""
+    job = opened(config)
+    told = {one.candidate.name: ", ".join(one.candidate.trained_on) or "nobody says on what" for one in job.judged}
+    columns = {column.name: f"{column.origin.uri}, {' and '.join(column.splits)}" for column in job.columns}
+    return Outcome({"trained_on": told, "datasets": columns, "out": open_store(config.out).uri})
+
+
+def opened(config: EvaluateJob) -> Opened:
+    """All that the job reads, checked before anything starts."""
+    if not (config.checkpoints and config.datasets and config.variants):
+        raise ConfigError("checkpoints, datasets and variants: name at least one of each")
+    found = list({one.uri: one for uri in config.checkpoints for one in collect(uri)}.values())
+    columns = [column(text, config.splits) for text in config.datasets]
+    names = titles([one.origin.uri for one in columns])
+    audits = [pq.read_table(pa.BufferReader(open_store(uri).get(AUDITED))) for uri in config.audits]
+    return Opened(
+        named(found),
+        [replace(one, name=name) for one, name in zip(columns, names, strict=True)],
+        pa.concat_tables(audits) if audits else None,
+    )
+
+
+def column(text: str, splits: Sequence[str]) -> Column:
+    """Test data from `URI` or `URI#split+split`; `ConfigError` where a split is none."""
+    uri, _, own = text.partition("#")
+    wanted = tuple(own.split("+")) if own else tuple(splits)
+    if unknown := [split for split in wanted if split not in SPLITS]:
+        raise ConfigError(f"datasets: {text}: {unknown[0]!r} is no split; splits are {', '.join(SPLITS)}")
+    return Column("", origin(uri), wanted)
+
+
+def named(found: Sequence[Checkpoint]) -> list[Judged]:
+    """Checkpoints as the matrix knows them: those of one experiment and run differ in their seed."""
+    runs = [one.card.training.get("run", {}) for one in found]
+    experiments = titles([_experiment(one.uri, bool(run)) for one, run in zip(found, runs, strict=True)], unique=False)
+    several = len(set(experiments)) > 1
+    judged = []
+    for one, run, experiment in zip(found, runs, experiments, strict=True):
+        recipe = f"{experiment}/{run['name']}" if run and several else run.get("name", experiment)
+        candidate = Candidate(
+            name=f"{recipe}/seed-{run['seed']}" if run else recipe,
+            recipe=recipe,
+            seed=run.get("seed"),
+            classes=one.card.classes,
+            trained_on=tuple(one.card.trained_on),
+            selection=one.card.selection,
+            seen=one.seen,
+            ancestors=tuple(one.card.ancestors) if one.seen else None,
+        )
+        judged.append(Judged(candidate, one))
+    return judged
+
+
+def _experiment(uri: str, ours: bool) -> str:
+    """The folder of an experiment, which has its runs below it by name and seed; else the checkpoint without suffix."""
+    return uri.rsplit("/", 3)[0] if ours else uri.rpartition(".")[0]
+
+
+def titles(uris: Sequence[str], unique: bool = True) -> list[str]:
+    """The shortest ends of URIs that tell different ones apart; `ConfigError` where one stands twice and may not."""
+    different = list(dict.fromkeys(uris))
+    if unique and len(different) < len(uris):
+        raise ConfigError(f"datasets: {next(uri for uri in uris if uris.count(uri) > 1)} is named twice")
+    parts_, length = [uri.rstrip("/").split("/") for uri in different], 1
+    while len({tuple(part[-length:]) for part in parts_}) < len(different):
+        length += 1
+    short = {uri: "/".join(part[-length:]) for uri, part in zip(different, parts_, strict=True)}
+    return [short[uri] for uri in uris]
+
+
+def score(
+    config: EvaluateJob, job: Opened, resources: Resources, invocation: Invocation
+) -> tuple[list[TestSet], Answers]:
+    """Every test set with every answer, (checkpoint, test set, variant) to probabilities float32 (n, K)."""
+    pieces = [(column, part) for column in job.columns for part in parts([column.origin], config.block)]
+    workers = ActorPool(crew(config, resources, len(pieces)))
+    shipped = [ray.put({one.candidate.name: one.checkpoint for one in job.judged})]
+    scoring = workers.map(lambda worker, piece: worker.score.remote(shipped, piece[1], piece[0].splits), pieces)
+    found: dict[str, list[Scored]] = {column.name: [] for column in job.columns}
+    with Meter("blocks", len(pieces), invocation.status) as meter:
+        for (column, _), scored in zip(pieces, scoring, strict=True):
+            if scored.facts.num_rows:
+                found[column.name].append(scored)
+            meter.add(1)
+    tests = [as_test_set(column, found[column.name]) for column in job.columns]
+    answers = {
+        (checkpoint, name, variant): np.concatenate([scored.probs[checkpoint, variant] for scored in some])
+        for name, some in found.items()
+        for checkpoint, variant in some[0].probs
+    }
+    return tests, answers
+
+
+def as_test_set(column: Column, scored: Sequence[Scored]) -> TestSet:
+    """A column's rows; `ConfigError` where there are none."""
+    uri, splits = column.origin.uri, " or ".join(column.splits)
+    if not scored:
+        there = {key for dataset in column.origin.datasets for key in splits_of(dataset)}
+        raise ConfigError(
+            f"datasets: no accepted labelled row of split {splits} in {uri}; "
+            + (f"there are rows of {', '.join(sorted(there))}: write {uri}#{min(there)}" if there else "leave it out")
+        )
+    facts = pa.concat_tables(one.facts for one in scored)
+    return TestSet(name=column.name, uri=uri, hash=column.origin.hash, splits=column.splits, facts=facts)
+
+
+def splits_of(dataset: Dataset) -> set[str]:
+    """The splits that a dataset has accepted rows of."""
+    where = pc.field("decision") == "accepted"
+    return {split for batch in dataset.scan(["split"], where) for split in batch["split"].unique().to_pylist()}
+
+
+def crew(config: EvaluateJob, resources: Resources, most: int) -> list[Any]:
+    """The actors."""
+    engine = config.engine
+    gpus = engine.gpus_per_worker if engine.gpus_per_worker is not None else float(resources.gpus > 0)
+    sized = engine.sized(resources.gpus / gpus if gpus else engine.room(resources.cpus))
+    actor = ray.remote(ScoringWorker).options(
+        **engine.worker_resources, num_gpus=gpus, max_restarts=-1, max_task_retries=engine.max_unit_retries
+    )
+    number = min(sized.max_workers or 1, most)
+    return [actor.remote(config.variants, config.batch, engine.cpus_per_worker) for _ in range(number)]
+
+
+class ScoringWorker:
+    """An actor with all classifiers, which it fetches before its first part."""
+
+    def __init__(self, variants: Sequence[str], batch: int, cpus: float) -> None:
+        torch.set_num_threads(max(1, int(cpus)))
+        self.variants, self.batch = variants, batch
+        self.scorer: Scorer | None = None
+
+    def score(self, checkpoints: Sequence[ray.ObjectRef], part: Part, splits: Sequence[str]) -> Scored:
+        """A part's answers; `checkpoints` holds one reference to them all by name."""
+        if self.scorer is None:
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            models = {name: one.restore() for name, one in ray.get(checkpoints[0]).items()}
+            self.scorer = Scorer(models, self.variants, self.batch, device)
+        return self.scorer.score(part, splits)
+
+
+def write(result: dict[str, Any], tests: Sequence[TestSet], answers: Answers, store: ObjectStore) -> None:
+    """Puts the matrix in all its forms, each in place of an older one."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(answers_table(tests, answers), sink, compression="zstd")
+    bodies: dict[str, Any] = {
+        MATRIX: json.dumps(result, indent=1).encode(),
+        "matrix.md": tables.markdown(result).encode(),
+        "matrix.tex": tables.latex(result).encode(),
+        "matrix.svg": svg(result).encode(),
+        ANSWERS: sink.getvalue(),
+        PAGE: page(result).encode(),
+    }
+    for key, body in bodies.items():
+        replace_object(store, key, body)
+
+
+def answers_table(tests: Sequence[TestSet], answers: Answers) -> pa.Table:
+    """Every answer as a row: test set, variant, checkpoint, sample_id, label, probabilities of its outputs."""
+    by_name = {test.name: test for test in tests}
+    tables_ = []
+    for (checkpoint, name, variant), probs in answers.items():
+        facts = by_name[name].facts.select(["sample_id", "label"])
+        for title, value in (("checkpoint", checkpoint), ("variant", variant), ("test", name)):
+            facts = facts.add_column(0, title, pa.array([value] * len(probs)).dictionary_encode())
+        column = pa.FixedSizeListArray.from_arrays(pa.array(probs.ravel()), probs.shape[1])
+        tables_.append(facts.append_column("label_probs", column.cast(pa.list_(pa.float32()))))
+    return pa.concat_tables(tables_)

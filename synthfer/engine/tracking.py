@@ -1,0 +1,88 @@
+"""Where the numbers of a training go besides the log: TensorBoard files, and an MLflow server where one is named."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from synthfer.config import ConfigError, option
+
+_NOT_METRICS = ("kind", "run", "step", "steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """Where the numbers of a training are written."""
+
+    tensorboard: str | None = option(None, "folder for TensorBoard (null: tensorboard below out, if that is a folder)")
+    mlflow: str | None = option(None, "tracking URI of MLflow, as http://host:5000; its login is in its own variables")
+
+
+class Tracker:
+    """Writes facts of `synthfer.training.loop.Tell` as scalars, one series per run. Close it, or use `with`."""
+
+    def __init__(self, config: LogConfig, out: str, experiment: str) -> None:
+        folder = config.tensorboard or (None if "://" in out else f"{out}/tensorboard")
+        self.folder = Path(folder) if folder else None
+        self.writers: dict[str, SummaryWriter] = {}
+        self.mlflow = _Mlflow(config.mlflow, experiment) if config.mlflow else None
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for writer in self.writers.values():
+            writer.close()
+        if self.mlflow:
+            self.mlflow.close("FAILED" if kind else "FINISHED")
+
+    def tell(self, facts: Mapping[str, Any]) -> None:
+        """Writes the numbers of some facts at their step."""
+        prefix = "validation/" if facts["kind"] == "validation" else "training/"
+        numbers = {prefix + name: value for name, value in facts.items() if name not in _NOT_METRICS}
+        if self.folder:
+            for name, value in numbers.items():
+                self._writer(facts["run"], facts["step"]).add_scalar(name, value, facts["step"])
+        if self.mlflow:
+            self.mlflow.tell(facts["run"], numbers, facts["step"])
+
+    def _writer(self, run: str, step: int) -> SummaryWriter:
+        assert self.folder is not None
+        if run not in self.writers:
+            # What an earlier life wrote beyond its last checkpoint happens again.
+            self.writers[run] = SummaryWriter(str(self.folder / run), purge_step=step)
+        return self.writers[run]
+
+
+class _Mlflow:
+    """One MLflow run for each run of the experiment; a resumed one goes on in its own."""
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        try:
+            from mlflow.tracking import MlflowClient
+        except ImportError as error:
+            raise ConfigError("log.mlflow: MLflow is not installed; pip install mlflow-skinny") from error
+        self.client = MlflowClient(uri)
+        found = self.client.get_experiment_by_name(experiment)
+        self.experiment = found.experiment_id if found else self.client.create_experiment(experiment)
+        self.runs: dict[str, str] = {}
+
+    def tell(self, run: str, numbers: Mapping[str, float], step: int) -> None:
+        """Writes scalars."""
+        for name, value in numbers.items():
+            self.client.log_metric(self._id(run), name, value, step=step)
+
+    def _id(self, run: str) -> str:
+        if run not in self.runs:
+            named = self.client.search_runs([self.experiment], f"attributes.run_name = '{run}'", max_results=1)
+            made = named[0] if named else self.client.create_run(self.experiment, run_name=run)
+            self.runs[run] = made.info.run_id
+        return self.runs[run]
+
+    def close(self, status: str) -> None:
+        """Ends all runs."""
+        for run in self.runs.values():
+            self.client.set_terminated(run, status)

@@ -1,0 +1,89 @@
+"""Classifiers over the pictures of a test set: each is decoded once and goes through all of them.
+
+A part's rows go through in batches that depend on the part alone, so whoever scores it gets the same numbers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from synthfer import images
+from synthfer.classifiers._network import Classifier
+from synthfer.evaluation.cells import VARIANTS
+from synthfer.sample import SCHEMA
+from synthfer.store.origin import Part
+
+FACTS = ("sample_id", "label", "source", "split", "source_id", "parent_id", "pixels_hash", "attributes")
+"""What is known of a test row besides its picture."""
+
+_CHANGES = dict(zip(VARIANTS, (lambda pixels: pixels, images.grey48), strict=True))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A part's labelled rows: `facts` with the columns `FACTS`; `probs` float32 (n, K) by (classifier, variant)."""
+
+    facts: pa.Table
+    probs: Mapping[tuple[str, str], np.ndarray]
+
+
+class Scorer:
+    """Classifiers on a device, in eval mode."""
+
+    def __init__(
+        self, models: Mapping[str, Classifier], variants: Sequence[str], batch: int, device: torch.device
+    ) -> None:
+        self.models = {name: model.to(device).eval() for name, model in models.items()}
+        self.sizes = sorted({model.input.size for model in models.values()})
+        self.variants, self.batch, self.device = tuple(variants), batch, device
+
+    def score(self, part: Part, splits: Sequence[str]) -> Scored:
+        """Every classifier's answers for the labelled rows of a part; `ValueError` names an unreadable picture."""
+        facts, found = [], {(name, variant): list[np.ndarray]() for name in self.models for variant in self.variants}
+        for table in self._batches(part, splits):
+            facts.append(table.select(FACTS))
+            pictures = [_decoded(part, row) for row in table.select(["sample_id", "image"]).to_pylist()]
+            for (name, variant), probs in self.answers(pictures):
+                found[name, variant].append(probs)
+        schema = pa.schema([SCHEMA.field(name) for name in FACTS])
+        if not facts:
+            return Scored(schema.empty_table(), {})
+        return Scored(pa.concat_tables(facts), {key: np.concatenate(parts) for key, parts in found.items()})
+
+    def _batches(self, part: Part, splits: Sequence[str]) -> Iterator[pa.Table]:
+        """The labelled rows with their pictures, `batch` at a time; batches of the files may be of any length."""
+        held: list[pa.Table] = []
+        for record in part.batches([*FACTS, "image"], splits):
+            held.append(pa.table(record.filter(pc.is_valid(record["label"]))))
+            while sum(table.num_rows for table in held) >= self.batch:
+                joined = pa.concat_tables(held)
+                yield joined[: self.batch]
+                held = [joined[self.batch :]]
+        if sum(table.num_rows for table in held):
+            yield pa.concat_tables(held)
+
+    @torch.inference_mode()
+    def answers(self, pictures: Sequence[np.ndarray]) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+        """(classifier, variant) and probabilities float32 (n, K) of pictures, each uint8 (H, W, 3)."""
+        for variant in self.variants:
+            changed = [_CHANGES[variant](picture) for picture in pictures]
+            tensors = {size: self._tensor(changed, size) for size in self.sizes}
+            for name, model in self.models.items():
+                logits = model(tensors[model.input.size]).logits
+                yield (name, variant), logits.double().softmax(1).float().cpu().numpy()
+
+    def _tensor(self, pictures: Sequence[np.ndarray], size: int) -> Tensor:
+        squares = np.stack([images.square(picture, size) for picture in pictures])
+        return torch.from_numpy(squares).permute(0, 3, 1, 2).to(self.device)
+
+
+def _decoded(part: Part, row: Mapping[str, object]) -> np.ndarray:
+    try:
+        return images.decode(row["image"]["bytes"])  # type: ignore[index]
+    except ValueError as error:
+        raise ValueError(f"{part.dataset}, sample {row['sample_id']}: {error}; leave it out by a view") from error

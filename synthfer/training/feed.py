@@ -1,0 +1,91 @@
+"""What the steps of a run read: its training rows, their targets, and the pictures of any row as tensors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synthfer.expressions import EXPRESSIONS
+from synthfer.training.batches import Batches
+from synthfer.training.data import Data
+from synthfer.training.runs import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """Rows of the experiment as arrays, `train` and `validation` naming those of this run, int64.
+
+    `pixels` uint8 (n, 3, size, size); `targets` float32 (n, K), each of sum one; `labels` int64 (n,); `weights`
+    float32 (n,) or None where all are one; `synthetic` bool (n,); `ids` texts (n,).
+    """
+
+    pixels: np.ndarray
+    targets: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray | None
+    synthetic: np.ndarray
+    ids: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray
+    batches: Batches
+
+    @classmethod
+    def of(cls, data: Data, pixels: np.ndarray, run: Run, batch: int, soft: bool) -> "Feed":
+        """What `run` reads of the opened data; with `soft`, targets are `label_probs` where a row has them."""
+        weights = data.rows["weight"].to_numpy().astype(np.float32)
+        validation = [] if data.validation is None else [data.validation.synthetic]
+        kinds = np.array([*(source.synthetic for source in data.sources), *validation])  # -1 is that of validation
+        train = trained(data, run)
+        numbers = {source.name: number for number, source in enumerate(data.sources)}
+        batches = Batches(
+            data.labels[train],
+            data.names[train],
+            kinds[data.names[train]],
+            shares={numbers[name]: share for name, share in run.shares.items()} if run.shares else None,
+            batch=batch,
+            seed=run.seed,
+            power=run.power,
+        )
+        return cls(
+            pixels=pixels,
+            targets=_targets(data, soft),
+            labels=data.labels,
+            weights=None if (weights == 1).all() else weights,
+            synthetic=kinds[data.names],
+            ids=data.rows["sample_id"].to_numpy(zero_copy_only=False),
+            train=train,
+            validation=data.numbers("val"),
+            batches=batches,
+        )
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Training rows of each class, int64 (K,)."""
+        return np.bincount(self.labels[self.train], minlength=self.targets.shape[1])
+
+    def at(self, step: int) -> np.ndarray:
+        """The rows of the global batch of a step, int64 (batch,), real ones first."""
+        return self.train[self.batches.at(step)]
+
+    def images(self, rows: np.ndarray, device: torch.device) -> Tensor:
+        """The pictures of some rows, uint8 (k, 3, size, size)."""
+        return torch.from_numpy(self.pixels[rows]).to(device, non_blocking=True)
+
+
+def trained(data: Data, run: Run) -> np.ndarray:
+    """The rows that a run is trained on, int64 (k,)."""
+    wanted = [number for number, source in enumerate(data.sources) if source.name in run.sources]
+    rows = data.numbers("train")
+    mine: np.ndarray = rows[np.isin(data.names[rows], wanted)]
+    return mine
+
+
+def _targets(data: Data, soft: bool) -> np.ndarray:
+    targets = np.eye(len(EXPRESSIONS), dtype=np.float32)[data.labels]
+    if soft:
+        column = data.rows["label_probs"].combine_chunks()
+        told = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+        probs = np.array(column.take(told).to_pylist(), np.float64).reshape(-1, len(EXPRESSIONS))
+        targets[told] = (probs / probs.sum(1, keepdims=True)).astype(np.float32)
+    return targets

@@ -1,0 +1,351 @@
+"""The steps of one run: forward, backward, validation, checkpoints. Alone or as one of several ranks, without Ray.
+
+Everything that a step draws is a function of seed and step: data order and augmentation of the whole batch, of which a
+rank takes every `world`th row, and dropout, by rank too. So a run that was killed goes on from its last checkpoint to
+the same weights, and the pictures of a step are the same on any number of ranks.
+"""
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from synthfer import metrics
+from synthfer.classifiers._network import Classifier, Output
+from synthfer.sample import seed_of
+from synthfer.store import ObjectStore
+from synthfer.training import checkpoint
+from synthfer.training.augment import augment, draw
+from synthfer.training.aux_batchnorm import set_real_rows, with_aux
+from synthfer.training.blend import blend
+from synthfer.training.checkpoint import Progress
+from synthfer.training.ema import Average
+from synthfer.training.feed import Feed
+from synthfer.training.losses import Criterion, intra_class
+from synthfer.training.optim import Schedule, build_optimizer
+from synthfer.training.runs import Run
+from synthfer.training.sam import Sam, frozen_statistics
+from synthfer.training.settings import TrainConfig
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[Mapping[str, Any]], None]
+"""Hears of progress: JSON-able facts with `kind` steps or validation."""
+
+# Losses stay on the device for so many steps: to look at one waits for all work before it.
+_WINDOW = 20
+_VALIDATION_BATCH = 256
+_SHOWN = 8
+_CPU = torch.device("cpu")
+
+
+class NotFinite(ValueError):
+    """A loss was NaN or infinite; the message names the step and the samples of its batch."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of `world` ranks this is, and its device."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = _CPU
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all ranks of a tensor on any device; itself, in place."""
+        if self.world > 1:
+            values = values.to(self.device)
+            dist.all_reduce(values)
+        return values
+
+    def from_first(self, value: int) -> int:
+        """What the first rank says."""
+        told = torch.tensor(value, device=self.device)
+        if self.world > 1:
+            dist.broadcast(told, 0)
+        return int(told)
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Gives all ranks the first one's running statistics."""
+        if self.world > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
+
+class Training:
+    """A run on its way. `model` is trained in place; `fit` does all."""
+
+    def __init__(self, config: TrainConfig, run: Run, feed: Feed, model: Classifier, place: Place) -> None:
+        self.config, self.run, self.feed, self.place = config, run, feed, place
+        self.size = model.input.size
+        if config.loss.name == "ldam":
+            model.set_cosine(config.loss.scale)
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        network = with_aux(model) if config.aux_batchnorm else model
+        self.network = network.to(place.device, memory_format=layout)  # type: ignore[call-overload]
+        self.average = Average(self.network, config.ema) if config.ema else None
+        self.optimizer = build_optimizer(self.network, config.optimizer)
+        self.per_epoch = max(1, round(len(feed.train) / config.batch))
+        self.schedule = Schedule(config.schedule, config.optimizer.lr, run.steps, self.per_epoch)
+        self.criterion = Criterion(config.loss, feed.counts)
+        self.sam = Sam(self._parameters(), config.optimizer.sam_rho) if config.optimizer.sam_rho else None
+        self.parallel = self._parallel()
+        self.progress = Progress()
+        self.losses: list[Tensor] = []
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+
+    def _parallel(self) -> nn.Module:
+        network: nn.Module = torch.compile(self.network) if self.config.compile else self.network  # type: ignore[assignment]
+        if self.place.world == 1:
+            return network
+        devices = [self.place.device] if self.place.device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The weights that are validated and kept."""
+        return self.average.model if self.average else self.network
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The first validation with the highest score."""
+        return max(self.progress.history, key=lambda record: record["score"], default=None)
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are done, or `patience` validations brought nothing better."""
+        if self.progress.step >= self.run.steps:
+            return True
+        best, patience = self.best, self.config.patience
+        if best is None or patience is None:
+            return False
+        return sum(record["step"] > best["step"] for record in self.progress.history) >= patience
+
+    @property
+    def marks(self) -> list[int]:
+        """The steps after which it is validated, evenly spread, the last one among them."""
+        count = max(1, round(self.run.steps / (self.config.validate_every or self.per_epoch)))
+        return [round(self.run.steps * (number + 1) / count) for number in range(count)]
+
+    def fit(self, store: ObjectStore, tell: Tell) -> None:
+        """Goes on from the last checkpoint, if there is one, until it is done. `NotFinite` where the loss is."""
+        self.resume(store)
+        while not self.done:
+            until = next(mark for mark in self.marks if mark > self.progress.step)
+            loss = self.advance(until, tell)
+            self.network.eval()
+            record = self.record(until, loss)
+            self.schedule.validated(record["score"])
+            self.progress = Progress(
+                step=until, history=(*self.progress.history, record), schedule=self.schedule.state()
+            )
+            self.save(store)
+            tell({"kind": "validation", "run": self.run.key, "steps": self.run.steps, **record})
+
+    def resume(self, store: ObjectStore) -> None:
+        """Takes up the latest checkpoint of the run, the one that the first rank sees."""
+        latest = max(checkpoint.steps(store, self.run.key), default=0) if self.place.rank == 0 else 0
+        step = self.place.from_first(latest)
+        if step:
+            self.load(store.get(checkpoint.key(self.run.key, step)))
+
+    def load(self, body: bytes) -> None:
+        """Becomes what a checkpoint of the same run says."""
+        self.progress, modules, optimizer = checkpoint.unpack(body)
+        self.network.load_state_dict(modules["network"])
+        if self.average:
+            self.average.load_state_dict(modules["average"])
+        self.optimizer.load_state_dict(optimizer)
+        self.schedule.load(dict(self.progress.schedule))
+
+    def save(self, store: ObjectStore) -> None:
+        """Writes the checkpoint of this step, by the first rank, and deletes those that nothing needs."""
+        if self.place.rank:
+            return
+        modules = {"network": self.network.state_dict()}
+        if self.average:
+            modules["average"] = self.average.state_dict()
+        body = checkpoint.pack(self.progress, modules, self.optimizer.state_dict())
+        store.put_new(checkpoint.key(self.run.key, self.progress.step), body)
+        assert self.best is not None
+        checkpoint.prune(store, self.run.key, self.best["step"])
+
+    def advance(self, until: int, tell: Tell) -> float:
+        """Steps until `until`; their mean loss over all rows."""
+        self.parallel.train()
+        total, start, clock = 0.0, self.progress.step, Clock()
+        for step in range(start, until):
+            self.losses.append(self.step(step, clock))
+            if len(self.losses) == _WINDOW or step + 1 == until:
+                losses = self.flush(step + 1)
+                total += sum(losses)
+                facts = {"run": self.run.key, "step": step + 1, "steps": self.run.steps, "loss": losses[-1]}
+                tell({"kind": "steps", **facts, "lr": self.schedule.rate(step), **clock.read(self.config.batch)})
+        return total / (until - start)
+
+    def flush(self, step: int) -> list[float]:
+        """Mean loss of each step since the last flush, `step` being the number of steps done. `NotFinite`."""
+        losses = self.place.total(torch.stack(self.losses)).tolist()
+        self.losses.clear()
+        for back, loss in enumerate(reversed(losses), 1):
+            if not math.isfinite(loss) and all(map(math.isfinite, losses[:-back])):
+                raise NotFinite(self._not_finite(step - back, loss))
+        return losses
+
+    def _not_finite(self, step: int, loss: float) -> str:
+        ids = self.feed.ids[self.feed.at(step)]
+        return (
+            f"{self.run.key}: the loss is {loss} at step {step}. Its batch: {', '.join(ids[:_SHOWN])} and "
+            f"{max(0, len(ids) - _SHOWN)} more. Lower optimizer.lr (now {self.config.optimizer.lr:g}), set "
+            "optimizer.clip, or look at these pictures."
+        )
+
+    def step(self, step: int, clock: "Clock") -> Tensor:
+        """One step of the optimiser; this rank's part of the mean loss over the global batch."""
+        clock.begin()
+        rows = self.feed.at(step)[self.place.rank :: self.place.world]
+        batch = self.batch(step, rows)
+        clock.fed()
+        self.schedule.set(self.optimizer, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.sam:
+            with self._unsynchronised():
+                self.backward(batch, step)
+            self.sam.climb()
+            self.optimizer.zero_grad(set_to_none=True)
+            with frozen_statistics(self.network):
+                loss = self.backward(batch, step)
+            self.sam.descend()
+        else:
+            loss = self.backward(batch, step)
+        if self.config.optimizer.clip:
+            nn.utils.clip_grad_norm_(self._parameters(), self.config.optimizer.clip)
+        self.optimizer.step()
+        if self.average:
+            self.average.update(self.network, step)
+        return loss
+
+    def _unsynchronised(self) -> contextlib.AbstractContextManager[None]:
+        """Each rank's own gradient: SAM's first pass must not wait for the others (nor its forward)."""
+        if isinstance(self.parallel, DistributedDataParallel):
+            return self.parallel.no_sync()
+        return contextlib.nullcontext()
+
+    def batch(self, step: int, rows: np.ndarray) -> "Batch":
+        """This rank's rows of a step, augmented."""
+        feed, place, config, seed = self.feed, self.place, self.config, self.run.seed
+        images = feed.images(rows, place.device)
+        draws = draw(config.augment, config.batch, self.size, seed_of(seed, "augment", step))
+        images = augment(images, draws[place.rank :: place.world])
+        synthetic = torch.from_numpy(feed.synthetic[rows]).to(place.device)
+        targets = torch.from_numpy(feed.targets[rows]).to(place.device)
+        weights = None if feed.weights is None else torch.from_numpy(feed.weights[rows]).to(place.device)
+        if config.blend.mixup or config.blend.cutmix:
+            generator = torch.Generator().manual_seed(seed_of(seed, "blend", step, place.rank))
+            images = images.float() / 255 if images.dtype == torch.uint8 else images
+            images, targets = blend(images, targets, synthetic, config.blend, generator)
+        if config.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return Batch(images, targets, weights, synthetic, int((~feed.synthetic[rows]).sum()))
+
+    def backward(self, batch: "Batch", step: int) -> Tensor:
+        """Gradients of the mean loss over the global batch, for all ranks together; this rank's part of it."""
+        config = self.config
+        if config.aux_batchnorm:
+            set_real_rows(self.network, batch.real)
+        torch.manual_seed(seed_of(self.run.seed, "dropout", step, self.place.rank))
+        with torch.autocast(self.place.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            output: Output = self.parallel(batch.images)
+        reweighted = step >= config.loss.reweight_from * self.run.steps
+        losses = self.criterion(output.logits, batch.targets, batch.weights, reweighted=reweighted)
+        loss = losses.sum() / config.batch
+        if config.loss.intra:
+            share = len(batch.images) / config.batch
+            labels = batch.targets.argmax(1)
+            loss = loss + config.loss.intra * share * intra_class(output.features.float(), labels, batch.synthetic)
+        # DDP takes the mean over ranks, and the sum is wanted.
+        (loss * self.place.world).backward()
+        return loss.detach()
+
+    def record(self, step: int, loss: float) -> dict[str, Any]:
+        """What is kept of a validation: step, epoch, mean training loss, rate, scores, and the one that decides."""
+        scores = self.validate()
+        score = -scores["nll"] if self.config.select == "nll" else scores[self.config.select]
+        return {
+            "step": step,
+            "epoch": step / self.per_epoch,
+            "loss": loss,
+            "lr": self.schedule.rate(step - 1),
+            **scores,
+            "score": score,
+        }
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, float]:
+        """Scores on the validation rows, each row counted once whatever the number of ranks."""
+        self.place.share_buffers(self.judged)
+        classes = self.feed.targets.shape[1]
+        sums = torch.zeros(classes**2 + 2, dtype=torch.int64)
+        for truth, probs in self._answers(self.feed.validation[self.place.rank :: self.place.world]):
+            found = metrics.probability_sums(probs, truth)
+            sums[:-2] += torch.from_numpy(metrics.confusion(truth, probs.argmax(1), classes).ravel())
+            sums[-2:] += torch.tensor([found.rows, found.nll_units])
+        *cells, rows, nll = self.place.total(sums).tolist()
+        counts = np.array(cells).reshape(classes, classes)
+        told = {name: float(metric(counts)) for name, metric in metrics.METRICS.items()}
+        total = metrics.ProbabilitySums(rows=rows, top2_hits=0, nll_units=nll, brier_units=0)
+        return told | {"abaw": 0.67 * told["macro_f1"] + 0.33 * told["accuracy"], "nll": total.nll}
+
+    def _answers(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Labels and probabilities of validation rows, some at a time."""
+        model = self.judged.eval()
+        for start in range(0, len(rows), _VALIDATION_BATCH):
+            some = rows[start : start + _VALIDATION_BATCH]
+            with torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+                logits = model(self.feed.images(some, self.place.device)).logits
+            yield self.feed.labels[some], logits.double().softmax(1).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A rank's rows of a step: images (k, 3, size, size), targets (k, K), weights (k,), synthetic (k,); real first."""
+
+    images: Tensor
+    targets: Tensor
+    weights: Tensor | None
+    synthetic: Tensor
+    real: int
+
+
+class Clock:
+    """Where the time of steps goes: to the making of batches, and in all."""
+
+    def __init__(self) -> None:
+        self.start, self.feeding, self.steps, self.begun = time.perf_counter(), 0.0, 0, 0.0
+
+    def begin(self) -> None:
+        """A batch is about to be made."""
+        self.begun = time.perf_counter()
+
+    def fed(self) -> None:
+        """The batch is there."""
+        self.feeding += time.perf_counter() - self.begun
+        self.steps += 1
+
+    def read(self, batch: int) -> dict[str, float]:
+        """Images a second over all ranks and the share of time that was not spent on making batches, since the last."""
+        seconds = time.perf_counter() - self.start
+        told = {"images_per_s": batch * self.steps / seconds, "device_busy": 1 - self.feeding / seconds}
+        self.start, self.feeding, self.steps = time.perf_counter(), 0.0, 0
+        return told

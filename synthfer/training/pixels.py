@@ -1,0 +1,165 @@
+"""The pictures of the training data, decoded once to squares of the network's size and kept as bytes.
+
+In memory, or in a file that all processes of a node map: it is written under a temporary name by the one process that
+has the lock, and renamed when it is whole. The kernel frees the lock of a process that dies, so that whoever waits
+builds in its place.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from synthfer import images
+from synthfer.canonical import canonical_json
+from synthfer.store.origin import Part
+from synthfer.training.data import Data
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Told how many pictures are decoded, and of how many."""
+
+_FORMAT = "synthfer-pixels/1"
+_THREADS = 4
+_AT_ONCE = 256  # squares that wait for each other; files wait by the batch that the store reads
+
+
+def load(data: Data, size: int, folder: str | None = None, progress: Progress | None = None) -> np.ndarray:
+    """The picture of every row of `data.rows`, whatever its role: uint8 (n, 3, size, size), RGB, `images.square`.
+
+    `folder` None: an array in memory. Else a read-only map of a file there, local to the node, which is made the
+    first time; processes that ask meanwhile wait for it. `ValueError` names the dataset and sample whose picture
+    cannot be read, or the dataset that has changed since the data was opened.
+    """
+    if folder is None:
+        pixels = np.empty((data.rows.num_rows, 3, size, size), np.uint8)
+        done = 0
+        for some in _decoded(data, size, progress):
+            pixels[done : done + len(some)] = some
+            done += len(some)
+        return pixels
+    key = _key(data, size)
+    path = Path(folder) / f"pixels-{hashlib.blake2b(canonical_json(key), digest_size=16).hexdigest()}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.with_suffix(".lock")):
+        found = _mapped(path, key)
+        if found is None:
+            _write(path, key, _decoded(data, size, progress))
+            found = _mapped(path, key)
+    if found is None:
+        raise OSError(f"{path} cannot be read back as it was written: look at the disk, or choose another folder")
+    return found
+
+
+def _key(data: Data, size: int) -> dict[str, Any]:
+    """All that decides over the pixels."""
+    origins = [*data.sources, *([data.validation] if data.validation else [])]
+    places = hashlib.blake2b(digest_size=16)
+    for name in ("part", "place"):
+        places.update(data.rows[name].to_numpy().astype("<i8").tobytes())
+    return {
+        "format": _FORMAT,
+        "shape": [data.rows.num_rows, 3, size, size],
+        "origins": [[source.origin.hash, list(source.splits)] for source in origins],
+        "places": places.hexdigest(),
+    }
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time, on one node."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _mapped(path: Path, key: dict[str, Any]) -> np.ndarray | None:
+    """The file as a read-only array; None where there is none, or it is not what its key says."""
+    try:
+        told = json.loads(path.with_suffix(".json").read_bytes())
+        pixels: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        log.warning("%s is damaged and made again: %s", path, error)
+        return None
+    if told != key or list(pixels.shape) != key["shape"] or pixels.dtype != np.uint8:
+        log.warning("%s holds other pictures than its name says and is made again", path)
+        return None
+    return pixels
+
+
+def _write(path: Path, key: dict[str, Any], decoded: Iterator[np.ndarray]) -> None:
+    """The file and, before it, its key; renamed when on the disk."""
+    path.with_suffix(".json").write_bytes(canonical_json(key))
+    aside = path.with_suffix(".part")
+    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(key["shape"])}
+    try:
+        with aside.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for some in decoded:
+                file.write(some.data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _decoded(data: Data, size: int, progress: Progress | None) -> Iterator[np.ndarray]:
+    """The pictures of all rows in order, a few at a time, uint8 (k, 3, size, size)."""
+    done = 0
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        for where, samples in _encoded(data):
+            some = np.stack(list(pool.map(partial(_picture, where, size), samples)))
+            yield some
+            done += len(some)
+            if progress:
+                progress(done, data.rows.num_rows)
+
+
+def _picture(where: str, size: int, sample: tuple[str, bytes]) -> np.ndarray:
+    key, body = sample
+    try:
+        pixels = images.decode(body)
+    except ValueError as error:
+        raise ValueError(f"{where}, sample {key}: {error}; leave it out by a view") from error
+    return np.ascontiguousarray(images.square(pixels, size).transpose(2, 0, 1))
+
+
+def _encoded(data: Data) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """Ids and files of a few rows after another, in the order of `data.rows`, with the URI of their dataset."""
+    for number, part in enumerate(data.parts):
+        rows = data.rows.filter(pc.equal(data.rows["part"], number))
+        if rows.num_rows:
+            for samples in _of_part(part, data.splits_of(number), rows):
+                yield part.dataset, samples
+
+
+def _of_part(part: Part, splits: Sequence[str], rows: pa.Table) -> Iterator[list[tuple[str, bytes]]]:
+    """Ids and files of these rows of a part; the rest of its pictures is read, but not copied."""
+    places, ids, start, done = rows["place"].to_numpy(), rows["sample_id"].combine_chunks(), 0, 0
+    for batch in part.batches(["sample_id", "image"], splits):
+        end = int(np.searchsorted(places, start + batch.num_rows))
+        mine = places[done:end] - start
+        names, files = batch["sample_id"].take(pa.array(mine)), pc.struct_field(batch["image"], "bytes")
+        if not names.equals(ids[done:end]):
+            break
+        for first in range(0, len(mine), _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            yield list(zip(names[some].to_pylist(), (files[i].as_py() for i in mine[some].tolist()), strict=True))
+        start, done = start + batch.num_rows, end
+    if done < len(ids):
+        raise ValueError(f"{part.dataset} has other samples than when it was opened: begin again")

@@ -1,0 +1,152 @@
+"""What a finished run leaves: the best weights, their card, what they have seen, and the history of the run.
+
+The card is written last: a run whose card is there is done.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import safetensors.torch
+import torch
+
+import synthfer
+from synthfer import classifiers
+from synthfer.classifiers import weights
+from synthfer.classifiers._network import Classifier
+from synthfer.classifiers.ancestry import Seen
+from synthfer.classifiers.collect import read
+from synthfer.classifiers.weights import Card
+from synthfer.config import Choice, to_dict
+from synthfer.sample import seed_of
+from synthfer.store import ObjectStore
+from synthfer.training import checkpoint
+from synthfer.training.aux_batchnorm import without_aux
+from synthfer.training.data import Data
+from synthfer.training.feed import trained
+from synthfer.training.loop import Training
+from synthfer.training.runs import Run, folder
+from synthfer.training.settings import TrainConfig
+
+MODEL = "model.safetensors"
+CARD = f"model{weights.SUFFIXES[0]}"
+SEEN = "model.seen.parquet"
+HISTORY = "history.json"
+_VERSIONS = ("torch", "numpy", "ray", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The weights that a run begins with, and what they have learned from already."""
+
+    body: bytes
+    trained_on: tuple[str, ...]
+    ancestors: tuple[str, ...]
+    seen: Seen | None
+
+    @classmethod
+    def of(cls, body: bytes, card: Card, seen: Seen | None) -> "Beginning":
+        """Weights with what their card says; where nobody wrote down the rows they saw, collections have to do."""
+        ancestors = card.ancestors if seen else card.trained_on
+        return cls(body, tuple(card.trained_on), tuple(ancestors), seen)
+
+
+def build(config: TrainConfig, run: Run, beginning: Beginning | None) -> Classifier:
+    """The network of a run at its first step: weights by the run's seed, or those that it begins with."""
+    choice: Choice = config.classifier
+    options = to_dict(choice)
+    name = options.pop("name")
+    spec = classifiers.module(name).INPUT
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(run.seed, "weights"))
+        model = classifiers.build(name, spec=replace(spec, size=config.size or spec.size), **options)
+    if beginning:
+        model.load_state_dict(safetensors.torch.load(beginning.body))
+    return model
+
+
+def is_done(store: ObjectStore, run: Run) -> bool:
+    """Whether the run has left all that it leaves."""
+    return store.stat(f"{run.key}/{CARD}") is not None
+
+
+def beginning_of(store: ObjectStore, run: Run) -> Beginning | None:
+    """What the run that this one begins with has left, or None."""
+    if run.begins_with is None:
+        return None
+    before = folder(run.begins_with, run.seed)
+    found = read(f"{store.uri}/{before}", MODEL)
+    return Beginning.of(found.body, found.card, found.seen)
+
+
+def write(store: ObjectStore, training: Training, data: Data, beginning: Beginning | None) -> None:
+    """Leaves the best step's weights as a plain checkpoint, and deletes the states on the way there."""
+    run, best = training.run, training.best
+    assert best is not None
+    _, modules, _ = checkpoint.unpack(store.get(checkpoint.key(run.key, best["step"])))
+    model = build(training.config, run, None)
+    if training.config.loss.name == "ldam":
+        model.set_cosine(training.config.loss.scale)
+    model.load_state_dict(without_aux(modules.get("average", modules["network"])))
+    seen = seen_by(data, run)
+    ancestors = {pair for source in data.sources if source.name in run.sources for pair in source.ancestors}
+    if beginning:
+        seen, ancestors = seen | (beginning.seen or seen), ancestors | set(beginning.ancestors)
+    card = weights.card_of(
+        model,
+        source="trained by synthfer",
+        selection="validation",
+        trained_on=sorted({*trained_on(data, run), *ancestors, *(beginning.trained_on if beginning else ())}),
+        ancestors=sorted(ancestors),
+        training=facts(training, data),
+    )
+    history = json.dumps({"run": run.to_json(), "best": best, "history": training.progress.history}, indent=1)
+    bodies = {
+        MODEL: weights.body_of(model),
+        SEEN: seen.to_bytes(),
+        HISTORY: history.encode(),
+        CARD: weights.card_text(card).encode(),
+    }
+    for name, body in bodies.items():
+        store.put_new(f"{run.key}/{name}", body)
+    for step in checkpoint.steps(store, run.key):
+        store.delete(checkpoint.key(run.key, step))
+
+
+def seen_by(data: Data, run: Run) -> Seen:
+    """The rows that decide over the weights of a run: those trained on, and those it was chosen by."""
+    rows = np.concatenate([trained(data, run), data.numbers("val")])
+    return Seen.of(data.rows.take(pa.array(rows)))
+
+
+def trained_on(data: Data, run: Run) -> set[str]:
+    """collection:split of the rows that decide over the weights of a run."""
+    told = data.describe()
+    used = [source for source in told["sources"] if source["name"] in run.sources]
+    chosen_by = {pair for source in [*told["sources"], told["validation"] or {}] for pair in _pairs(source, "val")}
+    return {pair for source in used for pair in _pairs(source, "train")} | chosen_by
+
+
+def _pairs(source: Mapping[str, Any], role: str) -> list[str]:
+    found: list[str] = source.get("collections", {}).get(role, [])
+    return found
+
+
+def facts(training: Training, data: Data) -> dict[str, Any]:
+    """What the card says of the training: all that another would need to do it again."""
+    config = to_dict(training.config)
+    for place in ("out", "engine", "log"):
+        config.pop(place, None)
+    return {
+        "run": training.run.to_json(),
+        "config": config,
+        "data": data.describe(),
+        "best": dict(training.best or {}),
+        "workers": training.place.world,
+        "device": training.place.device.type,
+        "versions": {"synthfer": synthfer.__version__} | {name: version(name) for name in _VERSIONS},
+    }

@@ -1,0 +1,106 @@
+"""What a checkpoint has seen: ties as guard G1 finds them, unions, and a file that says the same."""
+
+import hashlib
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synthfer.classifiers.ancestry import Seen, digest
+from synthfer.evaluation.evidence import flagged
+from synthfer.evaluation.lineage import lineage
+from tests.evaluation.made_sides import sides
+
+COLUMNS = ("sample_id", "parent_id", "source_id", "pixels_hash")
+TEXTS = st.sampled_from("abcdefgh")
+ROW = st.fixed_dictionaries(
+    {"sample_id": TEXTS, **dict.fromkeys(COLUMNS[1:3], st.none() | TEXTS), "pixels_hash": st.sampled_from("0123456789")}
+)
+ROWS = st.lists(ROW, max_size=5)
+
+
+def table(rows: list[dict]) -> pa.Table:
+    return pa.Table.from_pylist(rows, pa.schema([(name, pa.string()) for name in COLUMNS]))
+
+
+def tied(row: dict, other: dict) -> bool:
+    """By hand: the same sample, made from, descends from, either way round, siblings, or the same pixels."""
+    pairs = [("sample_id", "sample_id"), ("parent_id", "parent_id"), ("source_id", "source_id"),
+             ("sample_id", "parent_id"), ("sample_id", "source_id"), ("parent_id", "sample_id"),
+             ("source_id", "sample_id"), ("pixels_hash", "pixels_hash")]  # fmt: skip
+    return any(row[one] is not None and row[one] == other[two] for one, two in pairs)
+
+
+@given(ROWS, ROWS)
+@settings(max_examples=150, deadline=None)
+def test_rows_are_tied_as_every_pair_by_hand(seen, rows):
+    marks = Seen.of(table(seen)).touches(table(rows))
+    assert marks.dtype == bool
+    assert marks.tolist() == [any(tied(row, other) for other in seen) for row in rows]
+
+
+@given(ROWS, ROWS)
+@settings(max_examples=80, deadline=None)
+def test_rows_are_tied_as_the_audit_says(seen, rows):
+    own_pixels = [[row | {"pixels_hash": f"{side}{i}"} for i, row in enumerate(many)]
+                  for side, many in (("seen", seen), ("test", rows))]  # fmt: skip
+    both = sides(*own_pixels)
+    _, groups = lineage(both)
+    assert (
+        Seen.of(table(own_pixels[0])).touches(table(own_pixels[1])).tolist() == flagged(groups, both)["test"].tolist()
+    )
+
+
+@given(ROWS, ROWS, ROWS)
+@settings(max_examples=60, deadline=None)
+def test_a_union_is_what_all_rows_show(first, second, rows):
+    union = Seen.of(table(first)) | Seen.of(table(second))
+    assert union == Seen.of(table(first + second)) == Seen.of(table(second)) | Seen.of(table(first))
+    either = Seen.of(table(first)).touches(table(rows)) | Seen.of(table(second)).touches(table(rows))
+    assert union.touches(table(rows)).tolist() == either.tolist()
+
+
+def test_only_seen_samples_are_held():
+    seen = Seen.of(table([{"sample_id": "a", "parent_id": "b", "source_id": "c", "pixels_hash": "d"}]))
+    assert seen.holds(["b", "a", "c", "d", "e"]).tolist() == [False, True, False, False, False]
+    assert seen.holds([]).tolist() == []
+
+
+def test_hashes_are_ascending_and_each_once():
+    rows = [{"sample_id": f"s{i % 50}", "source_id": f"p{i % 7}", "pixels_hash": "x"} for i in range(200)]
+    seen = Seen.of(table(rows))
+    assert [len(part) for part in (seen.samples, seen.parents, seen.sources, seen.pixels)] == [50, 0, 7, 1]
+    for part in (seen.samples, seen.parents, seen.sources, seen.pixels):
+        assert part.dtype == np.uint64 and (np.diff(part.astype(object)) > 0).all()
+    assert seen != Seen.of(table(rows[:40]))
+
+
+def test_a_digest_is_blake2b_of_the_text_and_null_stays_null():
+    texts = pa.chunked_array([["é", None], ["b", "é"]])
+    one, two = (int.from_bytes(hashlib.blake2b(t.encode(), digest_size=8).digest(), "little") for t in ("é", "b"))
+    assert digest(texts).to_pylist() == [one, None, two, one]
+
+
+@given(ROWS)
+@settings(max_examples=30, deadline=None)
+def test_a_file_says_the_same_and_is_the_same(rows):
+    seen = Seen.of(table(rows))
+    body = seen.to_bytes()
+    assert Seen.from_bytes(body) == seen
+    assert Seen.of(table(rows[::-1])).to_bytes() == body
+
+
+def test_damaged_and_foreign_files_are_refused():
+    body = Seen.of(table([{"sample_id": f"s{i}", "pixels_hash": "x"} for i in range(300)])).to_bytes()
+    middle = len(body) // 3
+    for damaged in (b"", body[:-40], body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]):
+        with pytest.raises(ValueError, match=r"no list of what a checkpoint has seen"):
+            Seen.from_bytes(damaged)
+    foreign = io.BytesIO()
+    pq.write_table(pa.table({"samples": [[1]]}), foreign)
+    with pytest.raises(ValueError, match="has format 'synthfer-seen/1', not 'nothing'"):
+        Seen.from_bytes(foreign.getvalue())

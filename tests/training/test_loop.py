@@ -1,0 +1,219 @@
+"""The step loop: equal after a kill, equal on two ranks, equal to a loop by hand; stops where it should."""
+
+import json
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+import yaml
+from torch import distributed as dist
+
+from synthfer.classifiers import weights
+from synthfer.classifiers.ancestry import Seen
+from synthfer.store import open_store
+from synthfer.training import checkpoint, result
+from synthfer.training.aux_batchnorm import without_aux
+from synthfer.training.loop import NotFinite, Place, Training
+from synthfer.training.runs import Run
+from tests.training.made_training import FAST, config_of, data_at, feed_of, training_of
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory) -> str:
+    return data_at(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> str:
+    return data_at(tmp_path_factory.mktemp("data"), "made", first=84, number=42)
+
+
+def run_of(config, **changes) -> Run:
+    return Run(**{"name": "run", "seed": 0, "steps": config.steps, "sources": tuple(config.data)} | changes)
+
+
+def quiet(facts) -> None:
+    pass
+
+
+def fitted(config, run, store, place=None) -> Training:
+    _, feed = feed_of(config, run)
+    training = training_of(config, run, feed, place)
+    training.fit(store, quiet)
+    return training
+
+
+KINDS = {
+    "plain": (),
+    "sgd": ("optimizer.name=sgd", "optimizer.lr=0.01", "ema=0", "schedule.name=plateau", "schedule.patience=0"),
+    "sam": ("optimizer.sam_rho=0.05", "loss.name=focal"),
+    "auxbn": ("aux_batchnorm=true", "loss.intra=0.1", "blend.mixup=0", "loss.logit_adjustment=1"),
+    "ldam": ("loss.name=ldam", "loss.class_weights=class_balanced", "loss.reweight_from=0.5", "loss.smoothing=0"),
+    "blend": ("blend.mixup=0.2", "blend.cutmix=1", "sampler_power=0.5", "precision=bf16", "channels_last=true"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(kind, uri, made, tmp_path):
+    config = config_of(
+        f"data={{faces: {uri}, made: {made}}}", "synthetic=[made]", f"out={tmp_path}", *FAST, *KINDS[kind]
+    )
+    run = run_of(config, shares={"faces": 0.75, "made": 0.25}, power=config.sampler_power)
+    whole = fitted(config, run, open_store(str(tmp_path / "whole")))
+    _, feed = feed_of(config, run)
+    store = open_store(str(tmp_path / "killed"))
+
+    class Killed(Exception):
+        pass
+
+    def kill(facts):
+        if facts["kind"] == "validation" and facts["step"] == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        training_of(config, run, feed).fit(store, kill)
+    torch.manual_seed(12345)  # what the process did before does not matter
+    again = training_of(config, run, feed)
+    again.resume(store)
+    assert again.progress.step == 4
+    again.fit(store, quiet)
+    assert [r["step"] for r in again.progress.history] == [4, 8, 12]
+    assert again.progress == whole.progress
+    theirs, ours = whole.judged.state_dict(), again.judged.state_dict()
+    assert theirs.keys() == ours.keys() and all(torch.equal(theirs[k], ours[k]) for k in theirs)
+
+
+def test_a_checkpoint_is_what_it_was(uri, tmp_path):
+    config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *FAST)
+    training = fitted(config, run_of(config), open_store(str(tmp_path / "run")))
+    modules = {"network": training.network.state_dict(), "average": training.average.state_dict()}
+    body = checkpoint.pack(training.progress, modules, training.optimizer.state_dict())
+    progress, back, optimizer = checkpoint.unpack(body)
+    assert progress == training.progress
+    assert all(torch.equal(back[name][k], v) for name, state in modules.items() for k, v in state.items())
+    ours = training.optimizer.state_dict()
+    assert optimizer["param_groups"] == json.loads(json.dumps(ours["param_groups"]))
+    assert all(torch.equal(optimizer["state"][i][k], v) for i, slot in ours["state"].items() for k, v in slot.items())
+
+
+def by_hand(config, run, feed) -> dict[str, torch.Tensor]:
+    """The same steps as anybody would write them with torch alone: no augmentation, the mean of the cross-entropy."""
+    model = result.build(config, run, None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.optimizer.lr, momentum=0.9)
+    for step in range(config.steps):
+        rows = feed.at(step)
+        logits, _ = model(torch.from_numpy(feed.pixels[rows]))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits, torch.from_numpy(feed.labels[rows])).backward()
+        optimizer.step()
+    return model.state_dict()
+
+
+PLAIN = (
+    "classifier=tests.training.plain_network", "batch=15", "steps=5", "validate_every=5", "augment.flip=0",
+    "augment.shift=0", "loss.smoothing=0", "optimizer.name=sgd", "optimizer.lr=0.05", "optimizer.weight_decay=0",
+    "optimizer.clip=0", "schedule.name=constant", "schedule.warmup=0", "ema=0",
+)  # fmt: skip
+
+
+def test_steps_are_those_of_a_loop_by_hand(uri, tmp_path):
+    config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *PLAIN)
+    run = run_of(config)
+    _, feed = feed_of(config, run)
+    training = training_of(config, run, feed)
+    training.fit(open_store(str(tmp_path / "run")), quiet)
+    for name, value in by_hand(config, run, feed).items():
+        torch.testing.assert_close(training.network.state_dict()[name], value, rtol=1e-5, atol=1e-7)
+
+
+def rank_of_two(rank: int, words: tuple[str, ...], folder: str, changes: dict) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    config = config_of(*words)
+    run = run_of(config, **changes)
+    _, feed = feed_of(config, run)
+    training = training_of(config, run, feed, Place(rank, 2))
+    training.fit(open_store(f"{folder}/two"), quiet)
+    torch.save([training.network.state_dict(), training.progress.history], f"{folder}/rank-{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("extra", [("augment.rotate=10", "augment.flip=0.5", "augment.erase=0.5", "patience=9")])
+def test_two_ranks_make_the_steps_of_one(extra, uri, tmp_path):
+    """A batch of 15 gives one rank a row more than the other, and 9 validation rows do too: none counts twice."""
+    words = (f"data={{faces: {uri}}}", f"out={tmp_path}", *PLAIN, *extra)
+    config = config_of(*words)
+    one = fitted(config, run_of(config), open_store(str(tmp_path / "one")))
+    mp.spawn(rank_of_two, args=(words, str(tmp_path), {}), nprocs=2)
+    found = [torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for name, value in one.network.state_dict().items():
+        assert torch.equal(found[0][0][name], found[1][0][name])
+        torch.testing.assert_close(found[0][0][name], value, rtol=1e-5, atol=1e-7)
+    mine, theirs = one.progress.history[-1], found[0][1][-1]
+    assert {k: mine[k] for k in ("accuracy", "macro_f1")} == {k: theirs[k] for k in ("accuracy", "macro_f1")}
+    assert theirs["nll"] == pytest.approx(mine["nll"], abs=1e-6) and theirs["loss"] == pytest.approx(
+        mine["loss"], abs=1e-6
+    )
+
+
+def test_a_loss_that_is_no_number_names_the_step_and_its_samples(uri, tmp_path):
+    config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *FAST, "optimizer.lr=1e30", "optimizer.clip=0")
+    run = run_of(config)
+    _, feed = feed_of(config, run)
+    store = open_store(str(tmp_path / "run"))
+    with pytest.raises(NotFinite, match=r"run/seed-0: the loss is (nan|inf) at step (\d+)") as caught:
+        training_of(config, run, feed).fit(store, quiet)
+    step = int(str(caught.value).partition("step ")[2].partition(".")[0])
+    assert 0 < step < 4 and all(key in str(caught.value) for key in feed.ids[feed.at(step)][:8])
+    assert not checkpoint.steps(store, run.key)
+
+
+def test_training_stops_where_nothing_gets_better(uri, tmp_path):
+    config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *FAST, "optimizer.lr=0", "patience=1")
+    training = fitted(config, run_of(config), open_store(str(tmp_path / "run")))
+    assert [record["step"] for record in training.progress.history] == [4, 8]
+    assert training.best["step"] == 4
+
+
+def test_what_a_run_leaves_is_a_plain_checkpoint_with_its_card(uri, made, tmp_path):
+    words = ("synthetic=[made]", "aux_batchnorm=true", "ancestors=[laion:train]", *FAST)
+    config = config_of(f"data={{faces: {uri}, made: {made}}}", f"out={tmp_path}", *words)
+    run, store = run_of(config), open_store(str(tmp_path / "exp"))
+    data, feed = feed_of(config, run)
+    training = training_of(config, run, feed)
+    training.fit(store, quiet)
+    assert not result.is_done(store, run)
+    best = checkpoint.unpack(store.get(checkpoint.key(run.key, training.best["step"])))[1]["average"]
+    result.write(store, training, data, None)
+    assert result.is_done(store, run) and not checkpoint.steps(store, run.key)
+    model = weights.restore(tmp_path / "exp" / run.key / result.MODEL)
+    kept = without_aux(best)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in kept.items())
+    card = yaml.safe_load(store.get(f"{run.key}/{result.CARD}"))
+    assert card["selection"] == "validation"
+    assert card["trained_on"] == ["faces:train", "laion:train", "made:train"] and card["ancestors"] == ["laion:train"]
+    assert card["training"]["data"]["sources"][0]["hash"] == data.sources[0].origin.hash
+    seen = Seen.from_bytes(store.get(f"{run.key}/{result.SEEN}"))
+    used = [role in ("train", "val") for role in data.rows["role"].to_pylist()]
+    assert seen.holds(data.rows["sample_id"].to_pylist()).tolist() == used
+
+
+def test_a_run_that_begins_with_another_inherits_its_weights_and_what_it_saw(uri, made, tmp_path):
+    config = config_of(f"data={{faces: {uri}, made: {made}}}", f"out={tmp_path}", "synthetic=[made]", *FAST)
+    store = open_store(str(tmp_path / "exp"))
+    first = run_of(config, name="pretrained", sources=("made",))
+    data, feed = feed_of(config, first)
+    training = training_of(config, first, feed)
+    training.fit(store, quiet)
+    result.write(store, training, data, None)
+    second = run_of(config, name="finetuned", sources=("faces",), begins_with="pretrained")
+    begun = result.beginning_of(store, second)
+    before = weights.restore(tmp_path / "exp/pretrained/seed-0" / result.MODEL).state_dict()
+    assert all(torch.equal(before[k], v) for k, v in result.build(config, second, begun).state_dict().items())
+    _, feed = feed_of(config, second)
+    tuned = Training(config, second, feed, result.build(config, second, begun), Place())
+    tuned.fit(store, quiet)
+    result.write(store, tuned, data, begun)
+    seen = Seen.from_bytes(store.get(f"{second.key}/{result.SEEN}"))
+    assert seen.holds(data.rows["sample_id"].to_pylist()).all()
+    assert "made:train" in yaml.safe_load(store.get(f"{second.key}/{result.CARD}"))["trained_on"]
