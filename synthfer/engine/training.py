@@ -37,6 +37,7 @@ from synthfer.store import ObjectStore, open_store
 from synthfer.store.spec import difference
 from synthfer.training import pixels, result
 from synthfer.training.balance import double_corrections
+from synthfer.training.batches import quotas
 from synthfer.training.data import Data, open_data
 from synthfer.training.feed import Feed
 from synthfer.training.loop import Place, Training
@@ -124,10 +125,20 @@ def opened(config: TrainJob, invocation: Invocation) -> Plan:
     data = open_data(config)
     kinds = [[source.name for source in data.sources if source.synthetic is kind] for kind in (False, True)]
     runs = plan(config, kinds[0], kinds[1], data.count("train"))
+    for run in runs:
+        check(run, config.batch)
     for warning in double_corrections(config):
         log.warning("%s", warning)
     print_data(data.describe(), invocation.results)
     return Plan(config, data, runs, first_weights(config, runs[0]))
+
+
+def check(run: Run, batch: int) -> None:
+    """`ConfigError` where a source of the run has a share of less than a row."""
+    try:
+        quotas(list((run.shares or {"all": 1.0}).values()), batch)
+    except ValueError as error:
+        raise ConfigError(f"run {run.name}: {error}") from error
 
 
 def first_weights(config: TrainJob, run: Run) -> Beginning | None:

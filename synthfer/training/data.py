@@ -24,7 +24,7 @@ from synthfer.sample import SPLITS
 from synthfer.store.origin import Origin, Part, origin, parts
 from synthfer.store.view import View
 from synthfer.training.batches import quotas
-from synthfer.training.settings import TrainConfig
+from synthfer.training.settings import CUT, TrainConfig
 from synthfer.training.validation import ROLES, roles
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ def open_data(config: TrainConfig) -> Data:
     problems = [*_wrong_names(config), *_wrong_splits(config), *_wrong_mix(config)]
     problems += [f"ancestors: {fault}" for fault in _wrong_pairs(config.ancestors)]
     opened = {name: found for name, uri in config.data.items() if (found := _opened(f"data.{name}", uri, problems))}
-    held = _opened("validation", config.validation, problems) if config.validation is not None else None
+    held = _opened("validation", config.validation, problems) if config.validation not in (None, CUT) else None
     sources = _sources(config, opened, problems)
     validation = None if held is None else _validation(held, problems)
     if problems:

@@ -16,6 +16,8 @@ from synthfer.training.runs import Run
 class Feed:
     """Rows of the experiment as arrays, `train` and `validation` naming those of this run, int64.
 
+    `counts` float64 (K,): training rows of each class, weighted where a mix shows some sources more often than others.
+
     `pixels` uint8 (n, 3, size, size); `targets` float32 (n, K), each of sum one; `labels` int64 (n,); `weights`
     float32 (n,) or None where all are one; `synthetic` bool (n,); `ids` texts (n,).
     """
@@ -28,6 +30,7 @@ class Feed:
     ids: np.ndarray
     train: np.ndarray
     validation: np.ndarray
+    counts: np.ndarray
     batches: Batches
 
     @classmethod
@@ -56,13 +59,9 @@ class Feed:
             ids=data.rows["sample_id"].to_numpy(zero_copy_only=False),
             train=train,
             validation=data.numbers("val"),
+            counts=_counts(data, train, run),
             batches=batches,
         )
-
-    @property
-    def counts(self) -> np.ndarray:
-        """Training rows of each class, int64 (K,)."""
-        return np.bincount(self.labels[self.train], minlength=self.targets.shape[1])
 
     def at(self, step: int) -> np.ndarray:
         """The rows of the global batch of a step, int64 (batch,), real ones first."""
@@ -79,6 +78,16 @@ def trained(data: Data, run: Run) -> np.ndarray:
     rows = data.numbers("train")
     mine: np.ndarray = rows[np.isin(data.names[rows], wanted)]
     return mine
+
+
+def _counts(data: Data, train: np.ndarray, run: Run) -> np.ndarray:
+    names = data.names[train]
+    weights = np.ones(len(train))
+    if run.shares:
+        shares = np.array([run.shares.get(source.name, 0.0) for source in data.sources])
+        rows = np.bincount(names, minlength=len(shares))
+        weights = (shares / shares.sum() * len(train) / np.maximum(rows, 1))[names]
+    return np.bincount(data.labels[train], weights, minlength=len(EXPRESSIONS))
 
 
 def _targets(data: Data, soft: bool) -> np.ndarray:

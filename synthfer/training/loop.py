@@ -167,6 +167,11 @@ class Training:
         if self.average:
             self.average.load_state_dict(modules["average"])
         self.optimizer.load_state_dict(optimizer)
+        for parameter, slots in self.optimizer.state.items():
+            for name, value in slots.items():
+                if value.shape == parameter.shape:
+                    # Fused kernels walk through memory: moments must lie as their weights do (channels last).
+                    slots[name] = torch.empty_like(parameter).copy_(value)
         self.schedule.load(dict(self.progress.schedule))
 
     def save(self, store: ObjectStore) -> None:

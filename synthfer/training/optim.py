@@ -85,14 +85,13 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
 
 
 def _optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    fused = True if groups[0]["params"][0].is_cuda else None  # None leaves the choice to torch
     if config.name == "adam":
-        return torch.optim.Adam(groups, config.lr, fused=fused)
+        return torch.optim.Adam(groups, config.lr, fused=True)
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, config.lr, fused=fused)
+        return torch.optim.AdamW(groups, config.lr, fused=True)
     if config.nesterov and not config.momentum:
         raise ConfigError("optimizer.nesterov needs optimizer.momentum above 0")
-    return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.nesterov, fused=fused)
+    return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.nesterov, fused=True)
 
 
 class Schedule:

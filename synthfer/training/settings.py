@@ -16,6 +16,10 @@ SELECTORS = ("macro_f1", "balanced_accuracy", "accuracy", "abaw", "nll")
 """What the best checkpoint is chosen by, on validation data. `abaw` is 0.67 macro F1 + 0.33 accuracy."""
 
 
+CUT = "cut"
+"""Value of `validation`: cut a part off the training rows, whatever splits there are."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """What is minimised."""
@@ -104,7 +108,9 @@ class TrainConfig:
     mix: dict[str, float] = option({}, "share of each name in every batch, as {rafdb: .5, sd3: .5}; {}: by rows", low=0)
     synthetic: list[str] | None = option(None, "names that are synthetic (null: what their datasets say)")
     splits: list[str] = option(["train"], "splits that are trained on", choices=SPLITS)
-    validation: str | None = option(None, "data to choose by (null: split val of the real data, else a part cut off)")
+    validation: str | None = option(
+        None, "data to choose by (null: split val of the real data, else a part cut off; cut: always a part)"
+    )
     validation_share: float = option(0.1, "how much is cut off, whole lineages, stratified", low=0.01, high=0.5)
     ancestors: list[str] = option([], "collection:split that generators or teachers of this data were trained on")
     classifier: Any = registry_section(classifiers.names, classifiers.module, default="small", of="the network")
@@ -141,6 +147,12 @@ class TrainConfig:
     precision: str = option("fp32", "arithmetic of the network", choices=("fp32", "bf16"))
     compile: bool = option(False, "compile the network (torch.compile)")
     channels_last: bool = option(False, "lay pictures out with channels last")
+
+    def __post_init__(self) -> None:
+        if self.loss.intra and (self.blend.mixup or self.blend.cutmix):
+            raise ValueError(
+                "loss.intra compares rows of one class, and blend makes rows of two: leave one of them out"
+            )
 
     @classmethod
     def preset_of(cls, given: Mapping[str, Any]) -> dict[str, Any]:
