@@ -1,16 +1,19 @@
-"""Looks after a dataset: `python jobs/dataset.py verify uri=...`; also gc and card."""
+"""Looks after a dataset: `python jobs/dataset.py verify uri=...`; also gc, card and longtail."""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from synthfer.cli import COMPLETE, FAILURE, Command, Invocation, Outcome, run_commands
-from synthfer.config import REQUIRED, option
+from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.planning import Plan
+from synthfer.planning.longtail import long_tail
 from synthfer.progress import Meter
+from synthfer.sample import SPLITS
 from synthfer.sources.index import StoredIndex, is_collection, sample_id
-from synthfer.store import Dataset
+from synthfer.store import Dataset, View
 from synthfer.store.manifest import README
+from synthfer.store.origin import origin
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,17 @@ class CardConfig:
     """Whose card to print."""
 
     uri: str = option(REQUIRED, "the dataset: a folder or s3://bucket/prefix")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongTailConfig:
+    """What is thinned out, and how steeply."""
+
+    uri: str = option(REQUIRED, "the dataset: a folder or s3://bucket/prefix")
+    out: str = option(REQUIRED, "where the view goes: a folder or s3://bucket/prefix")
+    ratio: float = option(100.0, "rows of the most frequent expression to those of the rarest", low=1)
+    split: str = option("train", "the split that is thinned out", choices=SPLITS)
+    seed: int = option(0, "draws the rows that stay", low=0)
 
 
 def expected_ids(dataset: Dataset) -> Callable[[range], list[str]]:
@@ -78,6 +92,17 @@ def card(config: CardConfig, invocation: Invocation) -> Outcome:
     return Outcome()
 
 
+def longtail(config: LongTailConfig, invocation: Invocation) -> Outcome:
+    """The view, and how many rows it leaves out."""
+    named = origin(config.uri)
+    if named.view:
+        raise ConfigError(f"uri: {config.uri} is a view; name the dataset that it shows")
+    selection = long_tail(named, config.ratio, config.seed, config.split)
+    made_by = {"job": "longtail", "ratio": config.ratio, "split": config.split, "seed": config.seed}
+    view = View.create(config.out, named.datasets, selection, made_by)
+    return Outcome({"view": view.uri, "view_hash": view.view_hash, "left_out": selection.num_rows})
+
+
 if __name__ == "__main__":
     run_commands(
         {
@@ -98,6 +123,12 @@ if __name__ == "__main__":
                 card,
                 about="Prints the dataset card, which is there once the dataset is complete.",
                 example="python jobs/dataset.py card uri=out/faces",
+            ),
+            "longtail": Command(
+                LongTailConfig,
+                longtail,
+                about="Makes a view in which expressions are as unequal as you say: a control for what balancing does.",
+                example="python jobs/dataset.py longtail uri=out/fer2013 out=out/fer2013-tail ratio=100",
             ),
         },
         about="Looks after a dataset in a folder or a bucket.",

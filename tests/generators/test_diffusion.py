@@ -537,6 +537,8 @@ def test_the_producer_is_canonical_json_and_knows_neither_paths_nor_machine(fold
     assert text == canonical_json(moved.producer())
     assert str(folder("sd").parent).encode() not in text
     producer = here.producer()
+    assert "trained_on" not in producer  # nobody said
+    assert tiny(folder("sd"), trained_on=["b:train", "a:val"]).producer()["trained_on"] == ["a:val", "b:train"]
     assert producer["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert producer["versions"]["diffusers"] == diffusers.__version__
     assert producer["model"] == "sd" and producer["batch_size"] == 4 and producer["safety_checker"] == "off"

@@ -126,11 +126,11 @@ def test_steps_are_those_of_a_loop_by_hand(uri, tmp_path):
         torch.testing.assert_close(training.network.state_dict()[name], value, rtol=1e-5, atol=1e-7)
 
 
-def rank_of_two(rank: int, words: tuple[str, ...], folder: str, changes: dict) -> None:
+def rank_of_two(rank: int, words: tuple[str, ...], folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     config = config_of(*words)
-    run = run_of(config, **changes)
+    run = run_of(config)
     _, feed = feed_of(config, run)
     training = training_of(config, run, feed, Place(rank, 2))
     training.fit(open_store(f"{folder}/two"), quiet)
@@ -144,7 +144,7 @@ def test_two_ranks_make_the_steps_of_one(extra, uri, tmp_path):
     words = (f"data={{faces: {uri}}}", f"out={tmp_path}", *PLAIN, *extra)
     config = config_of(*words)
     one = fitted(config, run_of(config), open_store(str(tmp_path / "one")))
-    mp.spawn(rank_of_two, args=(words, str(tmp_path), {}), nprocs=2)
+    mp.spawn(rank_of_two, args=(words, str(tmp_path)), nprocs=2)
     found = [torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
     for name, value in one.network.state_dict().items():
         assert torch.equal(found[0][0][name], found[1][0][name])
@@ -154,6 +154,45 @@ def test_two_ranks_make_the_steps_of_one(extra, uri, tmp_path):
     assert theirs["nll"] == pytest.approx(mine["nll"], abs=1e-6) and theirs["loss"] == pytest.approx(
         mine["loss"], abs=1e-6
     )
+
+
+def sharpness_aware_by_hand(config, run, feed) -> dict[str, torch.Tensor]:
+    """Two ranks of m-SAM in one process: each climbs by its own gradient, the step takes the mean of both."""
+    model = result.build(config, run, None)
+    for step in range(config.steps):
+        before = [p.detach().clone() for p in model.parameters()]
+        total = [torch.zeros_like(p) for p in before]
+        for rank in (0, 1):
+            rows = feed.at(step)[rank::2]
+            images, labels = torch.from_numpy(feed.pixels[rows]), torch.from_numpy(feed.labels[rows])
+
+            def gradients(images=images, labels=labels):
+                loss = torch.nn.functional.cross_entropy(model(images).logits, labels, reduction="sum") / config.batch
+                return torch.autograd.grad(loss, list(model.parameters()))
+
+            own = gradients()
+            length = torch.sqrt(sum((g**2).sum() for g in own))
+            with torch.no_grad():
+                for p, g in zip(model.parameters(), own, strict=True):
+                    p.add_(g, alpha=float(config.optimizer.sam_rho / length))
+            total = [a + g for a, g in zip(total, gradients(), strict=True)]
+            with torch.no_grad():
+                for p, old in zip(model.parameters(), before, strict=True):
+                    p.copy_(old)
+        with torch.no_grad():
+            for p, g in zip(model.parameters(), total, strict=True):
+                p.sub_(g, alpha=config.optimizer.lr)
+    return model.state_dict()
+
+
+def test_sharpness_aware_ranks_climb_each_by_its_own_gradient(uri, tmp_path):
+    words = (f"data={{faces: {uri}}}", f"out={tmp_path}", *PLAIN, "optimizer.sam_rho=0.5", "optimizer.momentum=0")
+    config = config_of(*words)
+    _, feed = feed_of(config, run_of(config))
+    mp.spawn(rank_of_two, args=(words, str(tmp_path)), nprocs=2)
+    found, _ = torch.load(tmp_path / "rank-0.pt", weights_only=True)
+    for name, value in sharpness_aware_by_hand(config, run_of(config), feed).items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7)
 
 
 def test_a_loss_that_is_no_number_names_the_step_and_its_samples(uri, tmp_path):

@@ -46,6 +46,7 @@ class Config:
     text_tokens: int | None = option(None, "text length in tokens, where the pipeline has a choice", low=16, high=1024)
     text_cache_mb: int = option(2048, "memory for encoded prompts in MiB", low=1)
     long_prompts: str = option("cut", "what becomes of a prompt beyond the text length", choices=("cut", "fail"))
+    trained_on: list[str] = option([], "collection:split of faces that the weights have learned from, for guard G7")
     threads: int = option(1, "CPU threads of torch; the number changes the bits of pictures made on a CPU", low=1)
 
 

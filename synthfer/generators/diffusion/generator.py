@@ -110,6 +110,8 @@ class Diffusion:
             "long_prompts": config.long_prompts,
             # Kernels of a GPU do not depend on the number of CPU threads.
             "threads": config.threads if cpu else None,
+            # Absent where nobody says: datasets from before the option stay what they are.
+            **({"trained_on": sorted(config.trained_on)} if config.trained_on else {}),
             "versions": {m.__name__: m.__version__.partition("+")[0] for m in (diffusers, transformers, torch)},
         }
 
