@@ -1,7 +1,7 @@
 """What synthfer costs and gains, measured: `python jobs/benchmark.py generate [key=value ...] --json`."""
 
 from synthfer.cli import Command, run_commands
-from synthfer.engine.benchmarks import audit, generation, sources
+from synthfer.engine.benchmarks import audit, generation, sources, training
 
 if __name__ == "__main__":
     run_commands(
@@ -25,6 +25,13 @@ if __name__ == "__main__":
                 about="The audit's scans against plain matrix products, its memory under a cap, and what it finds of "
                 "planted copies at which rate of false alarms.",
                 example="python jobs/benchmark.py audit --json faces=out/fer2013 parts=[found]",
+            ),
+            "train": Command(
+                training.TrainingBenchmark,
+                training.measure,
+                about="The training job's steps against plain torch, alone and by DDP, its input against plain "
+                "decoding, scoring in one pass against one for each network, and the operations of the networks.",
+                example="python jobs/benchmark.py train --json parts=[steps] classifier=small batch=64",
             ),
         },
         about="Measures side by side in one run; every figure comes with machine, versions and commit.",

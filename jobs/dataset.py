@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from synthfer.cli import COMPLETE, FAILURE, Command, Invocation, Outcome, run_commands
-from synthfer.config import REQUIRED, ConfigError, option
+from synthfer.config import REQUIRED, option
 from synthfer.planning import Plan
 from synthfer.planning.longtail import long_tail
 from synthfer.progress import Meter
@@ -46,7 +46,7 @@ class CardConfig:
 class LongTailConfig:
     """What is thinned out, and how steeply."""
 
-    uri: str = option(REQUIRED, "the dataset: a folder or s3://bucket/prefix")
+    uri: str = option(REQUIRED, "the dataset or view: a folder or s3://bucket/prefix")
     out: str = option(REQUIRED, "where the view goes: a folder or s3://bucket/prefix")
     ratio: float = option(100.0, "rows of the most frequent expression to those of the rarest", low=1)
     split: str = option("train", "the split that is thinned out", choices=SPLITS)
@@ -95,9 +95,9 @@ def card(config: CardConfig, invocation: Invocation) -> Outcome:
 def longtail(config: LongTailConfig, invocation: Invocation) -> Outcome:
     """The view, and how many rows it leaves out."""
     named = origin(config.uri)
-    if named.view:
-        raise ConfigError(f"uri: {config.uri} is a view; name the dataset that it shows")
     selection = long_tail(named, config.ratio, config.seed, config.split)
+    if named.view:
+        selection = View(named.view).narrowed(selection)
     made_by = {"job": "longtail", "ratio": config.ratio, "split": config.split, "seed": config.seed}
     view = View.create(config.out, named.datasets, selection, made_by)
     return Outcome({"view": view.uri, "view_hash": view.view_hash, "left_out": selection.num_rows})

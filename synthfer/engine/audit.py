@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
@@ -147,9 +146,7 @@ def dedupe(config: AuditJob, result: Audit) -> View:
     selection = left_out(result.pairs)
     for named in origins:
         if named.view:
-            theirs = View(named.view).selection
-            known = pc.is_in(theirs["sample_id"], value_set=selection["sample_id"].combine_chunks())
-            selection = pa.concat_tables([selection, theirs.filter(pc.invert(known))])
+            selection = View(named.view).narrowed(selection)
     made_by = {"job": "audit", "sides": {name: dict(side) for name, side in result.sides.items()}}
     datasets = [dataset for named in origins for dataset in named.datasets]
     return View.create(config.view or f"{config.out.rstrip('/')}/view", datasets, selection, made_by)

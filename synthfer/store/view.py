@@ -104,6 +104,12 @@ class View:
                 raise ValueError(f"{dataset.uri} is not the dataset that the view {self.uri} was made of")
         return found
 
+    def narrowed(self, selection: pa.Table) -> pa.Table:
+        """`selection` and, for the samples that it does not name, what this view says of them."""
+        selection = selection.select(SCHEMA.names).cast(SCHEMA)
+        known = pc.is_in(self.selection["sample_id"], value_set=selection["sample_id"].combine_chunks())
+        return pa.concat_tables([selection, self.selection.filter(pc.invert(known))])
+
     def scan(
         self, columns: Sequence[str] | None = None, where: pc.Expression | None = None
     ) -> Iterator[pa.RecordBatch]:
