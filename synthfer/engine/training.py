@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,7 @@ _FORMAT = "synthfer-training/1"
 # More runs may be added to an experiment, on any machines; what decides over a run's weights may not change.
 _FREE = ("out", "engine", "log", "seeds", "strategy", "sweep", "controls")
 _POLL_SECONDS = 0.3
+_TELL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +207,10 @@ def trainer(config: TrainJob, settings: Mapping[str, Any], resources: Resources)
     engine = config.engine
     gpus = engine.gpus_per_worker if engine.gpus_per_worker is not None else float(resources.gpus > 0)
     each: dict[str, float] = {"CPU": engine.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
+    for name, there in (("CPU", resources.cpus), ("GPU", resources.gpus)):
+        if engine.workers * each.get(name, 0) > there:
+            log.warning("%d workers need %g %ss, the cluster has %d: training waits until it has them",
+                        engine.workers, engine.workers * each[name], name, there)  # fmt: skip
     return TorchTrainer(
         work,
         train_loop_config=dict(settings),
@@ -256,6 +261,9 @@ class Listener:
 
     def hear(self, facts: Mapping[str, Any]) -> None:
         """One fact. A run that goes on from a checkpoint begins where that was, and repeats some steps."""
+        if facts["kind"] == "pictures":
+            log.info("%s of %s pictures read", f"{facts['done']:,}", f"{facts['total']:,}")
+            return
         before = self.steps.get(facts["run"], 0)
         if facts["step"] > before:
             self.meter.add(facts["step"] - before)
@@ -283,10 +291,23 @@ def work(settings: Mapping[str, Any]) -> None:
         torch.set_num_threads(job.config.engine.cpus_per_worker)
         context = ray.train.get_context()
         place = Place(context.get_world_rank(), context.get_world_size(), get_device())
-        pictures = pixels.load(job.data, size_of(job), job.config.engine.cache)
+        pictures = pixels.load(job.data, size_of(job), job.config.engine.cache, reading(place, board))
         store = open_store(job.config.out)
         for run in settings["runs"]:
             train_run(job, run, pictures, place, store, board)
+
+
+def reading(place: Place, board: Any) -> Callable[[int, int], None]:
+    """Tells how far the pictures are read, by the first rank, now and then."""
+    told = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if place.rank == 0 and time.monotonic() - told > _TELL_SECONDS:
+            told = time.monotonic()
+            board.tell.remote({"kind": "pictures", "done": done, "total": total})
+
+    return progress
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -27,7 +28,7 @@ class Feed:
     labels: np.ndarray
     weights: np.ndarray | None
     synthetic: np.ndarray
-    ids: np.ndarray
+    ids: pa.ChunkedArray
     train: np.ndarray
     validation: np.ndarray
     counts: np.ndarray
@@ -56,7 +57,7 @@ class Feed:
             labels=data.labels,
             weights=None if (weights == 1).all() else weights,
             synthetic=kinds[data.names],
-            ids=data.rows["sample_id"].to_numpy(zero_copy_only=False),
+            ids=data.rows["sample_id"],
             train=train,
             validation=data.numbers("val"),
             counts=_counts(data, train, run),

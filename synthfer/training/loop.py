@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -209,10 +210,11 @@ class Training:
         return losses
 
     def _not_finite(self, step: int, loss: float) -> str:
-        ids = self.feed.ids[self.feed.at(step)]
+        rows = self.feed.at(step)
+        ids = self.feed.ids.take(pa.array(rows[:_SHOWN])).to_pylist()
         return (
-            f"{self.run.key}: the loss is {loss} at step {step}. Its batch: {', '.join(ids[:_SHOWN])} and "
-            f"{max(0, len(ids) - _SHOWN)} more. Lower optimizer.lr (now {self.config.optimizer.lr:g}), set "
+            f"{self.run.key}: the loss is {loss} at step {step}. Its batch: {', '.join(ids)} and "
+            f"{len(rows) - len(ids)} more. Lower optimizer.lr (now {self.config.optimizer.lr:g}), set "
             "optimizer.clip, or look at these pictures."
         )
 

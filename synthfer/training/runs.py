@@ -50,8 +50,10 @@ def plan(config: TrainConfig, real: Sequence[str], synthetic: Sequence[str], row
     """Every run in order, those that others begin with first.
 
     `real` and `synthetic` name the sources of either kind, `rows` counts the training rows of all. `ConfigError`
-    where the strategy needs both kinds and there is one.
+    where the strategy needs both kinds and there is one, and where there is no seed, too few steps or no sweep.
     """
+    if not config.seeds:
+        raise ConfigError("seeds is empty: name at least one, as seeds=[0]")
     if config.strategy != "mixed" and not (real and synthetic):
         raise ConfigError(
             f"strategy={config.strategy} needs real and synthetic data; {', '.join([*real, *synthetic])} "
@@ -59,12 +61,13 @@ def plan(config: TrainConfig, real: Sequence[str], synthetic: Sequence[str], row
             "add data, or say which is synthetic by synthetic=[…]"
         )
     steps = config.steps or max(1, round(config.epochs * rows / config.batch))
+    shares = {name: share for name, share in config.mix.items() if share}
     first = Run(
         name="",
         seed=config.seeds[0],
         steps=steps,
-        sources=(*real, *synthetic),
-        shares=dict(config.mix) or None,
+        sources=tuple(name for name in (*real, *synthetic) if not shares or name in shares),
+        shares=shares or None,
         power=config.sampler_power,
     )
     runs = list(_strategy(config, first, tuple(real), tuple(synthetic)))
@@ -78,15 +81,25 @@ def _strategy(config: TrainConfig, first: Run, real: tuple[str, ...], synthetic:
     if config.strategy == "mixed":
         yield replace(first, name="mixed" if real and synthetic else "real_only" if real else "synthetic_only")
     elif config.strategy == "finetune":
+        if first.steps < 2:
+            raise ConfigError("strategy=finetune needs a step on either kind of data: raise steps or epochs")
         before = max(1, min(first.steps - 1, round(config.finetune_share * first.steps)))
         pretrained = replace(_only(first, synthetic), name="pretrained", steps=before)
         yield pretrained
         yield replace(_only(first, real), name="finetuned", steps=first.steps - before, begins_with=pretrained.name)
     else:
-        for share in config.sweep:
+        for name, share in _swept(config.sweep).items():
             shares = _within(first, real, share) | _within(first, synthetic, 1 - share)
-            kept = {name: part for name, part in shares.items() if part}
-            yield replace(first, name=f"real_{round(100 * share):03d}", sources=tuple(kept), shares=kept)
+            kept = {source: part for source, part in shares.items() if part}
+            yield replace(first, name=name, sources=tuple(kept), shares=kept)
+
+
+def _swept(shares: Sequence[float]) -> dict[str, float]:
+    """Real shares by the name of their run; `ConfigError` where there is none, or two would be of one name."""
+    named = {f"real_{round(100 * share):03d}": share for share in shares}
+    if not named or len(named) < len(shares):
+        raise ConfigError(f"sweep={list(shares)}: name real shares that differ by a per cent at least, each once")
+    return named
 
 
 def _controls(first: Run, real: tuple[str, ...], synthetic: tuple[str, ...]) -> Iterator[Run]:

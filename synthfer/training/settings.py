@@ -10,6 +10,7 @@ from typing import Any
 
 from synthfer import classifiers
 from synthfer.config import REQUIRED, option, registry_section
+from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import SPLITS
 
 SELECTORS = ("macro_f1", "balanced_accuracy", "accuracy", "abaw", "nll")
@@ -149,6 +150,8 @@ class TrainConfig:
     channels_last: bool = option(False, "lay pictures out with channels last")
 
     def __post_init__(self) -> None:
+        if self.classifier.options.num_classes != len(EXPRESSIONS):
+            raise ValueError(f"classifier.num_classes: what is trained here has the {len(EXPRESSIONS)} expressions")
         if self.loss.intra and (self.blend.mixup or self.blend.cutmix):
             raise ValueError(
                 "loss.intra compares rows of one class, and blend makes rows of two: leave one of them out"
