@@ -51,7 +51,7 @@ CONTRACT = "experiment.json"
 _FORMAT = "synthfer-training/1"
 # More runs may be added to an experiment, on any machines; what decides over a run's weights may not change.
 _FREE = ("out", "engine", "log", "seeds", "strategy", "sweep", "controls")
-_POLL_SECONDS = 0.3
+_POLL_SECONDS = 1.0
 _TELL_SECONDS = 10.0
 
 

@@ -183,8 +183,8 @@ def legend(matrix: Matrix) -> list[str]:
         "else over the test set (bootstrap). " + ("± is the standard deviation over seeds." if several else ""),
         "Diagonal: the test set is the held-out split of a collection that the recipe was trained on. Off-diagonal: of "
         "any other collection. Means are over a recipe's clean cells, which may be other test sets than another "
-        "recipe's; rank is by off-diagonal macro-F1. Best of its column: no clean cell is higher, which does not make "
-        "it significantly so.",
+        "recipe's; rank is by macro-F1 over the off-diagonal test sets that all ranked recipes have clean. Best of its "
+        "column: no clean cell is higher, which does not make it significantly so.",
     ]
     if any(cell["contaminated"] for cell in cells):
         lines.append("† Contaminated: training data touches this test set, or the checkpoint was chosen on it. The "

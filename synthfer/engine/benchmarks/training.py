@@ -1,0 +1,290 @@
+"""The training and evaluation jobs against plain torch: steps alone and by DDP, the input pipeline, the scoring, FLOPs.
+
+Whatever is compared takes turns in one run, so that a drift of the machine shows up in both; ratios are medians of
+those of the turns. One thread per process.
+"""
+
+import io
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from PIL import Image
+from rich.console import Console
+
+from synthfer import classifiers, images
+from synthfer.classifiers._network import Classifier
+from synthfer.cli import Invocation, Outcome
+from synthfer.conditions import conditions
+from synthfer.config import ConfigError, load, option, registry_section
+from synthfer.engine.benchmarks import made_data, plain_loop
+from synthfer.engine.benchmarks.arithmetic import flops_per_image, matrix_rate
+from synthfer.engine.benchmarks.plain_loop import Task
+from synthfer.engine.benchmarks.training_turns import gang
+from synthfer.engine.session import Resources, session
+from synthfer.engine.training import Plan, TrainJob, opened, size_of
+from synthfer.evaluation.cells import VARIANTS
+from synthfer.evaluation.scoring import Scored, Scorer
+from synthfer.store import Dataset
+from synthfer.store.origin import origin
+from synthfer.store.origin import parts as parts_of
+from synthfer.training import pixels, result
+from synthfer.training.feed import Feed, trained
+from synthfer.training.loop import Place, Training
+from synthfer.training.runs import Run
+from synthfer.training.settings import TrainConfig
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("ray", "torch", "numpy", "pillow", "simplejpeg", "pyarrow")
+PARTS = ("steps", "input", "evaluation", "flops")
+WARMUP = 20
+"""Steps of each turn that are not timed: as many as our loop makes until it first tells of them."""
+
+_TESTS, _MODELS = 2, 3
+_SCORED_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingBenchmark:
+    """What to measure of training and evaluation, and how long."""
+
+    parts: list[str] = option(list(PARTS), "what to measure", choices=PARTS)
+    classifier: Any = registry_section(classifiers.names, classifiers.module, default="small", of="the network")
+    size: int | None = option(None, "pixels a side (null: the network's own)", low=8)
+    batch: int = option(64, "rows of a step over all workers", low=2)
+    steps: int = option(80, f"steps of a turn, the first {WARMUP} of them not timed", low=2 * WARMUP)
+    rounds: int = option(5, "turns of each", low=1)
+    workers: list[int] = option([1, 2], "numbers of workers of the part steps", low=1)
+    pictures: int = option(1024, "pictures of the part input, and of each test set of the part evaluation", low=64)
+    side: int = option(112, "pixels a side of these pictures", low=16)
+    networks: list[str] = option(["small"], "networks of the part flops")
+
+
+def measure(config: TrainingBenchmark, invocation: Invocation) -> Outcome:
+    """Every part that is asked for, with the conditions it was measured under."""
+    torch.set_num_threads(1)
+    measures: dict[str, Callable[[TrainingBenchmark, Invocation], dict[str, Any]]] = {
+        "steps": steps,
+        "input": input_pipeline,
+        "evaluation": evaluation,
+        "flops": flops,
+    }
+    told: dict[str, Any] = {"conditions": conditions(*PACKAGES)}
+    for part in config.parts:
+        log.info("measuring %s", part)
+        told[part] = measures[part](config, invocation)
+    return Outcome(told)
+
+
+def steps(config: TrainingBenchmark, invocation: Invocation) -> dict[str, Any]:
+    """Images/s of the training job's workers and of a plain loop in as many processes, of the same network.
+
+    Ours makes everything that the job makes by default, averaged weights, clipping and schedule among it. The
+    pictures are noise: what they show does not change the work.
+    """
+    with tempfile.TemporaryDirectory() as folder, session() as resources:
+        devices = resources.gpus or resources.cpus
+        if devices < max(config.workers):
+            raise ConfigError(f"workers: there are {devices} devices; ask for workers=[{devices}] or fewer")
+        job = job_of(config, Path(folder), made_data.noise(max(512, 4 * config.batch), 32), invocation)
+        each = flops_per_image(network(config, 0))
+        told: dict[str, Any] = {"pictures_are": "noise", "flops_per_image": each}
+        products = []
+        for workers in config.workers:
+            log.info("%d workers", workers)
+            compared, product = _compared(job, workers, resources, Path(folder))
+            told[f"{workers}_workers"] = compared
+            products += product
+    told["matrix_product_flops_per_s"] = round(statistics.median(products))
+    for workers in config.workers:
+        compared = told[f"{workers}_workers"]
+        rate = each * statistics.median(compared["ours_images_per_s"]) / workers
+        compared["flops_per_s_of_each"] = round(rate)
+        compared["of_matrix_product"] = round(rate / told["matrix_product_flops_per_s"], 4)
+    return told
+
+
+def _compared(job: Plan, workers: int, resources: Resources, folder: Path) -> tuple[dict[str, Any], list[float]]:
+    """Ours and the plain loop in turns, and the rate of a matrix product measured between them."""
+    out = folder / f"experiment-{workers}"
+    job = replace(job, config=replace(job.config, out=str(out), engine=replace(job.config.engine, workers=workers)))
+    task = _task(job, workers, folder)
+    ours, plain, products = [], [], []
+    with gang(job, resources) as (crew, start_up), plain_loop.processes(task, folder) as (processes, plain_start_up):
+        for _ in job.runs:
+            plain.append(processes.turn())
+            ours.append(crew.turn())
+            products.append(matrix_rate(plain_loop.device_of(0)))
+    rates = [[round(turn.images_per_s, 2) for turn in turns] for turns in (ours, plain)]
+    return {
+        "ours_images_per_s": rates[0],
+        "plain_images_per_s": rates[1],
+        "ours_to_plain": median_ratio(*rates),
+        "device_busy": round(statistics.median(turn.device_busy for turn in ours), 4),
+        "ours_pictures": sum(turn.pictures for turn in ours),
+        "plain_pictures": sum(turn.pictures for turn in plain),
+        "ours_start_up_s": round(start_up, 2),
+        "plain_start_up_s": round(plain_start_up, 2),
+    }, products
+
+
+def _task(job: Plan, workers: int, folder: Path) -> Task:
+    """What the plain loop trains on: the training rows of the job."""
+    rows, run = trained(job.data, job.runs[0]), job.runs[0]
+    arrays = {"pixels": pixels.load(job.data, size_of(job))[rows], "labels": job.data.labels[rows]}
+    paths = {name: folder / f"{name}.npy" for name in arrays}
+    for name, array in arrays.items():
+        np.save(paths[name], array)
+    niceness = ray.get(ray.remote(num_cpus=0)(_niceness).remote())
+    return Task(config=job.config, run=run, world=workers, warmup=WARMUP, niceness=niceness, **paths)
+
+
+def _niceness() -> int:
+    return os.nice(0)
+
+
+def job_of(config: TrainingBenchmark, folder: Path, pictures: Sequence[np.ndarray], invocation: Invocation) -> Plan:
+    """A training job on these pictures, with a run for each turn."""
+    words = [
+        f"out={folder}/experiment",
+        f"data={{made: {made_data.seal(folder / 'made', pictures, 'train')}}}",
+        f"seeds={list(range(config.rounds))}",
+        f"batch={config.batch}",
+        f"steps={config.steps}",
+        f"validate_every={config.steps}",
+        "engine.max_failures=0",
+    ]
+    job = replace(load(TrainJob, words), classifier=config.classifier, size=config.size)
+    return opened(job, replace(invocation, results=Console(quiet=True)))
+
+
+def network(config: TrainingBenchmark, seed: int) -> Classifier:
+    """The network that is measured, with random weights."""
+    job = TrainConfig(out="", data={}, classifier=config.classifier, size=config.size)
+    return result.build(job, Run(name="", seed=seed, steps=1, sources=()), None)
+
+
+def input_pipeline(config: TrainingBenchmark, invocation: Invocation) -> dict[str, Any]:
+    """Pictures per core-second (CPU time of all threads) of all that comes before the network; drawn faces as JPEG.
+
+    `decode`: files of a dataset become an array, against a loop with Pillow over the same files in memory, and one
+    over the functions that the pipeline itself uses. `batch`: rows are picked and augmented, against the network's
+    steps on the CPU with batches that are there already.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        job = job_of(config, Path(folder), made_data.faces(config.pictures, config.side), invocation)
+        files = _files(job.config.data["made"])
+        size = size_of(job)
+        decode = _in_turns(
+            {
+                "ours": lambda: pixels.load(job.data, size),
+                "plain": lambda: [_by_pillow(body, size) for body in files],
+                "same_functions": lambda: [images.square(images.decode(body), size) for body in files],
+            },
+            len(files),
+            config.rounds,
+        )
+        for name in ("plain", "same_functions"):
+            decode[f"ours_to_{name}"] = median_ratio(decode["ours"], decode[name])
+        return {"pictures_are": "drawn faces", "decode": decode, "batch": _batches(config, job)}
+
+
+def _batches(config: TrainingBenchmark, job: Plan) -> dict[str, Any]:
+    """The making of batches and the rest of a step, each alone, and what our loop says of the share of the rest."""
+    run, pictures = job.runs[0], pixels.load(job.data, size_of(job))
+    feed = Feed.of(job.data, pictures, run, config.batch, job.config.loss.soft_labels)
+    training = Training(job.config, run, feed, result.build(job.config, run, None), Place())
+    heard: list[Mapping[str, Any]] = []
+    training.advance(config.steps, heard.append)
+    batch = training.batch(0, feed.at(0))
+
+    def make() -> None:
+        for step in range(WARMUP):
+            training.batch(step, feed.at(step))
+
+    def learn() -> None:
+        for step in range(WARMUP):
+            training.optimizer.zero_grad(set_to_none=True)
+            training.backward(batch, step)
+            training.optimizer.step()
+
+    told = _in_turns({"ours": make, "network": learn}, WARMUP * config.batch, config.rounds)
+    told["ours_to_network"] = median_ratio(told["ours"], told["network"])
+    told["device_busy"] = round(statistics.median(facts["device_busy"] for facts in heard), 4)
+    return told
+
+
+def _in_turns(works: Mapping[str, Callable[[], Any]], pictures: int, rounds: int) -> dict[str, Any]:
+    """Pictures per core-second of each work, once per round."""
+    told: dict[str, Any] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            start = time.process_time()
+            work()
+            told[name].append(round(pictures / (time.process_time() - start), 1))
+    return told
+
+
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median over turns of ours to theirs."""
+    return round(statistics.median(a / b for a, b in zip(ours, theirs, strict=True)), 4)
+
+
+def _files(uri: str) -> list[bytes]:
+    return [row["image"]["bytes"] for batch in Dataset(uri).scan(["image"]) for row in batch.to_pylist()]
+
+
+def _by_pillow(body: bytes, size: int) -> np.ndarray:
+    with Image.open(io.BytesIO(body)) as image:
+        return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+
+
+def evaluation(config: TrainingBenchmark, invocation: Invocation) -> dict[str, Any]:
+    """Seconds of scoring several networks on several test sets in one pass, and in a pass for each network.
+
+    The test sets are drawn faces as JPEG; the passes are those of the evaluation job's worker.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        faces = made_data.faces(config.pictures, config.side)
+        tests = [made_data.seal(Path(folder) / f"test-{k}", faces, "test") for k in range(_TESTS)]
+        models = {f"seed-{seed}": network(config, seed) for seed in range(_MODELS)}
+        seconds: dict[str, list[float]] = {"one_pass_s": [], "separate_passes_s": []}
+        for _ in range(config.rounds):
+            start = time.perf_counter()
+            score(models, tests)
+            between = time.perf_counter()
+            for name, model in models.items():
+                score({name: model}, tests)
+            seconds["one_pass_s"].append(round(between - start, 3))
+            seconds["separate_passes_s"].append(round(time.perf_counter() - between, 3))
+    return {
+        "pictures_are": "drawn faces",
+        "networks": _MODELS,
+        "test_sets": _TESTS,
+        "pictures": _TESTS * config.pictures,
+        **seconds,
+        "separate_to_one": median_ratio(seconds["separate_passes_s"], seconds["one_pass_s"]),
+    }
+
+
+def score(models: Mapping[str, Classifier], tests: Sequence[str]) -> list[Scored]:
+    """The answers of some networks for the test sets, as an evaluation worker gives them."""
+    scorer = Scorer(models, VARIANTS, _SCORED_AT_ONCE, plain_loop.device_of(0))
+    return [scorer.score(part, ["test"]) for uri in tests for part in parts_of([origin(uri)], sys.maxsize)]
+
+
+def flops(config: TrainingBenchmark, invocation: Invocation) -> dict[str, Any]:
+    """Operations of forward and backward for one picture, by network, at its own size."""
+    with torch.device("meta"):
+        return {name: flops_per_image(classifiers.build(name)) for name in config.networks}
