@@ -11,6 +11,7 @@ from synthfer.classifiers import weights
 from synthfer.classifiers._network import Classifier
 from synthfer.classifiers.ancestry import SUFFIX, Seen
 from synthfer.classifiers.weights import SUFFIXES, Card
+from synthfer.expressions import EXPRESSIONS
 from synthfer.store import open_store
 
 T = TypeVar("T")
@@ -32,13 +33,24 @@ class Checkpoint:
 
     @property
     def seen(self) -> Seen | None:
-        """The rows that it learned from, or None where nobody wrote them down."""
-        return Seen.from_bytes(self.files[SUFFIX]) if SUFFIX in self.files else None
+        """The rows that it learned from, or None where nobody wrote them down; `ValueError` for a damaged list."""
+        if SUFFIX not in self.files:
+            return None
+        try:
+            return Seen.from_bytes(self.files[SUFFIX])
+        except ValueError as error:
+            raise ValueError(f"{self.uri}: {error}") from error
 
     @cached_property
     def card(self) -> Card:
         """Its card. Errors are those of `weights.card_at`."""
         return self._at_path(weights.card_at)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs of `restore()` in order: `weights.load` puts the expressions first, in their order."""
+        classes = self.card.classes
+        return tuple(name for name in dict.fromkeys((*EXPRESSIONS, *classes)) if name in classes)
 
     def restore(self) -> Classifier:
         """The classifier in eval mode on the CPU. Errors are those of `weights.restore`."""
@@ -53,11 +65,12 @@ class Checkpoint:
         with tempfile.TemporaryDirectory() as folder:
             for suffix, body in self.files.items():
                 (Path(folder) / f"model{suffix}").write_bytes(body)
-            path = Path(folder) / f"model{next(iter(self.files))}"
+            suffix = next(iter(self.files))
+            stem, theirs = str(Path(folder) / "model"), self.uri.removesuffix(suffix)
             try:
-                return use(path)
-            except ValueError as error:
-                raise ValueError(str(error).replace(str(path), self.uri)) from error
+                return use(Path(stem + suffix))
+            except ValueError as error:  # of the weights or of the card, which has another suffix
+                raise ValueError(str(error).replace(stem, theirs)) from error
 
 
 def collect(uri: str) -> list[Checkpoint]:
@@ -66,8 +79,8 @@ def collect(uri: str) -> list[Checkpoint]:
     States on the way of a training have no card and are passed over.
     """
     if uri.endswith(BODIES):
-        folder, _, name = uri.rpartition("/")
-        return [read(folder or ".", name)]
+        folder, slash, name = uri.rpartition("/")
+        return [read(folder or slash or ".", name)]
     store = open_store(uri)
     keys = {key for key, _ in store.list()}
     found = sorted(key for key in keys if key.endswith(BODIES) and any(_stem(key) + card in keys for card in SUFFIXES))

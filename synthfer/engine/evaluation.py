@@ -6,6 +6,7 @@ rows, so that the numbers do not depend on how many actors there were.
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -29,12 +30,13 @@ from synthfer.engine.settings import PoolConfig
 from synthfer.evaluation.cells import VARIANTS, Answers, Candidate, MatrixConfig, TestSet
 from synthfer.evaluation.matrix import matrix
 from synthfer.evaluation.scoring import Scored, Scorer
+from synthfer.nearest import nearest
 from synthfer.progress import Meter
 from synthfer.report import matrix as tables
 from synthfer.report.matrix_page import page
 from synthfer.report.plot import svg
 from synthfer.sample import SPLITS
-from synthfer.store import Dataset, ObjectStore, open_store
+from synthfer.store import ObjectStore, open_store
 from synthfer.store.objects import replace_object
 from synthfer.store.origin import Origin, Part, origin, parts
 
@@ -119,24 +121,41 @@ def opened(config: EvaluateJob) -> Opened:
     """All that the job reads, checked before anything starts."""
     if not (config.checkpoints and config.datasets and config.variants):
         raise ConfigError("checkpoints, datasets and variants: name at least one of each")
-    found = list({one.uri: one for uri in config.checkpoints for one in collect(uri)}.values())
+    judged = named(list({one.uri: one for uri in config.checkpoints for one in collect(uri)}.values()))
+    recipes = list(dict.fromkeys(one.candidate.recipe for one in judged))
+    if config.baseline not in (None, *recipes):
+        hint = nearest(str(config.baseline), recipes)
+        raise ConfigError(f"baseline={config.baseline}: no such recipe{hint} There are {', '.join(recipes)}.")
     columns = [column(text, config.splits) for text in config.datasets]
     names = titles([one.origin.uri for one in columns])
     audits = [pq.read_table(pa.BufferReader(open_store(uri).get(AUDITED))) for uri in config.audits]
     return Opened(
-        named(found),
+        judged,
         [replace(one, name=name) for one, name in zip(columns, names, strict=True)],
         pa.concat_tables(audits) if audits else None,
     )
 
 
 def column(text: str, splits: Sequence[str]) -> Column:
-    """Test data from `URI` or `URI#split+split`; `ConfigError` where a split is none."""
+    """Test data from `URI` or `URI#split+split`; `ConfigError` where a split is none, or has no row to judge on."""
     uri, _, own = text.partition("#")
     wanted = tuple(own.split("+")) if own else tuple(splits)
     if unknown := [split for split in wanted if split not in SPLITS]:
         raise ConfigError(f"datasets: {text}: {unknown[0]!r} is no split; splits are {', '.join(SPLITS)}")
-    return Column("", origin(uri), wanted)
+    found = origin(uri)
+    there = splits_of(found)
+    if there.isdisjoint(wanted):
+        raise ConfigError(
+            f"datasets: no accepted labelled row of split {' or '.join(wanted)} in {found.uri}; "
+            + (f"there are rows of {', '.join(sorted(there))}: write {uri}#{min(there)}" if there else "leave it out")
+        )
+    return Column("", found, wanted)
+
+
+def splits_of(found: Origin) -> set[str]:
+    """The splits that test data has accepted labelled rows of."""
+    rows = pa.concat_tables(part.rows(["label", "split"], SPLITS) for part in parts([found], sys.maxsize))
+    return set(rows.filter(pc.is_valid(rows["label"]))["split"].unique().to_pylist())
 
 
 def named(found: Sequence[Checkpoint]) -> list[Judged]:
@@ -151,13 +170,17 @@ def named(found: Sequence[Checkpoint]) -> list[Judged]:
             name=f"{recipe}/seed-{run['seed']}" if run else recipe,
             recipe=recipe,
             seed=run.get("seed"),
-            classes=one.card.classes,
+            classes=one.outputs,
             trained_on=tuple(one.card.trained_on),
             selection=one.card.selection,
             seen=one.seen,
             ancestors=tuple(one.card.ancestors) if one.seen else None,
         )
         judged.append(Judged(candidate, one))
+    names = [one.candidate.name for one in judged]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        both = " and ".join(one.checkpoint.uri for one in judged if one.candidate.name == twice)
+        raise ConfigError(f"checkpoints: {both} are both {twice} in the matrix; leave one out, or rename it")
     return judged
 
 
@@ -202,22 +225,9 @@ def score(
 
 
 def as_test_set(column: Column, scored: Sequence[Scored]) -> TestSet:
-    """A column's rows; `ConfigError` where there are none."""
-    uri, splits = column.origin.uri, " or ".join(column.splits)
-    if not scored:
-        there = {key for dataset in column.origin.datasets for key in splits_of(dataset)}
-        raise ConfigError(
-            f"datasets: no accepted labelled row of split {splits} in {uri}; "
-            + (f"there are rows of {', '.join(sorted(there))}: write {uri}#{min(there)}" if there else "leave it out")
-        )
+    """A column's rows."""
     facts = pa.concat_tables(one.facts for one in scored)
-    return TestSet(name=column.name, uri=uri, hash=column.origin.hash, splits=column.splits, facts=facts)
-
-
-def splits_of(dataset: Dataset) -> set[str]:
-    """The splits that a dataset has accepted rows of."""
-    where = pc.field("decision") == "accepted"
-    return {split for batch in dataset.scan(["split"], where) for split in batch["split"].unique().to_pylist()}
+    return TestSet(name=column.name, uri=column.origin.uri, hash=column.origin.hash, splits=column.splits, facts=facts)
 
 
 def crew(config: EvaluateJob, resources: Resources, most: int) -> list[Any]:
@@ -257,7 +267,7 @@ def write(result: dict[str, Any], tests: Sequence[TestSet], answers: Answers, st
         MATRIX: json.dumps(result, indent=1).encode(),
         "matrix.md": tables.markdown(result).encode(),
         "matrix.tex": tables.latex(result).encode(),
-        "matrix.svg": svg(result).encode(),
+        "matrix.svg": svg(result, variant=result["variants"][0]).encode(),
         ANSWERS: sink.getvalue(),
         PAGE: page(result).encode(),
     }

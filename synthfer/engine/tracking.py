@@ -1,5 +1,6 @@
 """Where the numbers of a training go besides the log: TensorBoard files, and an MLflow server where one is named."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,13 @@ class LogConfig:
 
 
 class Tracker:
-    """Writes facts of `synthfer.training.loop.Tell` as scalars, one series per run. Close it, or use `with`."""
+    """Writes facts of `synthfer.training.loop.Tell` as scalars, one series per run, each step once. Use `with`."""
 
     def __init__(self, config: LogConfig, out: str, experiment: str) -> None:
         folder = config.tensorboard or (None if "://" in out else f"{out}/tensorboard")
         self.folder = Path(folder) if folder else None
         self.writers: dict[str, SummaryWriter] = {}
+        self.told: dict[tuple[str, str], int] = {}
         self.mlflow = _Mlflow(config.mlflow, experiment) if config.mlflow else None
 
     def __enter__(self) -> "Tracker":
@@ -41,6 +43,10 @@ class Tracker:
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Writes the numbers of some facts at their step."""
+        series = facts["run"], facts["kind"]
+        if facts["step"] <= self.told.get(series, -1):
+            return  # workers that begin again at their last checkpoint say it twice
+        self.told[series] = facts["step"]
         prefix = "validation/" if facts["kind"] == "validation" else "training/"
         numbers = {prefix + name: value for name, value in facts.items() if name not in _NOT_METRICS}
         if self.folder:
@@ -62,18 +68,34 @@ class _Mlflow:
 
     def __init__(self, uri: str, experiment: str) -> None:
         try:
+            from mlflow.exceptions import MlflowException
             from mlflow.tracking import MlflowClient
         except ImportError as error:
             raise ConfigError("log.mlflow: MLflow is not installed; pip install mlflow-skinny") from error
-        self.client = MlflowClient(uri)
-        found = self.client.get_experiment_by_name(experiment)
-        self.experiment = found.experiment_id if found else self.client.create_experiment(experiment)
+        try:
+            self.client = MlflowClient(uri)
+            found = self.client.get_experiment_by_name(experiment)
+            self.experiment = found.experiment_id if found else self.client.create_experiment(experiment)
+        except MlflowException as error:
+            raise ConfigError(f"log.mlflow: {uri} cannot be used: {str(error).strip()}") from error
         self.runs: dict[str, str] = {}
+        self.last: dict[tuple[str, str], int] = {}
 
     def tell(self, run: str, numbers: Mapping[str, float], step: int) -> None:
-        """Writes scalars."""
-        for name, value in numbers.items():
-            self.client.log_metric(self._id(run), name, value, step=step)
+        """Writes scalars in one request, but for those that an earlier life wrote at this step or beyond."""
+        from mlflow.entities import Metric
+
+        now = round(1000 * time.time())
+        new = [Metric(name, value, now, step) for name, value in numbers.items() if step > self._last(run, name)]
+        if new:
+            self.client.log_batch(self._id(run), new)
+
+    def _last(self, run: str, name: str) -> int:
+        """The last step that earlier lives wrote, -1 where there is none."""
+        if (run, name) not in self.last:
+            history = self.client.get_metric_history(self._id(run), name)
+            self.last[run, name] = max((metric.step for metric in history), default=-1)
+        return self.last[run, name]
 
     def _id(self, run: str) -> str:
         if run not in self.runs:

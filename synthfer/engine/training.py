@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,8 @@ def train(config: TrainJob, invocation: Invocation) -> Outcome:
     todo = [run for run in job.runs if not result.is_done(store, run)]
     log.info("%d of %d runs to train, %d steps each", len(todo), len(job.runs), job.runs[0].steps)
     if todo:
-        with session() as resources:
-            follow(job, todo, resources, invocation)
+        with Tracker(config.log, store.uri, Path(store.uri).name) as tracker, session() as resources:
+            follow(job, todo, resources, invocation, tracker)
     results = [json.loads(store.get(f"{run.key}/{result.HISTORY}")) for run in job.runs]
     print_results(results, invocation.results)
     seconds = {"seconds": time.monotonic() - start}
@@ -123,6 +123,7 @@ def preview(config: TrainJob, invocation: Invocation) -> Outcome:
 
 def opened(config: TrainJob, invocation: Invocation) -> Plan:
     """The job with its data opened and everything checked that can be checked without training."""
+    config = on_any_node(config)
     data = open_data(config)
     kinds = [[source.name for source in data.sources if source.synthetic is kind] for kind in (False, True)]
     runs = plan(config, kinds[0], kinds[1], data.count("train"))
@@ -132,6 +133,14 @@ def opened(config: TrainJob, invocation: Invocation) -> Plan:
         log.warning("%s", warning)
     print_data(data.describe(), invocation.results)
     return Plan(config, data, runs, first_weights(config, runs[0]))
+
+
+def on_any_node(config: TrainJob) -> TrainJob:
+    """The config with places that workers find, too: they start in another folder. `ConfigError`: no such workers."""
+    engine = config.engine
+    assert engine.number
+    cache = engine.cache and str(Path(engine.cache).resolve())
+    return replace(config, out=open_store(config.out).uri, engine=replace(engine, cache=cache))
 
 
 def check(run: Run, batch: int) -> None:
@@ -170,7 +179,7 @@ def claim(store: ObjectStore, job: Plan) -> None:
         )
 
 
-def follow(job: Plan, todo: Sequence[Run], resources: Resources, invocation: Invocation) -> None:
+def follow(job: Plan, todo: Sequence[Run], resources: Resources, invocation: Invocation, tracker: Tracker) -> None:
     """Runs the gang and shows its progress; raises what ended it."""
     config = job.config
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -186,10 +195,7 @@ def follow(job: Plan, todo: Sequence[Run], resources: Resources, invocation: Inv
 
     # Ray Train waits where no signal reaches it, so it waits in another thread.
     thread = threading.Thread(target=fit, daemon=True)
-    with (
-        Meter("steps", sum(run.steps for run in todo), invocation.status) as meter,
-        Tracker(config.log, open_store(config.out).uri, Path(config.out).name) as tracker,
-    ):
+    with Meter("steps", sum(run.steps for run in todo), invocation.status) as meter:
         thread.start()
         heard = Listener(meter, tracker)
         while thread.is_alive():

@@ -46,13 +46,14 @@ class Beginning:
     body: bytes
     trained_on: tuple[str, ...]
     ancestors: tuple[str, ...]
+    selection: str
     seen: Seen | None
 
     @classmethod
     def of(cls, body: bytes, card: Card, seen: Seen | None) -> "Beginning":
         """Weights with what their card says; where nobody wrote down the rows they saw, collections have to do."""
         ancestors = card.ancestors if seen else card.trained_on
-        return cls(body, tuple(card.trained_on), tuple(ancestors), seen)
+        return cls(body, tuple(card.trained_on), tuple(ancestors), card.selection, seen)
 
 
 def build(config: TrainConfig, run: Run, beginning: Beginning | None) -> Classifier:
@@ -99,7 +100,7 @@ def write(store: ObjectStore, training: Training, data: Data, beginning: Beginni
     card = weights.card_of(
         model,
         source="trained by synthfer",
-        selection="validation",
+        selection=beginning.selection if beginning else "validation",
         trained_on=sorted({*trained_on(data, run), *ancestors, *(beginning.trained_on if beginning else ())}),
         ancestors=sorted(ancestors),
         training=facts(training, data),

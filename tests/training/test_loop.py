@@ -256,3 +256,10 @@ def test_a_run_that_begins_with_another_inherits_its_weights_and_what_it_saw(uri
     seen = Seen.from_bytes(store.get(f"{second.key}/{result.SEEN}"))
     assert seen.holds(data.rows["sample_id"].to_pylist()).all()
     assert "made:train" in yaml.safe_load(store.get(f"{second.key}/{result.CARD}"))["trained_on"]
+    third = run_of(config, name="doubtful", sources=("faces",))
+    begun = result.Beginning(begun.body, begun.trained_on, begun.ancestors, "test", begun.seen)
+    _, feed = feed_of(config, third)
+    doubtful = Training(config, third, feed, result.build(config, third, begun), Place())
+    doubtful.fit(store, quiet)
+    result.write(store, doubtful, data, begun)
+    assert yaml.safe_load(store.get(f"{third.key}/{result.CARD}"))["selection"] == "test"

@@ -1,0 +1,392 @@
+"""The evaluation job on real Ray actors: the same bytes from any number of them, killed ones among them; its guards."""
+
+import io
+import json
+import os
+import signal
+import threading
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from rich.console import Console
+from sklearn.metrics import accuracy_score
+
+from synthfer.classifiers import weights
+from synthfer.classifiers.collect import collect
+from synthfer.cli import Invocation
+from synthfer.config import ConfigError, load
+from synthfer.engine import audit
+from synthfer.engine.evaluation import ANSWERS, MATRIX, PAGE, EvaluateJob, evaluate, preview, titles
+from synthfer.evaluation.scoring import Scorer
+from synthfer.expressions import EXPRESSIONS, ORDERS
+from synthfer.sample import read_id
+from synthfer.store import Dataset, open_store
+from synthfer.store.origin import origin, parts
+from synthfer.store.view import View
+from synthfer.training import result
+from synthfer.training.runs import Run
+from tests.evaluation.made_datasets import dataset
+from tests.training.made_training import FAST, config_of, data_at, drawn, feed_of, training_of
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+WORDS = ("replicates=100", "permutations=100", "batch=8", "block=10")
+FILES = {MATRIX, ANSWERS, PAGE, "matrix.md", "matrix.tex", "matrix.svg"}
+
+
+def quiet(facts: object) -> None:
+    pass
+
+
+def trained(out: Path, uri: str, *seeds: int, size: int = 16) -> str:
+    """An experiment of small networks at `out`, trained for a few steps in this process."""
+    config = config_of(f"data={{faces: {uri}}}", f"out={out}", *FAST, f"size={size}", "steps=4")
+    store = open_store(str(out))
+    for seed in seeds:
+        run = Run(name="mixed", seed=seed, steps=4, sources=("faces",))
+        data, feed = feed_of(config, run)
+        training = training_of(config, run, feed)
+        training.fit(store, quiet)
+        result.write(store, training, data, None)
+    return str(out)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Training data `faces`; an experiment of two seeds; test data `others` and, with splits, `parted`."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    uri = data_at(folder)
+    trained(folder / "exp", uri, 0, 1)
+    data_at(folder, "others", first=200, number=49, splits="test", unit_size=5)
+    data_at(folder, "parted", first=300, number=42, splits=[("train", "val", "test")[row % 3] for row in range(42)])
+    return folder
+
+
+def job(out: Path | str, *words: str, do=evaluate) -> tuple[dict, str]:
+    """The job's summary, and what it printed."""
+    printed = io.StringIO()
+    config = load(EvaluateJob, [f"out={out}", *WORDS, *words])
+    outcome = do(config, Invocation(Console(file=printed, width=200), Console(file=io.StringIO())))
+    return dict(outcome.summary), printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def calm(folder, ray_session) -> Path:
+    """What one undisturbed actor found."""
+    out = folder / "calm"
+    job(out, f"checkpoints=[{folder}/exp]", f"datasets=[{folder}/others]", "engine.max_workers=1")
+    return out
+
+
+def check_same(out: Path, calm: Path) -> None:
+    for name in FILES:
+        assert (out / name).read_bytes() == (calm / name).read_bytes(), name
+
+
+def matrix_at(out: Path) -> dict:
+    return json.loads((out / MATRIX).read_text())
+
+
+def test_the_number_of_actors_changes_nothing(folder, calm, tmp_path):
+    """Two of them are in the test of the killed one."""
+    words = (f"checkpoints=[{folder}/exp]", f"datasets=[{folder}/others]", "engine.max_workers=3")
+    summary, _ = job(tmp_path / "out", *words)
+    assert (summary["checkpoints"], summary["test_sets"]) == (2, 1)
+    check_same(tmp_path / "out", calm)
+
+
+def test_answers_and_scores_are_those_of_one_process(folder, calm):
+    """Every row stands once for each checkpoint and variant, in order; accuracy as scikit-learn counts it."""
+    models = {f"mixed/seed-{seed}": one.restore() for seed, one in enumerate(collect(str(folder / "exp")))}
+    alone = Scorer(models, ["original", "grey48"], 8, torch.device("cpu"))
+    some = [alone.score(part, ("test",)) for part in parts([origin(str(folder / "others"))], 10)]
+    truth = [label for one in some for label in one.facts["label"].to_pylist()]
+    answers = pq.read_table(calm / ANSWERS)
+    assert answers.column_names == ["test", "variant", "checkpoint", "sample_id", "label", "label_probs"]
+    cells = {cell["variant"]: cell for cell in matrix_at(calm)["cells"]}
+    for name in models:
+        for variant in ("original", "grey48"):
+            mine = answers.filter(
+                (pa.compute.field("checkpoint") == name) & (pa.compute.field("variant") == variant)
+            ).to_pydict()
+            assert mine["label"] == truth and len(set(mine["sample_id"])) == 49
+            probs = np.concatenate([one.probs[name, variant] for one in some])
+            assert np.array_equal(np.array(mine["label_probs"], np.float32), probs)
+            (run,) = (run for run in cells[variant]["runs"] if run["checkpoint"] == name)
+            assert run["scores"]["accuracy"] == pytest.approx(accuracy_score(truth, probs.argmax(1)))
+
+
+def test_every_form_of_the_matrix_can_be_read(calm):
+    assert {path.name for path in calm.iterdir()} == FILES
+    told = matrix_at(calm)
+    assert told["format"] == "synthfer-matrix/1" and [test["name"] for test in told["tests"]] == ["others"]
+    assert told["tests"][0]["hash"] == Dataset(told["tests"][0]["uri"]).manifest.manifest_hash
+    assert [recipe["checkpoints"] for recipe in told["recipes"]] == [["mixed/seed-0", "mixed/seed-1"]]
+    assert ElementTree.fromstring((calm / "matrix.svg").read_text()).tag.endswith("svg")
+    page = (calm / PAGE).read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert "mixed" in page and "others" in page
+    table = (calm / "matrix.md").read_text()
+    assert "| mixed" in table and "others" in table
+    tex = (calm / "matrix.tex").read_text()
+    assert tex.count(r"\begin{") == tex.count(r"\end{") > 0 and "mixed" in tex
+
+
+def busy_actors() -> list[psutil.Process]:
+    """Processes of actors that are scoring at this moment."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "ray::ScoringWorker.score" in "".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_an_actor_that_is_killed_changes_nothing(folder, calm, tmp_path):
+    killed: list[int] = []
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.is_set() and not killed:
+            for process in busy_actors()[:1]:
+                os.kill(process.pid, signal.SIGKILL)
+                killed.append(process.pid)
+            time.sleep(0.002)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        words = (f"checkpoints=[{folder}/exp]", f"datasets=[{folder}/others]", "engine.max_workers=2")
+        job(tmp_path / "out", *words)
+    finally:
+        over.set()
+        killer.join()
+    assert len(killed) == 1
+    check_same(tmp_path / "out", calm)
+
+
+def published(folder: Path) -> None:
+    """A file as authors leave theirs: its own order of classes, and only a card that says what it learned from."""
+    ours = collect(str(folder / "exp"))[0].restore()
+    order = [EXPRESSIONS.index(name) for name in ORDERS["rafdb"]]
+    state = ours.state_dict()
+    for key in ("head.weight", "head.bias"):
+        state[key] = state[key][order]
+    torch.save({"state_dict": state}, folder / "raf_best.pth")
+    card = yaml.safe_load(weights.card_text(weights.card_of(ours, trained_on=["rafdb:train", "others:test"])))
+    card["input"]["classes"] = "rafdb"
+    (folder / "raf_best.card.yaml").write_text(yaml.safe_dump(card))
+
+
+def view_of(folder: Path) -> View:
+    """The test data `others` without its first nine rows."""
+    data = Dataset(str(folder / "others"))
+    ids = [key for batch in data.scan(["sample_id"]) for key in batch["sample_id"].to_pylist()][:9]
+    columns = {"sample_id": ids, "decision": ["rejected"] * 9, "reason": ["why"] * 9, "weight": [0.0] * 9}
+    return View.create(str(folder / "view"), [data], pa.table(columns), {"name": "hand"})
+
+
+def audited(folder: Path) -> None:
+    """Test data `copies`, of which five rows are mirrored training faces, and what the audit job says of it."""
+    mirrored = [face[:, ::-1].copy() for face in drawn()[7:12]]
+    copies = dataset(folder / "copies", [*mirrored, *drawn(500, 9)], "test")
+    words = [f"train={folder}/faces", f"test={copies}", f"out={folder}/audit", "canaries=0"]
+    audit.run(load(audit.AuditJob, words), Invocation(Console(file=io.StringIO()), Console(file=io.StringIO())))
+
+
+@dataclass(frozen=True)
+class Large:
+    """A matrix of three recipes, two experiments and a published file, on six test sets."""
+
+    out: Path
+    printed: str
+    told: dict
+
+    def cell(self, recipe: str, test: str) -> dict:
+        (found,) = (cell for cell in self.told["cells"] if (cell["recipe"], cell["test"]) == (recipe, test))
+        return found
+
+
+@pytest.fixture(scope="module")
+def large(folder, ray_session) -> Large:
+    trained(folder / "second", str(folder / "faces"), 0, size=24)
+    published(folder)
+    view_of(folder)
+    audited(folder)
+    # Other pictures under other names, of which three come from training rows; and one with a training row's pixels.
+    made_from = [*(read_id("faces", "train", str(row)) for row in range(3)), *(f"stranger {row}" for row in range(11))]
+    dataset(folder / "tied", [*drawn(400, 13), drawn()[5]], "test", source_id=made_from)
+    names = ("others", "parted#val+test", "faces#train", "tied", "copies", "view")
+    words = (
+        f"checkpoints=[{folder}/exp,{folder}/second,{folder}/raf_best.pth]",
+        f"datasets=[{','.join(f'{folder}/{name}' for name in names)}]",
+        f"audits=[{folder}/audit]",
+        "variants=[original]",
+        "baseline=second/mixed",
+        "engine.max_workers=1",
+    )
+    summary, printed = job(folder / "large", *words)
+    assert (summary["page"], summary["checkpoints"], summary["test_sets"]) == (f"{folder}/large/{PAGE}", 4, 6)
+    return Large(folder / "large", printed, matrix_at(folder / "large"))
+
+
+def test_datasets_name_their_own_splits(large):
+    tests = {test["name"]: (test["splits"], test["rows"]) for test in large.told["tests"]}
+    assert tests == {
+        "others": (["test"], 49),
+        "parted": (["val", "test"], 28),
+        "faces": (["train"], 84),
+        "tied": (["test"], 14),
+        "copies": (["test"], 14),
+        "view": (["test"], 40),
+    }
+    assert large.told["variants"] == ["original"]
+    assert all(name in large.printed for name in tests)
+
+
+def test_two_experiments_have_recipes_of_two_names(large):
+    assert {recipe["name"]: recipe["checkpoints"] for recipe in large.told["recipes"]} == {
+        "exp/mixed": ["exp/mixed/seed-0", "exp/mixed/seed-1"],
+        "second/mixed": ["second/mixed/seed-0"],
+        "raf_best": ["raf_best"],
+    }
+    assert large.cell("exp/mixed", "parted")["comparison"] and not large.cell("exp/mixed", "faces")["comparison"]
+
+
+def test_what_is_clean_stays_clean(large):
+    for test in ("others", "parted", "view"):
+        for recipe in ("exp/mixed", "second/mixed"):
+            cell = large.cell(recipe, test)
+            assert (cell["contaminated"], cell["reasons"], cell["flagged_rows"]) == (False, [], 0)
+
+
+def test_rows_of_the_training_data_are_contaminated_by_lineage_and_pixels(large):
+    for recipe in ("exp/mixed", "second/mixed"):
+        cell = large.cell(recipe, "tied")
+        assert cell["contaminated"] and not cell["diagonal"]
+        assert all("4 of 14 test rows are tied to its training rows" in reason for reason in cell["reasons"])
+        own = large.cell(recipe, "faces")
+        assert own["contaminated"] and own["diagonal"]
+        assert any("84 of 84 test rows are tied" in reason for reason in own["reasons"])
+    assert "contaminated" in (large.out / PAGE).read_text().lower()
+
+
+def test_an_audit_flags_rows_that_neither_lineage_nor_pixels_tell_of(large):
+    cell = large.cell("second/mixed", "copies")
+    assert (cell["contaminated"], cell["flagged_rows"]) == (True, 5)
+    assert cell["reasons"] == ["second/mixed/seed-0: An audit found copies of 5 of 14 test rows in its training data."]
+    assert cell["runs"][0]["without_flagged"]["rows"] == 9
+
+
+def test_a_published_file_is_judged_by_its_card(large):
+    """It is the network of the first seed with its classes in another order; audits cannot know what it has seen."""
+    for test in ("others", "parted", "faces", "tied", "copies", "view"):
+        theirs, ours = (large.cell(recipe, test)["runs"][0] for recipe in ("raf_best", "exp/mixed"))
+        assert ours["checkpoint"] == "exp/mixed/seed-0"
+        assert theirs["scores"] == ours["scores"] and theirs["probability"] == ours["probability"]
+    contaminated = {test: large.cell("raf_best", test)["contaminated"] for test in ("others", "parted", "copies")}
+    assert contaminated == {"others": True, "parted": False, "copies": False}
+
+
+def test_a_view_is_judged_on_what_it_shows(large, folder):
+    view = View(str(folder / "view"))
+    (test,) = (test for test in large.told["tests"] if test["name"] == "view")
+    assert (test["hash"], test["uri"], test["rows"]) == (view.view_hash, view.uri, 40)
+    answers = pq.read_table(large.out / ANSWERS)
+    mine = answers.filter(pa.compute.field("test") == "view")["sample_id"].to_pylist()
+    assert len(mine) == 4 * 40 and set(mine).isdisjoint(view.selection["sample_id"].to_pylist())
+
+
+def test_a_checkpoint_that_is_named_twice_is_judged_once(folder, tmp_path):
+    words = (f"checkpoints=[{folder}/exp,{folder}/exp/mixed/seed-0/{result.MODEL}]", f"datasets=[{folder}/others]")
+    assert list(job(tmp_path / "out", *words, do=preview)[0]["trained_on"]) == ["mixed/seed-0", "mixed/seed-1"]
+
+
+WRONG = [
+    (
+        "datasets=[{folder}/others#valid]",
+        r"datasets: \S*others#valid: 'valid' is no split; splits are train, val, test",
+    ),
+    ("datasets=[{folder}/parted#val,{folder}/parted]", r"datasets: \S*/parted is named twice"),
+    ("datasets=[{folder}/faces]", r"no accepted labelled row of split test in \S*/faces; .*write \S*/faces#train"),
+    ("datasets=[{folder}/others#train+val]", r"of split train or val in \S*/others; .*write \S*/others#test"),
+    ("datasets=[]", r"checkpoints, datasets and variants: name at least one of each"),
+    ("baseline=mixd", r"baseline=mixd: no such recipe.*mixed"),
+    ("checkpoints=[{folder}/others]", r"checkpoints: there is none at \S*/others"),
+]
+
+
+@pytest.mark.parametrize(("word", "message"), WRONG)
+def test_what_is_wrong_is_named(word, message, folder, tmp_path):
+    given = {"checkpoints": f"[{folder}/exp]", "datasets": f"[{folder}/others]"}
+    words = [f"{key}={value}" for key, value in given.items() if not word.startswith(key)]
+    with pytest.raises(ValueError, match=message):
+        job(tmp_path / "out", *words, word.format(folder=folder))
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_checkpoints_of_one_name_are_refused(folder, tmp_path):
+    """Nothing tells best.pth from best.safetensors in a table."""
+    model = collect(str(folder / "exp"))[0].restore()
+    weights.save(model, tmp_path / "best.safetensors")
+    torch.save(model.state_dict(), tmp_path / "best.pth")
+    with pytest.raises(ConfigError, match=r"checkpoints: \S*best\.pth and \S*best\.safetensors are both best in"):
+        job(tmp_path / "out", f"checkpoints=[{tmp_path}]", f"datasets=[{folder}/others]", do=preview)
+
+
+def test_splits_without_a_label_are_not_recommended(folder, tmp_path):
+    mute = data_at(tmp_path, "mute", number=7, splits=["test"] * 5 + ["val"] * 2, label=[None] * 5 + [1, None])
+    with pytest.raises(ConfigError, match=r"there are rows of val: write \S*mute#val$"):
+        job(tmp_path / "out", f"checkpoints=[{folder}/exp]", f"datasets=[{mute}]")
+    silent = data_at(tmp_path, "silent", number=3, splits="test", label=[None] * 3)
+    with pytest.raises(ConfigError, match=r"of split test in \S*silent; leave it out$"):
+        job(tmp_path / "out", f"checkpoints=[{folder}/exp]", f"datasets=[{silent}]")
+
+
+def test_an_error_inside_an_actor_comes_out_as_its_cause(folder, tmp_path):
+    image = [{"bytes": b"no picture", "path": None}] * 3
+    bad = data_at(tmp_path, "bad", number=3, splits="test", image=image)
+    with pytest.raises(ValueError, match=r"^\S*bad, sample [0-9a-f]{32}: image: cannot be read") as caught:
+        job(tmp_path / "out", f"checkpoints=[{folder}/exp]", f"datasets=[{bad}]", "engine.max_workers=1")
+    assert type(caught.value) is ValueError
+
+
+def test_a_dry_run_opens_everything_and_writes_nothing(folder, tmp_path):
+    words = (f"checkpoints=[{folder}/exp]", f"datasets=[{folder}/parted#val+test]")
+    told, _ = job(tmp_path / "out", *words, do=preview)
+    assert told["datasets"] == {"parted": f"{folder}/parted, val and test"}
+    assert told["trained_on"] == {"mixed/seed-0": "faces:train", "mixed/seed-1": "faces:train"}
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_on_s3_replace_older_ones(folder, s3_uri):
+    store = open_store(f"{s3_uri}/out")
+    store.put_new(MATRIX, b"an older one")
+    words = (f"checkpoints=[{folder}/exp]", f"datasets=[{folder}/others]", "variants=[grey48]", "engine.max_workers=1")
+    job(f"{s3_uri}/out", *words)
+    assert {key for key, _ in store.list()} == FILES
+    assert json.loads(store.get(MATRIX))["variants"] == ["grey48"]
+
+
+@pytest.mark.parametrize(
+    ("uris", "names"),
+    [
+        (["/a/x", "/b/y"], ["x", "y"]),
+        (["/a/x", "/b/x", "s3://c/y"], ["a/x", "b/x", "c/y"]),
+        (["/x", "/a/x"], ["/x", "a/x"]),
+        (["s3://b/x"], ["x"]),
+    ],
+)
+def test_titles_are_the_shortest_ends_that_differ(uris, names):
+    assert titles(uris) == names
+    assert titles([*uris, uris[0]], unique=False) == [*names, names[0]]
