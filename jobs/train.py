@@ -1,7 +1,8 @@
 """Trains classifiers on real and synthetic data: `python jobs/train.py data={real: URI, made: URI} out=...`."""
 
 from synthfer.cli import run
-from synthfer.engine.training import TrainJob, preview, train
+from synthfer.engine.training import preview, train
+from synthfer.engine.training_settings import TrainJob
 
 if __name__ == "__main__":
     run(

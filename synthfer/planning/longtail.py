@@ -1,7 +1,7 @@
 """A long-tailed copy of a balanced enough set, for controls: what does a method do where some classes are rare?
 
-The exponential profile of Cui, Jia, Lin, Song and Belongie (CVPR 2019): of classes from the most to the least
-frequent, number i of K keeps n_max * ratio^(-i / (K - 1)) rows, or all that it has.
+The exponential profile of Cui, Jia, Lin, Song and Belongie (CVPR 2019): of classes with rows, from the most to the
+least frequent, number i of K keeps n_max * ratio^(-i / (K - 1)) rows, or all that it has.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,8 @@ def profile(counts: np.ndarray, ratio: float) -> np.ndarray:
     """
     ranks = np.empty(len(counts), np.int64)
     ranks[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
-    wanted = counts.max() * ratio ** (-ranks / max(1, len(counts) - 1))
+    last = max(1, int(np.count_nonzero(counts)) - 1)
+    wanted = counts.max() * ratio ** (-ranks / last)
     kept: np.ndarray = np.minimum(np.maximum(np.rint(wanted).astype(np.int64), 1), counts)
     return kept
 

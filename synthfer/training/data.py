@@ -256,8 +256,11 @@ def _read(source: Source, key: str, problems: list[str]) -> _Read:
     found = tuple(parts([source.origin], sys.maxsize))
     rows = pa.concat_tables([_of_part(part, number, source.splits) for number, part in enumerate(found)])
     labelled = rows.filter(pc.is_valid(rows["label"]))
-    if (rows["weight"].to_numpy() < 0).any():
-        problems.append(f"{key}: the view {source.origin.uri} has weights below 0; make it again without")
+    weights = rows["weight"].to_numpy()
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        problems.append(
+            f"{key}: the view {source.origin.uri} has weights that are no numbers of at least 0; make it again"
+        )
     if not rows.num_rows:
         problems.append(f"{key}: {source.origin.uri} has no accepted row of split {' or '.join(source.splits)}")
     elif not labelled.num_rows:

@@ -2,7 +2,8 @@
 
 Everything that a step draws is a function of seed and step: data order and augmentation of the whole batch, of which a
 rank takes every `world`th row, and dropout, by rank too. So a run that was killed goes on from its last checkpoint to
-the same weights, and the pictures of a step are the same on any number of ranks.
+the same weights, and the rows of a step, and how they are augmented, are the same on any number of ranks; what
+`blend` makes of them is not.
 """
 
 import contextlib
@@ -46,6 +47,9 @@ Tell = Callable[[Mapping[str, Any]], None]
 _WINDOW = 20
 _VALIDATION_BATCH = 256
 _SHOWN = 8
+_REMEDY = (
+    "Lower optimizer.lr (now {lr:g}) or set optimizer.clip, and choose another out: it is another experiment then."
+)
 _CPU = torch.device("cpu")
 
 
@@ -91,12 +95,14 @@ class Training:
         if config.loss.name == "ldam":
             model.set_cosine(config.loss.scale)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        network = with_aux(model) if config.aux_batchnorm else model
+        kinds = feed.synthetic[feed.train]
+        # Without rows of either kind there is nothing to keep apart, and the norms that are kept would see no row.
+        self.aux = config.aux_batchnorm and bool(kinds.any() and not kinds.all())
+        network = with_aux(model) if self.aux else model
         self.network = network.to(place.device, memory_format=layout)  # type: ignore[call-overload]
         self.average = Average(self.network, config.ema) if config.ema else None
         self.optimizer = build_optimizer(self.network, config.optimizer)
-        self.per_epoch = max(1, round(len(feed.train) / config.batch))
-        self.schedule = Schedule(config.schedule, config.optimizer.lr, run.steps, self.per_epoch)
+        self.schedule = Schedule(config.schedule, config.optimizer.lr, run.steps, run.epoch)
         self.criterion = Criterion(config.loss, feed.counts)
         self.sam = Sam(self._parameters(), config.optimizer.sam_rho) if config.optimizer.sam_rho else None
         self.parallel = self._parallel()
@@ -136,7 +142,7 @@ class Training:
     @property
     def marks(self) -> list[int]:
         """The steps after which it is validated, evenly spread, the last one among them."""
-        count = max(1, round(self.run.steps / (self.config.validate_every or self.per_epoch)))
+        count = max(1, round(self.run.steps / (self.config.validate_every or self.run.epoch)))
         return [round(self.run.steps * (number + 1) / count) for number in range(count)]
 
     def fit(self, store: ObjectStore, tell: Tell) -> None:
@@ -214,8 +220,7 @@ class Training:
         ids = self.feed.ids.take(pa.array(rows[:_SHOWN])).to_pylist()
         return (
             f"{self.run.key}: the loss is {loss} at step {step}. Its batch: {', '.join(ids)} and "
-            f"{len(rows) - len(ids)} more. Lower optimizer.lr (now {self.config.optimizer.lr:g}), set "
-            "optimizer.clip, or look at these pictures."
+            f"{len(rows) - len(ids)} more. Look at these pictures. {_REMEDY.format(lr=self.config.optimizer.lr)}"
         )
 
     def step(self, step: int, clock: "Clock") -> Tensor:
@@ -269,7 +274,7 @@ class Training:
     def backward(self, batch: "Batch", step: int) -> Tensor:
         """Gradients of the mean loss over the global batch, for all ranks together; this rank's part of it."""
         config = self.config
-        if config.aux_batchnorm:
+        if self.aux:
             set_real_rows(self.network, batch.real)
         torch.manual_seed(seed_of(self.run.seed, "dropout", step, self.place.rank))
         with torch.autocast(self.place.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -291,7 +296,7 @@ class Training:
         score = -scores["nll"] if self.config.select == "nll" else scores[self.config.select]
         return {
             "step": step,
-            "epoch": step / self.per_epoch,
+            "epoch": step / self.run.epoch,
             "loss": loss,
             "lr": self.schedule.rate(step - 1),
             **scores,
@@ -321,6 +326,11 @@ class Training:
             some = rows[start : start + _VALIDATION_BATCH]
             with torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
                 logits = model(self.feed.images(some, self.place.device)).logits
+            if not torch.isfinite(logits).all():
+                raise NotFinite(
+                    f"{self.run.key}: the network answers NaN or infinity after the steps since {self.progress.step}. "
+                    + _REMEDY.format(lr=self.config.optimizer.lr)
+                )
             yield self.feed.labels[some], logits.double().softmax(1).cpu().numpy()
 
 

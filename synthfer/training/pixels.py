@@ -122,30 +122,25 @@ def _decoded(data: Data, size: int, progress: Progress | None) -> Iterator[np.nd
     """The pictures of all rows in order, a few at a time, uint8 (k, 3, size, size)."""
     done = 0
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-        for where, samples in _encoded(data):
-            some = np.stack(list(pool.map(partial(_picture, where, size), samples)))
+        for part, samples in _encoded(data):
+            some = np.stack(list(pool.map(partial(_picture, part, size), samples)))
             yield some
             done += len(some)
             if progress:
                 progress(done, data.rows.num_rows)
 
 
-def _picture(where: str, size: int, sample: tuple[str, bytes]) -> np.ndarray:
-    key, body = sample
-    try:
-        pixels = images.decode(body)
-    except ValueError as error:
-        raise ValueError(f"{where}, sample {key}: {error}; leave it out by a view") from error
-    return np.ascontiguousarray(images.square(pixels, size).transpose(2, 0, 1))
+def _picture(part: Part, size: int, sample: tuple[str, bytes]) -> np.ndarray:
+    return np.ascontiguousarray(images.square(part.decode(*sample), size).transpose(2, 0, 1))
 
 
-def _encoded(data: Data) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
-    """Ids and files of a few rows after another, in the order of `data.rows`, with the URI of their dataset."""
+def _encoded(data: Data) -> Iterator[tuple[Part, list[tuple[str, bytes]]]]:
+    """Ids and files of a few rows after another, in the order of `data.rows`, with their part."""
     for number, part in enumerate(data.parts):
         rows = data.rows.filter(pc.equal(data.rows["part"], number))
         if rows.num_rows:
             for samples in _of_part(part, data.splits_of(number), rows):
-                yield part.dataset, samples
+                yield part, samples
 
 
 def _of_part(part: Part, splits: Sequence[str], rows: pa.Table) -> Iterator[list[tuple[str, bytes]]]:

@@ -4,9 +4,10 @@ The card is written last: a run whose card is there is done.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 
 import synthfer
 from synthfer import classifiers
-from synthfer.classifiers import weights
+from synthfer.classifiers import InputSpec, weights
 from synthfer.classifiers._network import Classifier
 from synthfer.classifiers.ancestry import Seen
 from synthfer.classifiers.collect import read
@@ -44,16 +45,25 @@ class Beginning:
     """The weights that a run begins with, and what they have learned from already."""
 
     body: bytes
+    input: InputSpec
+    cosine_scale: float
     trained_on: tuple[str, ...]
     ancestors: tuple[str, ...]
     selection: str
     seen: Seen | None
 
     @classmethod
-    def of(cls, body: bytes, card: Card, seen: Seen | None) -> "Beginning":
-        """Weights with what their card says; where nobody wrote down the rows they saw, collections have to do."""
-        ancestors = card.ancestors if seen else card.trained_on
-        return cls(body, tuple(card.trained_on), tuple(ancestors), card.selection, seen)
+    def of(cls, model: Classifier, card: Card, seen: Seen | None) -> "Beginning":
+        """A model with what its card says; where nobody wrote down the rows that it saw, collections have to do."""
+        return cls(
+            body=weights.body_of(model),
+            input=model.input,
+            cosine_scale=model.cosine_scale,
+            trained_on=tuple(card.trained_on),
+            ancestors=tuple(card.ancestors if seen else card.trained_on),
+            selection=card.selection,
+            seen=seen,
+        )
 
 
 def build(config: TrainConfig, run: Run, beginning: Beginning | None) -> Classifier:
@@ -61,13 +71,20 @@ def build(config: TrainConfig, run: Run, beginning: Beginning | None) -> Classif
     choice: Choice = config.classifier
     options = to_dict(choice)
     name = options.pop("name")
-    spec = classifiers.module(name).INPUT
+    spec = input_of(config, beginning)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(run.seed, "weights"))
-        model = classifiers.build(name, spec=replace(spec, size=config.size or spec.size), **options)
+        model = classifiers.build(name, spec=spec, **options)
     if beginning:
+        model.set_cosine(beginning.cosine_scale)
         model.load_state_dict(safetensors.torch.load(beginning.body))
     return model
+
+
+def input_of(config: TrainConfig, beginning: Beginning | None) -> InputSpec:
+    """What the network reads: what the weights that it begins with read, else its own input at the size asked for."""
+    default: InputSpec = classifiers.module(config.classifier.name).INPUT
+    return beginning.input if beginning else replace(default, size=config.size or default.size)
 
 
 def is_done(store: ObjectStore, run: Run) -> bool:
@@ -81,7 +98,7 @@ def beginning_of(store: ObjectStore, run: Run) -> Beginning | None:
         return None
     before = folder(run.begins_with, run.seed)
     found = read(f"{store.uri}/{before}", MODEL)
-    return Beginning.of(found.body, found.card, found.seen)
+    return Beginning.of(found.restore(), found.card, found.seen)
 
 
 def write(store: ObjectStore, training: Training, data: Data, beginning: Beginning | None) -> None:
@@ -89,7 +106,7 @@ def write(store: ObjectStore, training: Training, data: Data, beginning: Beginni
     run, best = training.run, training.best
     assert best is not None
     _, modules, _ = checkpoint.unpack(store.get(checkpoint.key(run.key, best["step"])))
-    model = build(training.config, run, None)
+    model = build(training.config, run, beginning)
     if training.config.loss.name == "ldam":
         model.set_cosine(training.config.loss.scale)
     model.load_state_dict(without_aux(modules.get("average", modules["network"])))
@@ -149,5 +166,11 @@ def facts(training: Training, data: Data) -> dict[str, Any]:
         "best": dict(training.best or {}),
         "workers": training.place.world,
         "device": training.place.device.type,
-        "versions": {"synthfer": synthfer.__version__} | {name: version(name) for name in _VERSIONS},
+        "versions": {"synthfer": synthfer.__version__} | dict(_versions()),
     }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _VERSIONS:
+        with suppress(PackageNotFoundError):  # nothing here needs Ray
+            yield name, version(name)

@@ -19,13 +19,16 @@ REWEIGHTED_POWER = 0.5
 class Run:
     """One network trained from its beginning to its end.
 
-    `name` is that of its recipe, the same for all seeds; `shares` are those of the sources in each batch, or None for
-    one stream over `sources`. With `begins_with` it starts from the best weights of that run, of the same seed.
+    `name` is that of its recipe, the same for all seeds. `epoch` counts the steps in which as many rows pass as all
+    training data has; it is the same for all runs, so that none is validated more often than its controls. `shares` are
+    those of the sources in each batch, or None for one stream over `sources`. With `begins_with` it starts from the
+    best weights of that run, of the same seed.
     """
 
     name: str
     seed: int
     steps: int
+    epoch: int
     sources: tuple[str, ...]
     shares: Mapping[str, float] | None = None
     power: float = 0.0
@@ -54,6 +57,8 @@ def plan(config: TrainConfig, real: Sequence[str], synthetic: Sequence[str], row
     """
     if not config.seeds:
         raise ConfigError("seeds is empty: name at least one, as seeds=[0]")
+    shares = {name: share for name, share in config.mix.items() if share}
+    real, synthetic = ([name for name in names if not shares or name in shares] for names in (real, synthetic))
     if config.strategy != "mixed" and not (real and synthetic):
         raise ConfigError(
             f"strategy={config.strategy} needs real and synthetic data; {', '.join([*real, *synthetic])} "
@@ -61,12 +66,12 @@ def plan(config: TrainConfig, real: Sequence[str], synthetic: Sequence[str], row
             "add data, or say which is synthetic by synthetic=[…]"
         )
     steps = config.steps or max(1, round(config.epochs * rows / config.batch))
-    shares = {name: share for name, share in config.mix.items() if share}
     first = Run(
         name="",
         seed=config.seeds[0],
         steps=steps,
-        sources=tuple(name for name in (*real, *synthetic) if not shares or name in shares),
+        epoch=max(1, round(rows / config.batch)),
+        sources=(*real, *synthetic),
         shares=shares or None,
         power=config.sampler_power,
     )

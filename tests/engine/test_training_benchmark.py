@@ -74,7 +74,7 @@ def plain_task(folder: Path) -> plain_loop.Task:
         np.save(folder / f"{name}.npy", array)
     return plain_loop.Task(
         config=load(TrainConfig, ["out=x", "data={a: b}", "batch=16", "size=16", "classifier.channels=[4,8]"]),
-        run=Run(name="", seed=0, steps=40, sources=()),
+        run=Run(name="", seed=0, steps=40, epoch=40, sources=()),
         pixels=folder / "pixels.npy",
         labels=folder / "labels.npy",
         world=1,

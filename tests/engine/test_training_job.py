@@ -23,7 +23,8 @@ from synthfer.classifiers.ancestry import Seen
 from synthfer.classifiers.collect import collect
 from synthfer.cli import COMPLETE, WRONG_INPUT, Invocation
 from synthfer.config import ConfigError, load
-from synthfer.engine.training import CONTRACT, TrainJob, preview, train
+from synthfer.engine.training import CONTRACT, preview, train
+from synthfer.engine.training_settings import TrainJob
 from synthfer.store import Dataset, open_store
 from synthfer.training import result
 from synthfer.training.data import open_data
@@ -196,7 +197,7 @@ def test_other_data_at_the_same_place_is_refused(on_s3, tmp_path):
 def begun(tmp_path_factory) -> str:
     """Weights to begin with, of somebody who says only what collections they learned from."""
     path = tmp_path_factory.mktemp("init") / "first.safetensors"
-    run = Run(name="run", seed=0, steps=1, sources=())
+    run = Run(name="run", seed=0, steps=1, epoch=1, sources=())
     model = result.build(config_of("data={x: x}", "out=x", *FAST), run, None)
     weights.save(model, path, trained_on=["rafdb:train"])
     return str(path)

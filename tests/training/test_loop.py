@@ -1,6 +1,7 @@
 """The step loop: equal after a kill, equal on two ranks, equal to a loop by hand; stops where it should."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def made(tmp_path_factory) -> str:
 
 
 def run_of(config, **changes) -> Run:
-    return Run(**{"name": "run", "seed": 0, "steps": config.steps, "sources": tuple(config.data)} | changes)
+    return Run(**{"name": "run", "seed": 0, "steps": config.steps, "epoch": 4, "sources": tuple(config.data)} | changes)
 
 
 def quiet(facts) -> None:
@@ -257,9 +258,30 @@ def test_a_run_that_begins_with_another_inherits_its_weights_and_what_it_saw(uri
     assert seen.holds(data.rows["sample_id"].to_pylist()).all()
     assert "made:train" in yaml.safe_load(store.get(f"{second.key}/{result.CARD}"))["trained_on"]
     third = run_of(config, name="doubtful", sources=("faces",))
-    begun = result.Beginning(begun.body, begun.trained_on, begun.ancestors, "test", begun.seen)
+    begun = replace(begun, selection="test", input=replace(begun.input, channels="BGR", mean=(0.1, 0.2, 0.3)))
     _, feed = feed_of(config, third)
     doubtful = Training(config, third, feed, result.build(config, third, begun), Place())
     doubtful.fit(store, quiet)
     result.write(store, doubtful, data, begun)
-    assert yaml.safe_load(store.get(f"{third.key}/{result.CARD}"))["selection"] == "test"
+    card = yaml.safe_load(store.get(f"{third.key}/{result.CARD}"))
+    assert card["selection"] == "test"
+    assert card["input"]["channels"] == "BGR" and card["input"]["mean"] == [0.1, 0.2, 0.3]
+    assert weights.restore(tmp_path / "exp" / third.key / result.MODEL).input == begun.input
+
+
+@pytest.mark.parametrize("sources", [("faces",), ("made",)])
+def test_batch_norms_are_kept_apart_only_where_there_are_both_kinds(sources, uri, made, tmp_path):
+    """Else the norms that are kept would be those that saw no row."""
+    words = (f"data={{faces: {uri}, made: {made}}}", f"out={tmp_path}", "synthetic=[made]", *FAST)
+    config, same = config_of(*words, "aux_batchnorm=true"), config_of(*words)
+    run = run_of(config, sources=sources)
+    one, other = (fitted(c, run, open_store(str(tmp_path / str(c.aux_batchnorm)))) for c in (config, same))
+    theirs = other.network.state_dict()
+    assert theirs.keys() == one.network.state_dict().keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in one.network.state_dict().items())
+
+
+def test_weights_that_answer_with_no_number_name_the_run(uri, tmp_path):
+    config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *FAST, "steps=1", "optimizer.lr=1e38")
+    with pytest.raises(NotFinite, match="run/seed-0: the network answers NaN or infinity after the steps"):
+        fitted(config, run_of(config), open_store(str(tmp_path / "run")))

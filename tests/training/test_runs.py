@@ -146,3 +146,14 @@ def test_a_run_says_where_it_stands_and_all_that_it_is():
     assert run.key == folder("mixed", 7) == "mixed/seed-7"
     told = json.loads(json.dumps(run.to_json()))
     assert Run(**told | {"sources": tuple(told["sources"])}) == run
+
+
+def test_all_runs_are_validated_equally_often():
+    assert {run.epoch for run in runs_of("strategy=finetune", rows=1600)} == {100}
+
+
+@pytest.mark.parametrize(
+    ("mix", "name"), [("{a: 0.5, b: 0.5, c: 0}", "real_only"), ("{a: 0, b: 0, c: 1}", "synthetic_only")]
+)
+def test_a_mix_of_one_kind_is_called_what_it_is(mix, name):
+    assert [run.name for run in runs_of(f"mix={mix}")] == [name]

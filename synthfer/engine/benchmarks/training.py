@@ -32,7 +32,8 @@ from synthfer.engine.benchmarks.arithmetic import flops_per_image, matrix_rate
 from synthfer.engine.benchmarks.plain_loop import Task
 from synthfer.engine.benchmarks.training_turns import gang
 from synthfer.engine.session import Resources, session
-from synthfer.engine.training import Plan, TrainJob, opened, size_of
+from synthfer.engine.training import opened
+from synthfer.engine.training_settings import Plan, TrainJob
 from synthfer.evaluation.cells import VARIANTS
 from synthfer.evaluation.scoring import Scored, Scorer
 from synthfer.store import Dataset
@@ -142,7 +143,10 @@ def _compared(job: Plan, workers: int, resources: Resources, folder: Path) -> tu
 def _task(job: Plan, workers: int, folder: Path) -> Task:
     """What the plain loop trains on: the training rows of the job."""
     rows, run = trained(job.data, job.runs[0]), job.runs[0]
-    arrays = {"pixels": pixels.load(job.data, size_of(job))[rows], "labels": job.data.labels[rows]}
+    arrays = {
+        "pixels": pixels.load(job.data, result.input_of(job.config, job.beginning).size)[rows],
+        "labels": job.data.labels[rows],
+    }
     paths = {name: folder / f"{name}.npy" for name in arrays}
     for name, array in arrays.items():
         np.save(paths[name], array)
@@ -172,7 +176,7 @@ def job_of(config: TrainingBenchmark, folder: Path, pictures: Sequence[np.ndarra
 def network(config: TrainingBenchmark, seed: int) -> Classifier:
     """The network that is measured, with random weights."""
     job = TrainConfig(out="", data={}, classifier=config.classifier, size=config.size)
-    return result.build(job, Run(name="", seed=seed, steps=1, sources=()), None)
+    return result.build(job, Run(name="", seed=seed, steps=1, epoch=1, sources=()), None)
 
 
 def input_pipeline(config: TrainingBenchmark, invocation: Invocation) -> dict[str, Any]:
@@ -185,7 +189,7 @@ def input_pipeline(config: TrainingBenchmark, invocation: Invocation) -> dict[st
     with tempfile.TemporaryDirectory() as folder:
         job = job_of(config, Path(folder), made_data.faces(config.pictures, config.side), invocation)
         files = _files(job.config.data["made"])
-        size = size_of(job)
+        size = result.input_of(job.config, job.beginning).size
         decode = _in_turns(
             {
                 "ours": lambda: pixels.load(job.data, size),
@@ -202,7 +206,7 @@ def input_pipeline(config: TrainingBenchmark, invocation: Invocation) -> dict[st
 
 def _batches(config: TrainingBenchmark, job: Plan) -> dict[str, Any]:
     """The making of batches and the rest of a step, each alone, and what our loop says of the share of the rest."""
-    run, pictures = job.runs[0], pixels.load(job.data, size_of(job))
+    run, pictures = job.runs[0], pixels.load(job.data, result.input_of(job.config, job.beginning).size)
     feed = Feed.of(job.data, pictures, run, config.batch, job.config.loss.soft_labels)
     training = Training(job.config, run, feed, result.build(job.config, run, None), Place())
     heard: list[Mapping[str, Any]] = []

@@ -15,7 +15,9 @@ from typing import Any
 import ray
 
 from synthfer.engine.session import Resources
-from synthfer.engine.training import Board, Plan, trainer
+from synthfer.engine.training import trainer
+from synthfer.engine.training_settings import Plan
+from synthfer.engine.training_worker import Board
 from synthfer.training.runs import Run
 
 _LOOK_SECONDS = 1.0

@@ -1,0 +1,128 @@
+"""What each process of the training gang does, and the board by which it talks to the driver."""
+
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import torch
+from ray.train.torch import get_device
+
+from synthfer.engine.training_settings import Plan
+from synthfer.store import ObjectStore, open_store
+from synthfer.training import pixels, result
+from synthfer.training.feed import Feed
+from synthfer.training.loop import Place, Training
+from synthfer.training.runs import Run
+
+_TELL_SECONDS = 10.0
+# Errors that would come again at every try. Those of lost peers and of the store are others.
+_LASTING = (TypeError, AttributeError, AssertionError, LookupError, ArithmeticError, ImportError, MemoryError)
+
+
+class Board:
+    """What workers say and the driver reads."""
+
+    def __init__(self) -> None:
+        self.told: list[Mapping[str, Any]] = []
+        self.failed: tuple[bool, str] | None = None
+
+    def tell(self, facts: Mapping[str, Any]) -> None:
+        """Progress."""
+        self.told.append(facts)
+
+    def take(self) -> list[Mapping[str, Any]]:
+        """All that was told since the last time."""
+        told, self.told = self.told, []
+        return told
+
+    def fail(self, for_the_user: bool, error: str) -> None:
+        """What would come again at every try; the first error stays. Is it the user's to mend?"""
+        self.failed = self.failed or (for_the_user, error)
+
+    def failure(self) -> tuple[bool, str] | None:
+        """The error, if there is one."""
+        return self.failed
+
+
+def work(settings: Mapping[str, Any]) -> None:
+    """A worker's life: all runs that are left, in order. Called by Ray Train in each process of the gang."""
+    board = settings["board"]
+    if ray.get(board.failure.remote()):
+        return  # what is wrong would be wrong again
+    with told_to(board):
+        job: Plan = ray.get(settings["job"])
+        torch.set_num_threads(job.config.engine.cpus_per_worker)
+        context = ray.train.get_context()
+        place = Place(context.get_world_rank(), context.get_world_size(), get_device())
+        store = open_store(job.config.out)
+        with decoded(job, reading(place, board)) as pictures:
+            for run in settings["runs"]:
+                train_run(job, run, pictures, place, store, board)
+
+
+@contextmanager
+def decoded(job: Plan, progress: Callable[[int, int], None]) -> Iterator[np.ndarray]:
+    """The pictures of all rows: from the cache of the config, else in memory, which workers of one node share."""
+    context, folder = ray.train.get_context(), job.config.engine.cache
+    size = result.input_of(job.config, job.beginning).size
+    shared = folder is None and context.get_local_world_size() > 1
+    if shared:
+        folder = str(Path(tempfile.gettempdir()) / f"synthfer-pixels-{ray.get_runtime_context().get_job_id()}")
+    yield pixels.load(job.data, size, folder, progress)
+    if shared and folder and context.get_local_rank() == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def reading(place: Place, board: Any) -> Callable[[int, int], None]:
+    """Tells how far the pictures are read, by the first rank, now and then."""
+    told = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if place.rank == 0 and time.monotonic() - told > _TELL_SECONDS:
+            told = time.monotonic()
+            board.tell.remote({"kind": "pictures", "done": done, "total": total})
+
+    return progress
+
+
+@contextmanager
+def told_to(board: Any) -> Iterator[None]:
+    """An error that would come again ends the job, not only this life of the worker."""
+    try:
+        yield
+    except ConnectionError:
+        raise  # the store may be back at the next try
+    except ValueError as error:
+        ray.get(board.fail.remote(True, str(error)))
+        raise
+    except (*_LASTING, OSError, torch.OutOfMemoryError):
+        ray.get(board.fail.remote(False, traceback.format_exc()))
+        raise
+
+
+def train_run(job: Plan, run: Run, pictures: Any, place: Place, store: ObjectStore, board: Any) -> None:
+    """One run, from where it is to its end."""
+    if place.from_first(result.is_done(store, run)):
+        return
+    config = job.config
+    begun = result.beginning_of(store, run) or job.beginning
+    feed = Feed.of(job.data, pictures, run, config.batch, config.loss.soft_labels)
+    training = Training(config, run, feed, result.build(config, run, begun), place)
+
+    def tell(facts: Mapping[str, Any]) -> None:
+        if place.rank == 0:
+            board.tell.remote(facts)
+
+    training.fit(store, tell)
+    if place.rank == 0:
+        result.write(store, training, job.data, begun)
+    place.from_first(0)  # the next run may begin with this one's weights
