@@ -11,6 +11,7 @@ os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_memory_monitor_refresh_ms="0",
     RAY_worker_niceness="0",
+    RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.5",
     RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",
 )
 ROOT = Path(__file__).resolve().parents[1]

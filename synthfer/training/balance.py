@@ -80,6 +80,7 @@ def double_corrections(config: TrainConfig) -> list[str]:
     weights = f"loss.class_weights={kind} gives rare classes heavier rows" if kind != "none" else ""
     prior = f"loss.logit_adjustment={tau:g} takes out the class frequencies" if tau > 0 else ""
     margins = "loss.name=ldam gives rare classes wider margins" if loss.name == "ldam" and loss.margin > 0 else ""
+    spread = f"loss.smoothing={loss.smoothing:g} asks for rare classes in every row" if loss.smoothing > 0 else ""
     early = weights if loss.reweight_from < _LATE else ""
     pairs = (
         (sampler, weights, "leave out the weights (loss.class_weights=none)"),
@@ -87,6 +88,7 @@ def double_corrections(config: TrainConfig) -> list[str]:
         (sampler, margins, "leave out the sampler (sampler_power=0)"),
         (weights, prior, "leave out the weights (loss.class_weights=none)"),
         (margins, early, "begin with the weights late (loss.reweight_from=0.8)"),
+        (prior, spread, "set loss.smoothing=0"),
         (margins, prior, "leave out the adjustment (loss.logit_adjustment=0)"),
     )
     told = "{} and {}: the imbalance is corrected twice; {}."

@@ -129,7 +129,7 @@ class TrainConfig:
     seeds: list[int] = option([0], "one run each", low=0)
     batch: int = option(64, "rows of a step over all workers", low=2)
     steps: int | None = option(None, "optimiser steps (null: by epochs)", low=1)
-    epochs: float = option(20.0, "passes over as many rows as the training data has", low=0.01)
+    epochs: float = option(25.0, "passes over as many rows as the training data has", low=0.01)
     validate_every: int | None = option(
         None, "steps between validations and checkpoints, about (null: an epoch)", low=1
     )
@@ -147,7 +147,7 @@ class TrainConfig:
     aux_batchnorm: bool = option(False, "synthetic rows have batch norms of their own, dropped at the end")
     precision: str = option("fp32", "arithmetic of the network", choices=("fp32", "bf16"))
     compile: bool = option(False, "compile the network (torch.compile)")
-    channels_last: bool = option(False, "lay pictures out with channels last")
+    channels_last: bool = option(True, "lay pictures out with channels last, as most processors like it")
 
     def __post_init__(self) -> None:
         if self.classifier.options.num_classes != len(EXPRESSIONS):

@@ -1,5 +1,6 @@
 """Workers and drivers of a training are killed at random moments; the weights come out as if nothing had happened."""
 
+import dataclasses
 import json
 import random
 import subprocess
@@ -9,8 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from synthfer import config as configs
+from synthfer.engine.training_settings import TrainJob
+from synthfer.training.data import open_data
+from synthfer.training.runs import plan
+from synthfer.training.settings import TrainConfig
 from tests.ray_sessions import KillableCluster, start_job
-from tests.training.made_training import FAST, data_at
+from tests.training.made_training import FAST, data_at, on_two_ranks
 
 WORKER = "RayTrainWorker"
 LONG = (*FAST, "steps=600", "validate_every=20", "engine.workers=2", "engine.max_failures=50", "ema=0.9")
@@ -39,11 +45,14 @@ def finished(driver: subprocess.Popen, timeout: float = 200) -> dict:
 
 
 @pytest.fixture(scope="module")
-def calm(cluster, uri, tmp_path_factory) -> Path:
-    """Where an undisturbed run left its weights."""
-    out = tmp_path_factory.mktemp("calm") / "exp"
-    finished(start_train(cluster, uri, out))
-    return out
+def calm(uri, tmp_path_factory) -> Path:
+    """Where an undisturbed run left its weights: two processes that no Ray looks after."""
+    folder = tmp_path_factory.mktemp("calm")
+    job = configs.load(TrainJob, (f"data={{faces: {uri}}}", "out=calm", *LONG))
+    config = TrainConfig(**{field.name: getattr(job, field.name) for field in dataclasses.fields(TrainConfig)})
+    (run,) = plan(config, [], ["faces"], open_data(config).count("train"))
+    on_two_ranks(config, run, folder)
+    return folder / "two"
 
 
 def check_equal(out: Path, calm: Path) -> None:

@@ -4,8 +4,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.multiprocessing as mp
+from torch import distributed as dist
 
 from synthfer import config as configs
+from synthfer.store import open_store
 from synthfer.training import pixels, result
 from synthfer.training.data import Data, open_data
 from synthfer.training.feed import Feed
@@ -38,3 +42,20 @@ def feed_of(config: TrainConfig, run: Run) -> tuple[Data, Feed]:
 
 def training_of(config: TrainConfig, run: Run, feed: Feed, place: Place | None = None) -> Training:
     return Training(config, run, feed, result.build(config, run, None), place or Place())
+
+
+def on_two_ranks(config: TrainConfig, run: Run, folder: Path) -> None:
+    """Trains the run in two processes without Ray: its result at `two`, each rank's network and history beside it."""
+    mp.spawn(_rank_of_two, args=(config, run, folder), nprocs=2)
+
+
+def _rank_of_two(rank: int, config: TrainConfig, run: Run, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    data, feed = feed_of(config, run)
+    training, store = training_of(config, run, feed, Place(rank, 2)), open_store(f"{folder}/two")
+    training.fit(store, lambda facts: None)
+    if rank == 0:
+        result.write(store, training, data, None)
+    torch.save([training.network.state_dict(), training.progress.history], folder / f"rank-{rank}.pt")
+    dist.destroy_process_group()

@@ -16,7 +16,9 @@ COUNTS = st.lists(st.integers(1, 10**6), min_size=7, max_size=7).map(np.array)
 
 
 def config(sampler_power=0.0, **loss):
-    return TrainConfig(out="out", data={"a": "a"}, sampler_power=sampler_power, loss=LossConfig(**loss))
+    return TrainConfig(
+        out="out", data={"a": "a"}, sampler_power=sampler_power, loss=LossConfig(**{"smoothing": 0.0} | loss)
+    )
 
 
 def test_no_weights_are_ones_even_for_a_class_without_rows():
@@ -150,6 +152,7 @@ def test_everything_at_once_is_told_pair_by_pair():
     everything = config(1.0, name="ldam", class_weights="inverse", logit_adjustment=1.0)
     told = double_corrections(everything)
     assert len(told) == len(set(told)) == 6
+    assert len(double_corrections(config(logit_adjustment=1.0, smoothing=0.1))) == 1
     # Weights that begin late still meet the sampler and the adjustment.
     late = config(1.0, name="focal", class_weights="inverse", reweight_from=0.8, logit_adjustment=0.5)
     assert len(double_corrections(late)) == 3

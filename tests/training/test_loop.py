@@ -5,9 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 import yaml
-from torch import distributed as dist
 
 from synthfer.classifiers import weights
 from synthfer.classifiers.ancestry import Seen
@@ -16,7 +14,7 @@ from synthfer.training import checkpoint, result
 from synthfer.training.aux_batchnorm import without_aux
 from synthfer.training.loop import NotFinite, Place, Training
 from synthfer.training.runs import Run
-from tests.training.made_training import FAST, config_of, data_at, feed_of, training_of
+from tests.training.made_training import FAST, config_of, data_at, feed_of, on_two_ranks, training_of
 
 
 @pytest.fixture(scope="module")
@@ -127,25 +125,13 @@ def test_steps_are_those_of_a_loop_by_hand(uri, tmp_path):
         torch.testing.assert_close(training.network.state_dict()[name], value, rtol=1e-5, atol=1e-7)
 
 
-def rank_of_two(rank: int, words: tuple[str, ...], folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    config = config_of(*words)
-    run = run_of(config)
-    _, feed = feed_of(config, run)
-    training = training_of(config, run, feed, Place(rank, 2))
-    training.fit(open_store(f"{folder}/two"), quiet)
-    torch.save([training.network.state_dict(), training.progress.history], f"{folder}/rank-{rank}.pt")
-    dist.destroy_process_group()
-
-
 @pytest.mark.parametrize("extra", [("augment.rotate=10", "augment.flip=0.5", "augment.erase=0.5", "patience=9")])
 def test_two_ranks_make_the_steps_of_one(extra, uri, tmp_path):
     """A batch of 15 gives one rank a row more than the other, and 9 validation rows do too: none counts twice."""
     words = (f"data={{faces: {uri}}}", f"out={tmp_path}", *PLAIN, *extra)
     config = config_of(*words)
     one = fitted(config, run_of(config), open_store(str(tmp_path / "one")))
-    mp.spawn(rank_of_two, args=(words, str(tmp_path)), nprocs=2)
+    on_two_ranks(config, run_of(config), tmp_path)
     found = [torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
     for name, value in one.network.state_dict().items():
         assert torch.equal(found[0][0][name], found[1][0][name])
@@ -190,7 +176,7 @@ def test_sharpness_aware_ranks_climb_each_by_its_own_gradient(uri, tmp_path):
     words = (f"data={{faces: {uri}}}", f"out={tmp_path}", *PLAIN, "optimizer.sam_rho=0.5", "optimizer.momentum=0")
     config = config_of(*words)
     _, feed = feed_of(config, run_of(config))
-    mp.spawn(rank_of_two, args=(words, str(tmp_path)), nprocs=2)
+    on_two_ranks(config, run_of(config), tmp_path)
     found, _ = torch.load(tmp_path / "rank-0.pt", weights_only=True)
     for name, value in sharpness_aware_by_hand(config, run_of(config), feed).items():
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7)

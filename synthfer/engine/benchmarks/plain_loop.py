@@ -142,7 +142,7 @@ def steps(
             loss.item()  # waits for the device
             start = time.perf_counter()
         rows = order[rank :: task.world]
-        images = augmented(padded, rows, config.augment, draws)
+        images = augmented(padded, rows, config.augment, draws).contiguous(memory_format=torch.channels_last)
         optimizer.zero_grad(set_to_none=True)
         loss = F.cross_entropy(model(images).logits, labels[rows], label_smoothing=config.loss.smoothing)
         loss.backward()
@@ -154,7 +154,8 @@ def steps(
 
 def beginning(task: Task, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The network with the job's first weights, wrapped where there are several processes, and its optimiser."""
-    model: nn.Module = result.build(task.config, task.run, None).to(device).train()
+    model: nn.Module = result.build(task.config, task.run, None).train()
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = task.config.optimizer
     optimizer = torch.optim.AdamW(model.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)
     if task.world > 1:
