@@ -1,4 +1,4 @@
-"""Trains classifiers on real and synthetic data: `python jobs/train.py data={real: URI, made: URI} out=...`."""
+"""Trains classifiers on real and synthetic data: `python jobs/train.py data.real=URI data.made=URI out=...`."""
 
 from synthfer.cli import run
 from synthfer.engine.training import preview, train
@@ -12,6 +12,6 @@ if __name__ == "__main__":
         about="Trains a classifier of expressions on real data, synthetic data and both, at equal steps, with DDP on "
         "Ray Train. The best step is chosen on validation data; test splits are not opened. Killed at any moment, the "
         "same command goes on from the last checkpoint to the same weights.",
-        example="python jobs/train.py data={fer: out/fer2013, made: out/faces} mix={fer: .5, made: .5} "
-        "out=s3://bucket/runs/small seeds=[0,1,2]",
+        example="python jobs/train.py data.fer=out/fer2013 data.made=out/faces mix.fer=.5 mix.made=.5 seeds=[0,1,2] "
+        "out=s3://bucket/runs/small",
     )

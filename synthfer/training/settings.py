@@ -104,9 +104,9 @@ class TrainConfig:
 
     out: str = option(REQUIRED, "the experiment: a folder or s3://bucket/prefix; the same one again resumes")
     data: dict[str, str] = option(
-        REQUIRED, "training data by name, datasets or views: {rafdb: out/rafdb, sd3: out/sd3}"
+        REQUIRED, "training data by name, datasets or views, as data.rafdb=out/rafdb"
     )
-    mix: dict[str, float] = option({}, "share of each name in every batch, as {rafdb: .5, sd3: .5}; {}: by rows", low=0)
+    mix: dict[str, float] = option({}, "share of each name in every batch, as mix.rafdb=.5; {}: by rows", low=0)
     synthetic: list[str] | None = option(None, "names that are synthetic (null: what their datasets say)")
     splits: list[str] = option(["train"], "splits that are trained on", choices=SPLITS)
     validation: str | None = option(
