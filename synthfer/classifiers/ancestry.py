@@ -18,11 +18,21 @@ import pyarrow.parquet as pq
 SUFFIX = ".seen.parquet"
 """The file beside a checkpoint: `best.safetensors` has `best.seen.parquet`."""
 
+TIES = ("sample_id", "parent_id", "source_id", "pixels_hash")
+"""The columns that tie a row to others."""
+
 _FORMAT = "synthfer-seen/1"
 
 
-def digest(texts: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """blake2b-64 of each text, uint64 (n,), little-endian; null stays null."""
+def digests(rows: pa.Table) -> pa.Table:
+    """The columns `TIES` of rows as digests: made once, they can be held against what any number of others has seen."""
+    return pa.table({name: digest(rows[name]) for name in TIES})
+
+
+def digest(texts: pa.ChunkedArray | pa.Array) -> pa.Array | pa.ChunkedArray:
+    """blake2b-64 of each text, uint64 (n,), little-endian; null stays null, and so does what is a digest already."""
+    if texts.type == pa.uint64():
+        return texts
     encoded = pc.dictionary_encode(texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts)
     hashes = [
         int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
@@ -47,8 +57,7 @@ class Seen:
     @classmethod
     def of(cls, rows: pa.Table) -> "Seen":
         """What these rows show; columns sample_id, parent_id, source_id and pixels_hash, all text."""
-        columns = ("sample_id", "parent_id", "source_id", "pixels_hash")
-        return cls(*(np.unique(digest(rows[name]).drop_null().to_numpy()) for name in columns))
+        return cls(*(np.unique(digest(rows[name]).drop_null().to_numpy()) for name in TIES))
 
     def __or__(self, other: "Seen") -> "Seen":
         """What either has seen."""
@@ -60,26 +69,28 @@ class Seen:
             np.array_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
         )
 
-    def holds(self, ids: Sequence[str]) -> np.ndarray:
-        """Whether each of these samples was seen itself, bool (k,)."""
-        return _among(pa.array(ids, pa.string()), self.samples)
+    def holds(self, ids: Sequence[str] | pa.Array) -> np.ndarray:
+        """Whether each of these samples, named by ids or their digests, was seen itself, bool (k,)."""
+        return _among(ids if isinstance(ids, pa.Array) else pa.array(ids, pa.string()), self.samples)
 
     def touches(self, rows: pa.Table) -> np.ndarray:
-        """Which rows are tied to something seen, bool (n,).
+        """Which rows are tied to something seen, bool (n,); `rows` has the columns `TIES`, as texts or `digests`."""
+        marks: np.ndarray = np.logical_or.reduce(list(self.ties(rows).values()))
+        return marks
 
-        `rows` has the columns of `Seen.of`. Tied is a row that is a seen sample, was made or descends from one, is
-        what one was made or descends from, shares a parent, an original or an identity with one, or has its pixels.
+    def ties(self, rows: pa.Table) -> dict[str, np.ndarray]:
+        """The same by the column of `rows` that ties, bool (n,) each.
+
+        Tied is a row that is a seen sample, was made or descends from one, is what one was made or descends from,
+        shares a parent, an original or an identity with one, or has its pixels.
         """
-        ties = {
+        seen = {
             "sample_id": (self.samples, self.parents, self.sources),
             "parent_id": (self.samples, self.parents),
             "source_id": (self.samples, self.sources),
             "pixels_hash": (self.pixels,),
         }
-        tied = np.zeros(rows.num_rows, bool)
-        for name, seen in ties.items():
-            tied |= _among(rows[name], np.concatenate(seen))
-        return tied
+        return {name: _among(rows[name], np.concatenate(theirs)) for name, theirs in seen.items()}
 
     def to_bytes(self) -> bytes:
         """One Parquet file of one row, a list of hashes in each column; the same for the same hashes."""

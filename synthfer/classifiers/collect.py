@@ -1,5 +1,7 @@
 """Checkpoints wherever they lie: one file, or all below a folder or s3:// prefix, with card and what each has seen."""
 
+import logging
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +16,12 @@ from synthfer.classifiers.weights import SUFFIXES, Card
 from synthfer.expressions import EXPRESSIONS
 from synthfer.store import open_store
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BODIES = (".safetensors", ".pth", ".pt")
+# A state on the way of a training, below the folder of its run.
+_STATE = re.compile(r"(.+)/checkpoints/step-\d+\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Checkpoint:
         """The file of its weights."""
         return next(iter(self.files.values()))
 
-    @property
+    @cached_property
     def seen(self) -> Seen | None:
         """The rows that it learned from, or None where nobody wrote them down; `ValueError` for a damaged list."""
         if SUFFIX not in self.files:
@@ -40,6 +45,11 @@ class Checkpoint:
             return Seen.from_bytes(self.files[SUFFIX])
         except ValueError as error:
             raise ValueError(f"{self.uri}: {error}") from error
+
+    @property
+    def without_seen(self) -> "Checkpoint":
+        """The same without the list of what it learned from, which is long and not needed to restore it."""
+        return Checkpoint(self.uri, {suffix: body for suffix, body in self.files.items() if suffix != SUFFIX})
 
     @cached_property
     def card(self) -> Card:
@@ -76,7 +86,7 @@ class Checkpoint:
 def collect(uri: str) -> list[Checkpoint]:
     """The checkpoint at `uri`, or all below it that have a card, by name; `ValueError` where there is none.
 
-    States on the way of a training have no card and are passed over.
+    States on the way of a training have no card and are passed over; a warning names the runs that have nothing else.
     """
     if uri.endswith(BODIES):
         folder, slash, name = uri.rpartition("/")
@@ -84,6 +94,9 @@ def collect(uri: str) -> list[Checkpoint]:
     store = open_store(uri)
     keys = {key for key, _ in store.list()}
     found = sorted(key for key in keys if key.endswith(BODIES) and any(_stem(key) + card in keys for card in SUFFIXES))
+    finished = {key.rpartition("/")[0] for key in found}
+    if unfinished := sorted({state[1] for key in keys if (state := _STATE.fullmatch(key))} - finished):
+        log.warning("%s: not finished and left out: %s", store.uri, ", ".join(unfinished))
     if not found:
         raise ValueError(
             f"checkpoints: there is none at {store.uri}. Name a {' or '.join(BODIES)} file or a folder of "

@@ -4,11 +4,14 @@ An actor holds all classifiers and decodes each picture once. The driver puts th
 rows, so that the numbers do not depend on how many actors there were.
 """
 
+import itertools
 import json
 import logging
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,16 +21,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 import torch
-from ray.util import ActorPool
 
 from synthfer.classifiers.collect import Checkpoint, collect
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.engine.audit import PAIRS as AUDITED
-from synthfer.engine.audit import causes
+from synthfer.engine.audit import VERDICT, causes
 from synthfer.engine.session import Resources, session
-from synthfer.engine.settings import PoolConfig
 from synthfer.evaluation.cells import VARIANTS, Answers, Candidate, MatrixConfig, TestSet
+from synthfer.evaluation.guards import NO_AUDITS, Audits
 from synthfer.evaluation.matrix import matrix
 from synthfer.evaluation.scoring import Scored, Scorer
 from synthfer.nearest import nearest
@@ -46,9 +48,14 @@ MATRIX, ANSWERS, PAGE = "matrix.json", "answers.parquet", "index.html"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringPool(PoolConfig):
-    """Who scores."""
+class ScoringPool:
+    """How many workers score at once, and what each of them needs; no number depends on it."""
 
+    max_workers: int | None = option(
+        None, "most workers at once (null: as many as the GPUs allow, or the CPUs where there is no GPU)", low=1
+    )
+    cpus_per_worker: float = option(1.0, "CPUs that Ray keeps free for one worker", low=0)
+    max_unit_retries: int = option(10, "times a block is scored again after its worker died", low=0)
     gpus_per_worker: float | None = option(None, "GPUs of one worker (null: 1 where the cluster has GPUs)", low=0)
 
 
@@ -92,7 +99,7 @@ class Opened:
 
     judged: Sequence[Judged]
     columns: Sequence[Column]
-    audits: pa.Table | None
+    audits: Audits
 
 
 def evaluate(config: EvaluateJob, invocation: Invocation) -> Outcome:
@@ -128,12 +135,22 @@ def opened(config: EvaluateJob) -> Opened:
         raise ConfigError(f"baseline={config.baseline}: no such recipe{hint} There are {', '.join(recipes)}.")
     columns = [column(text, config.splits) for text in config.datasets]
     names = titles([one.origin.uri for one in columns])
-    audits = [pq.read_table(pa.BufferReader(open_store(uri).get(AUDITED))) for uri in config.audits]
-    return Opened(
-        judged,
-        [replace(one, name=name) for one, name in zip(columns, names, strict=True)],
-        pa.concat_tables(audits) if audits else None,
-    )
+    named_columns = [replace(one, name=name) for one, name in zip(columns, names, strict=True)]
+    return Opened(judged, named_columns, audits_of(config.audits))
+
+
+def audits_of(uris: Sequence[str]) -> Audits:
+    """The audits in these folders; `ConfigError` where one is of another kind."""
+    tables_, covered = [NO_AUDITS.pairs], set()
+    for uri in uris:
+        store = open_store(uri)
+        tables_.append(pq.read_table(pa.BufferReader(store.get(AUDITED))))
+        try:
+            test = json.loads(store.get(VERDICT))["sides"]["test"]
+            covered |= {(digest, split) for digest in test["hashes"] for split in test["splits"]}
+        except (ValueError, KeyError) as error:
+            raise ConfigError(f"audits: {store.uri}/{VERDICT} is none of jobs/audit.py: {error!r}") from error
+    return Audits(pairs=pa.concat_tables(tables_), covered=frozenset(covered))
 
 
 def column(text: str, splits: Sequence[str]) -> Column:
@@ -161,11 +178,8 @@ def splits_of(found: Origin) -> set[str]:
 def named(found: Sequence[Checkpoint]) -> list[Judged]:
     """Checkpoints as the matrix knows them: those of one experiment and run differ in their seed."""
     runs = [one.card.training.get("run", {}) for one in found]
-    experiments = titles([_experiment(one.uri, bool(run)) for one, run in zip(found, runs, strict=True)], unique=False)
-    several = len(set(experiments)) > 1
     judged = []
-    for one, run, experiment in zip(found, runs, experiments, strict=True):
-        recipe = f"{experiment}/{run['name']}" if run and several else run.get("name", experiment)
+    for one, run, recipe in zip(found, runs, _recipes(found, runs), strict=True):
         candidate = Candidate(
             name=f"{recipe}/seed-{run['seed']}" if run else recipe,
             recipe=recipe,
@@ -177,16 +191,38 @@ def named(found: Sequence[Checkpoint]) -> list[Judged]:
             ancestors=tuple(one.card.ancestors) if one.seen else None,
         )
         judged.append(Judged(candidate, one))
-    names = [one.candidate.name for one in judged]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        both = " and ".join(one.checkpoint.uri for one in judged if one.candidate.name == twice)
-        raise ConfigError(f"checkpoints: {both} are both {twice} in the matrix; leave one out, or rename it")
+    _told_apart(judged)
     return judged
 
 
-def _experiment(uri: str, ours: bool) -> str:
-    """The folder of an experiment, which has its runs below it by name and seed; else the checkpoint without suffix."""
-    return uri.rsplit("/", 3)[0] if ours else uri.rpartition(".")[0]
+def _recipes(found: Sequence[Checkpoint], runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A run's name, after its experiment where runs of several are judged; else the shortest name of the file.
+
+    An experiment is a folder that has its runs below it by name and seed.
+    """
+    ours = [one.uri.rsplit("/", 3)[0] for one, run in zip(found, runs, strict=True) if run]
+    others = [one.uri.rpartition(".")[0] for one, run in zip(found, runs, strict=True) if not run]
+    experiments, files = iter(titles(ours, unique=False)), iter(titles(others, unique=False))
+    if len(set(ours)) > 1:
+        return [f"{next(experiments)}/{run['name']}" if run else next(files) for run in runs]
+    return [run["name"] if run else next(files) for run in runs]
+
+
+def _told_apart(judged: Sequence[Judged]) -> None:
+    """`ConfigError` where two checkpoints have one name, or a file is called like the recipe of a run."""
+    for one, other in itertools.combinations(judged, 2):
+        mine, theirs = one.candidate, other.candidate
+        runs = mine.name != mine.recipe and theirs.name != theirs.recipe
+        if mine.name == theirs.name or (mine.recipe == theirs.recipe and not runs):
+            shared = mine.name if mine.name == theirs.name else mine.recipe
+            what = (
+                "name and seed are those in their cards, and the experiment is the third folder above the file: leave "
+                "one out, or copy its run to another experiment's folder, as EXPERIMENT/NAME/SEED/model.safetensors"
+                if runs
+                else "leave one out, or rename the file and its card"
+            )
+            raise ConfigError(f"checkpoints: {one.checkpoint.uri} and {other.checkpoint.uri} are both {shared} in the "
+                              f"matrix; {what}")  # fmt: skip
 
 
 def titles(uris: Sequence[str], unique: bool = True) -> list[str]:
@@ -206,12 +242,11 @@ def score(
 ) -> tuple[list[TestSet], Answers]:
     """Every test set with every answer, (checkpoint, test set, variant) to probabilities float32 (n, K)."""
     pieces = [(column, part) for column in job.columns for part in parts([column.origin], config.block)]
-    workers = ActorPool(crew(config, resources, len(pieces)))
-    shipped = [ray.put({one.candidate.name: one.checkpoint for one in job.judged})]
-    scoring = workers.map(lambda worker, piece: worker.score.remote(shipped, piece[1], piece[0].splits), pieces)
+    shipped = [ray.put({one.candidate.name: one.checkpoint.without_seen for one in job.judged})]
+    calls = [(shipped, part, column.splits) for column, part in pieces]
     found: dict[str, list[Scored]] = {column.name: [] for column in job.columns}
     with Meter("blocks", len(pieces), invocation.status) as meter:
-        for (column, _), scored in zip(pieces, scoring, strict=True):
+        for (column, _), scored in zip(pieces, in_turn(crew(config, resources, len(pieces)), calls), strict=True):
             if scored.facts.num_rows:
                 found[column.name].append(scored)
             meter.add(1)
@@ -231,15 +266,42 @@ def as_test_set(column: Column, scored: Sequence[Scored]) -> TestSet:
 
 
 def crew(config: EvaluateJob, resources: Resources, most: int) -> list[Any]:
-    """The actors."""
+    """The actors, some of which may have to wait until a growing cluster has room for them."""
     engine = config.engine
-    gpus = engine.gpus_per_worker if engine.gpus_per_worker is not None else float(resources.gpus > 0)
-    sized = engine.sized(resources.gpus / gpus if gpus else engine.room(resources.cpus))
+    cpus, gpus = engine.cpus_per_worker, engine.gpus_per_worker
+    gpus = float(resources.gpus > 0) if gpus is None else gpus
+    room = int(min(resources.cpus / max(cpus, 0.01), resources.gpus / gpus if gpus else math.inf))
+    number = min(engine.max_workers or max(1, room), most)
+    if number > room:
+        log.warning("%d workers of %g CPUs and %g GPUs are asked for, the cluster has room for %d: %s",
+                    number, cpus, gpus, room, "the others wait" if room else "they wait until it has more")  # fmt: skip
     actor = ray.remote(ScoringWorker).options(
-        **engine.worker_resources, num_gpus=gpus, max_restarts=-1, max_task_retries=engine.max_unit_retries
+        num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=engine.max_unit_retries
     )
-    number = min(sized.max_workers or 1, most)
-    return [actor.remote(config.variants, config.batch, engine.cpus_per_worker) for _ in range(number)]
+    return [actor.remote(config.variants, config.batch, cpus) for _ in range(number)]
+
+
+def in_turn(workers: Sequence[Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Scored]:
+    """What `worker.score` makes of each call's arguments, in order.
+
+    A call goes to a worker that is up and idle, so that those that wait for room hold nothing up.
+    """
+    left, results = deque(enumerate(calls)), dict[int, ray.ObjectRef]()
+    busy: dict[ray.ObjectRef, tuple[Any, int | None]] = {worker.up.remote(): (worker, None) for worker in workers}
+    for number in range(len(calls)):
+        while number not in results:
+            (done,), _ = ray.wait(list(busy), num_returns=1)
+            worker, scored = busy.pop(done)
+            if scored is None:
+                ray.get(done)  # raises where the worker could not be built
+            else:
+                results[scored] = done
+            if left:
+                place, arguments = left.popleft()
+                busy[worker.score.remote(*arguments)] = (worker, place)
+            else:
+                ray.kill(worker)  # a worker that died may wait for its room
+        yield ray.get(results.pop(number))
 
 
 class ScoringWorker:
@@ -249,6 +311,9 @@ class ScoringWorker:
         torch.set_num_threads(max(1, int(cpus)))
         self.variants, self.batch = variants, batch
         self.scorer: Scorer | None = None
+
+    def up(self) -> None:
+        """Returns when the actor has started."""
 
     def score(self, checkpoints: Sequence[ray.ObjectRef], part: Part, splits: Sequence[str]) -> Scored:
         """A part's answers; `checkpoints` holds one reference to them all by name."""
@@ -276,7 +341,10 @@ def write(result: dict[str, Any], tests: Sequence[TestSet], answers: Answers, st
 
 
 def answers_table(tests: Sequence[TestSet], answers: Answers) -> pa.Table:
-    """Every answer as a row: test set, variant, checkpoint, sample_id, label, probabilities of its outputs."""
+    """Every answer as a row: test set, variant, checkpoint, sample_id, label, probabilities of its outputs.
+
+    The outputs of each checkpoint are named by `classes` in matrix.json.
+    """
     by_name = {test.name: test for test in tests}
     tables_ = []
     for (checkpoint, name, variant), probs in answers.items():

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthfer.classifiers.ancestry import Seen
+from synthfer.classifiers.ancestry import Seen, digests
 from synthfer.config import option
 from synthfer.evaluation.fairness import MIN_ROWS
 from synthfer.evaluation.statistics import PERMUTATIONS, REPLICATES
@@ -110,6 +110,16 @@ class TestSet:
         """A number for each row, int64 (n,), equal where rows show one identity or come from one original."""
         ids = pc.coalesce(self.facts["source_id"], self.facts["sample_id"]).combine_chunks()
         return ids.dictionary_encode().indices.to_numpy().astype(np.int64)
+
+    @cached_property
+    def kin(self) -> bool:
+        """Whether a lineage has several rows."""
+        return int(self.lineages.max()) + 1 < len(self)
+
+    @cached_property
+    def digests(self) -> pa.Table:
+        """Hashes of what ties a row to others, as `Seen.touches` reads them."""
+        return digests(self.facts)
 
     def attribute(self, name: str) -> list[str | None]:
         """The value of an attribute of each row (n,); None where it is not known."""

@@ -1,7 +1,9 @@
 """Is a recipe better than the baseline? Paired tests of the seeds of both on the same rows, corrected for their number.
 
-A cell's p-value is the largest over its pairs of seeds: every pair has to tell the two recipes apart, so that one
-lucky seed proves nothing. All compared cells of a matrix are corrected together (Holm 1979), each metric by itself.
+Rows of one lineage (an identity, an original) hang together, so a test that took them one by one would find differences
+where there are none: what is swapped are whole lineages, as intervals draw whole lineages. A cell's p-value is the
+largest over its pairs of seeds: every pair has to tell the two recipes apart, so that one lucky seed proves nothing.
+All compared cells of a matrix are corrected together (Holm 1979), each metric by itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +13,11 @@ import numpy as np
 
 from synthfer.evaluation.cells import Candidate, MatrixConfig, TestSet
 from synthfer.evaluation.statistics import Comparison, holm, mcnemar, paired_permutation
-from synthfer.metrics import macro_f1
+from synthfer.metrics import accuracy, macro_f1
 from synthfer.sample import seed_of
 
 COMPARED = ("accuracy", "macro_f1")
+MCNEMAR, PERMUTATION, LINEAGES = "mcnemar", "permutation of rows", "permutation of lineages"
 
 Pair = tuple[Candidate, Candidate]
 
@@ -36,22 +39,29 @@ def compare(
 ) -> dict[str, Any]:
     """How one recipe differs from the baseline on a test set: per metric the mean `difference` and the largest `p`.
 
-    `predicted`: the answers of each candidate by name, int64 (n,). Accuracy by McNemar's exact test, macro F1 by paired
-    permutation. `p_holm` is for `correct` to fill.
+    `predicted`: the answers of each candidate by name, int64 (n,). `test` names the test: where no two rows are of one
+    lineage, accuracy by McNemar's exact test and macro F1 by paired permutation, else both by swapping the answers of
+    whole lineages. `p_holm` is for `correct` to fill.
     """
+    groups = test.lineages if test.kin else None
+    tests = dict.fromkeys(COMPARED, LINEAGES) if test.kin else {"accuracy": MCNEMAR, "macro_f1": PERMUTATION}
     told: dict[str, list[Comparison]] = {name: [] for name in COMPARED}
     for one, other in pairs:
         first, second = predicted[one.name], predicted[other.name]
         seed = seed_of(config.seed, one.name, other.name, test.name, variant)
-        told["accuracy"].append(mcnemar(first == test.labels, second == test.labels))
-        told["macro_f1"].append(
-            paired_permutation(test.labels, first, second, macro_f1, permutations=config.permutations, seed=seed)
+        drawn: dict[str, Any] = {"permutations": config.permutations, "seed": seed, "groups": groups}
+        told["accuracy"].append(
+            paired_permutation(test.labels, first, second, accuracy, **drawn)
+            if test.kin
+            else mcnemar(first == test.labels, second == test.labels)
         )
+        told["macro_f1"].append(paired_permutation(test.labels, first, second, macro_f1, **drawn))
     return {
         "baseline": pairs[0][1].recipe,
         "pairs": [[one.name, other.name] for one, other in pairs],
         **{
             name: {
+                "test": tests[name],
                 "difference": float(np.mean([comparison.difference for comparison in found])),
                 "p": max(comparison.p for comparison in found),
                 "p_holm": None,

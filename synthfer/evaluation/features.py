@@ -6,7 +6,6 @@ from itertools import islice
 
 import numpy as np
 
-from synthfer import images
 from synthfer.evaluation.copies import SIDE, to_grey
 from synthfer.evaluation.embedders import Embedder
 from synthfer.evaluation.perceptual import hashes
@@ -60,7 +59,4 @@ def read_pictures(part: Part, splits: Sequence[str], rows: Sequence[int] | None 
     wanted = None if rows is None else set(rows)
     for row, (key, value) in enumerate(samples):
         if wanted is None or row in wanted:
-            try:
-                yield images.decode(value["bytes"].as_py())
-            except ValueError as error:
-                raise ValueError(f"{part.dataset}, sample {key}: {error}; leave it out by a view") from error
+            yield part.decode(key.as_py(), value["bytes"].as_py())

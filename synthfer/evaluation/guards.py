@@ -4,19 +4,21 @@ G7 asks by row where the candidate knows its training rows, by audited pairs of 
 its teacher and its generator.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthfer.classifiers.ancestry import digest
 from synthfer.evaluation.cells import Candidate, TestSet, home
-from synthfer.evaluation.verdict import Status, Verdict
+from synthfer.evaluation.verdict import PAIRS, Status, Verdict
 
-# Columns that tie a test row to a training row, and what the tie is.
-_TIES = {
+# What the tie of a test row to a training row is, by its column.
+_WAYS = {
     "sample_id": "as the same sample or its original",
     "parent_id": "by what they were made from",
     "source_id": "by identity or original",
@@ -30,17 +32,48 @@ _SELECTION: dict[str, tuple[Status, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Audits:
+    """What audits of training data against test data found.
+
+    `pairs` (`evaluation.verdict.PAIRS`): of all of them together. `covered`: hash and split of the test data that they
+    looked at, since one that found nothing has no pair.
+    """
+
+    pairs: pa.Table
+    covered: Collection[tuple[str, str]] = ()
+
+    @cached_property
+    def halves(self) -> list[tuple[pa.Array, pa.Array]]:
+        """The failing pairs both ways round: digests of the ids of one half, and the ids of the other."""
+        failing = self.pairs.filter(pc.field("status") == "fail")
+        left, right = (failing[f"{end}_sample_id"].combine_chunks() for end in ("left", "right"))
+        return [(digest(left), right), (digest(right), left)]
+
+    def concern(self, test: TestSet) -> bool:
+        """Whether one looked at this test set: at all of its splits, or it names one of its rows as test data."""
+        if all((test.hash, split) in self.covered for split in test.splits):
+            return True
+        ids = test.facts["sample_id"].combine_chunks()
+        ends = (self.pairs.filter(pc.field(f"{end}_side") == "test")[f"{end}_sample_id"] for end in ("left", "right"))
+        return any(pc.any(pc.is_in(named, value_set=ids)).as_py() for named in ends)
+
+
+NO_AUDITS = Audits(pairs=PAIRS.empty_table())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contact:
     """What ties a candidate's training data to a test set of n rows.
 
     `tied` bool (n,): rows that are tied to a training row by lineage or pixels. `copied` bool (n,): rows that an audit
     found a copy of in the training data. `reasons`: sentences that say why scores on this set do not count; none where
-    they do.
+    they do. `searched`: whether an audit looked for copies of this test set, so that having none says something.
     """
 
     tied: np.ndarray
     copied: np.ndarray
     reasons: tuple[str, ...]
+    searched: bool
 
     @property
     def flagged(self) -> np.ndarray:
@@ -48,8 +81,8 @@ class Contact:
         return self.tied | self.copied
 
 
-def contact(candidate: Candidate, test: TestSet, audits: pa.Table | None, max_flagged_share: float) -> Contact:
-    """What of a test set the candidate has seen. `audits`: pairs (`evaluation.verdict.PAIRS`), or None.
+def contact(candidate: Candidate, test: TestSet, audits: Audits, searched: bool, max_flagged_share: float) -> Contact:
+    """What of a test set the candidate has seen; `searched` is `audits.concern(test)`.
 
     One row tied by lineage or pixels is one too many, and so is a declared split that test rows are from. Of rows with
     a copy found by an audit, more than `max_flagged_share` of the set are; audits tell of a candidate only where `seen`
@@ -60,21 +93,18 @@ def contact(candidate: Candidate, test: TestSet, audits: pa.Table | None, max_fl
     reasons = [*how, *_declared(candidate, test)]
     if copied.mean() > max_flagged_share:
         reasons.append(f"An audit found copies of {copied.sum():,} of {len(test):,} test rows in its training data.")
-    return Contact(tied=tied, copied=copied, reasons=tuple(reasons))
+    return Contact(tied=tied, copied=copied, reasons=tuple(reasons), searched=searched)
 
 
 def _tied(candidate: Candidate, test: TestSet) -> tuple[np.ndarray, list[str]]:
     """Rows that are tied to a training row, bool (n,), and the sentence that says how."""
     if candidate.seen is None:
         return np.zeros(len(test), bool), []
-    facts = test.facts.select(list(_TIES))
-    tied = candidate.seen.touches(facts)
+    ties = candidate.seen.ties(test.digests)
+    tied: np.ndarray = np.logical_or.reduce(list(ties.values()))
     if not tied.any():
         return tied, []
-    nulls = pa.nulls(len(test), pa.string())
-    alone = {c: pa.table({name: facts[name] if name == c else nulls for name in _TIES}) for c in _TIES}
-    rows = {how: int(candidate.seen.touches(alone[column]).sum()) for column, how in _TIES.items()}
-    ways = ", ".join(f"{count:,} {how}" for how, count in rows.items() if count)
+    ways = ", ".join(f"{ties[column].sum():,} {how}" for column, how in _WAYS.items() if ties[column].any())
     return tied, [f"{tied.sum():,} of {len(test):,} test rows are tied to its training rows: {ways}."]
 
 
@@ -93,17 +123,12 @@ def _declared(candidate: Candidate, test: TestSet) -> list[str]:
     return found
 
 
-def _copied(candidate: Candidate, test: TestSet, audits: pa.Table | None) -> np.ndarray:
+def _copied(candidate: Candidate, test: TestSet, audits: Audits) -> np.ndarray:
     """Test rows that stand in a failing pair with a row that the candidate has seen, bool (n,)."""
-    if candidate.seen is None or audits is None:
+    if candidate.seen is None:
         return np.zeros(len(test), bool)
-    failing = audits.filter(pc.field("status") == "fail")
-    left, right = failing["left_sample_id"], failing["right_sample_id"]
     partners = pa.chunked_array(
-        [
-            theirs.filter(pa.array(candidate.seen.holds(ours.to_pylist()), pa.bool_())).combine_chunks()
-            for ours, theirs in ((left, right), (right, left))
-        ],
+        [theirs.filter(pa.array(candidate.seen.holds(ours), pa.bool_())) for ours, theirs in audits.halves],
         pa.string(),
     )
     copied: np.ndarray = pc.is_in(test.facts["sample_id"], value_set=partners.combine_chunks()).to_numpy()
@@ -114,7 +139,7 @@ def training_data(candidate: Candidate, found: Contact) -> Verdict:
     """Guard G7: has the candidate learned from test rows, itself or through its teacher or generator?"""
     known = candidate.seen is not None or bool(candidate.declared)
     clean = (
-        "Nothing that it is known to have learned from is in the test set."
+        f"Nothing that it is known to have learned from is in the test set.{_unsearched(candidate, found)}"
         if known
         else "Nobody says what it learned from, so it may have learned from the test set: declare trained_on."
     )
@@ -126,6 +151,13 @@ def training_data(candidate: Candidate, found: Contact) -> Verdict:
         message=" ".join(found.reasons) or clean,
         numbers={"tied_rows": int(found.tied.sum()), "copied_rows": int(found.copied.sum())},
     )
+
+
+def _unsearched(candidate: Candidate, found: Contact) -> str:
+    """Why near copies may be there all the same, or nothing."""
+    if not found.searched:
+        return " Near copies were not searched for: no audit of this test set was given (audits=)."
+    return "" if candidate.seen else " Near copies cannot be told: no list of its training rows lies beside it."
 
 
 def ceiling_of(test: TestSet, ceilings: Mapping[str, float]) -> float | None:

@@ -10,12 +10,11 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from synthfer.config import ConfigError
 from synthfer.evaluation import comparisons, summary
 from synthfer.evaluation.cells import SELECTIONS, VARIANTS, Answers, Candidate, MatrixConfig, TestSet, diagonal, told
-from synthfer.evaluation.guards import Contact, ceiling_of, contact, selection
+from synthfer.evaluation.guards import NO_AUDITS, Audits, Contact, ceiling_of, contact, selection
 from synthfer.evaluation.runs import HEADLINES, run
 from synthfer.expressions import EXPRESSIONS
 from synthfer.metrics import finite
@@ -32,17 +31,21 @@ def matrix(
     tests: Sequence[TestSet],
     answers: Answers,
     config: MatrixConfig,
-    audits: pa.Table | None = None,
+    audits: Audits = NO_AUDITS,
 ) -> dict[str, Any]:
     """The whole matrix as JSON-able values, the same for the same input: cells by recipe, test set and variant.
 
-    `audits`: pairs of samples (`evaluation.verdict.PAIRS`) that audits of training data against test data found, or
-    None. `ValueError` (`ConfigError` for a key of `config`) names what is missing, stands twice or does not fit.
+    `audits`: what audits of training data against test data found. `ValueError` (`ConfigError` for a key of `config`)
+    names what is missing, stands twice or does not fit.
     """
     recipes = _recipes(candidates, config)
     variants = _variants(candidates, tests, answers)
-    share = config.max_flagged_share
-    found = {(one.name, test.name): contact(one, test, audits, share) for one in candidates for test in tests}
+    audited = {test.name: audits.concern(test) for test in tests}
+    found = {
+        (one.name, test.name): contact(one, test, audits, audited[test.name], config.max_flagged_share)
+        for one in candidates
+        for test in tests
+    }
     predicted: _Predicted = {}
     cells = [
         _cell(recipe, test, variant, answers, found, config, predicted.setdefault((test.name, variant), {}))
@@ -59,7 +62,7 @@ def matrix(
             "metrics": HEADLINES,
             "variants": variants,
             "baseline": config.baseline,
-            "tests": [_described(test, config) for test in tests],
+            "tests": [_described(test, config) | {"audited": audited[test.name]} for test in tests],
             "recipes": [_row(name, members) for name, members in recipes.items()],
             "cells": cells,
             "summary": summary.summary(cells),
@@ -174,11 +177,12 @@ def _described(test: TestSet, config: MatrixConfig) -> dict[str, Any]:
 
 
 def _row(name: str, members: Sequence[Candidate]) -> dict[str, Any]:
-    """A recipe; of its checkpoints' selections the worst."""
+    """A recipe; of its checkpoints' selections the worst. `classes`: the outputs of each, as answers have them."""
     return {
         "name": name,
         "checkpoints": [one.name for one in members],
         "seeds": [one.seed for one in members],
+        "classes": {one.name: one.outputs for one in members},
         "trained_on": sorted({named for one in members for named in (*one.trained_on, *(one.ancestors or ()))}),
         "selection": max((one.selection for one in members), key=SELECTIONS.index),
     }

@@ -5,6 +5,7 @@ A part's rows go through in batches that depend on the part alone, so whoever sc
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +17,14 @@ from synthfer import images
 from synthfer.classifiers._network import Classifier
 from synthfer.evaluation.cells import VARIANTS
 from synthfer.sample import SCHEMA
+from synthfer.store import Dataset
 from synthfer.store.origin import Part
+from synthfer.store.view import View
 
 FACTS = ("sample_id", "label", "source", "split", "source_id", "parent_id", "pixels_hash", "attributes")
 """What is known of a test row besides its picture."""
+
+_OPEN = 8  # datasets, and views, that are kept open; parts of one come after another
 
 _CHANGES = dict(zip(VARIANTS, (lambda pixels: pixels, images.grey48), strict=True))
 
@@ -33,7 +38,7 @@ class Scored:
 
 
 class Scorer:
-    """Classifiers on a device, in eval mode."""
+    """Classifiers on a device, in eval mode; what it reads must stay as it is."""
 
     def __init__(
         self, models: Mapping[str, Classifier], variants: Sequence[str], batch: int, device: torch.device
@@ -41,13 +46,15 @@ class Scorer:
         self.models = {name: model.to(device).eval() for name, model in models.items()}
         self.sizes = sorted({model.input.size for model in models.values()})
         self.variants, self.batch, self.device = tuple(variants), batch, device
+        self._dataset, self._view = lru_cache(_OPEN)(Dataset), lru_cache(_OPEN)(View)
 
     def score(self, part: Part, splits: Sequence[str]) -> Scored:
         """Every classifier's answers for the labelled rows of a part; `ValueError` names an unreadable picture."""
         facts, found = [], {(name, variant): list[np.ndarray]() for name in self.models for variant in self.variants}
         for table in self._batches(part, splits):
             facts.append(table.select(FACTS))
-            pictures = [_decoded(part, row) for row in table.select(["sample_id", "image"]).to_pylist()]
+            rows = table.select(["sample_id", "image"]).to_pylist()
+            pictures = [part.decode(row["sample_id"], row["image"]["bytes"]) for row in rows]
             for (name, variant), probs in self.answers(pictures):
                 found[name, variant].append(probs)
         schema = pa.schema([SCHEMA.field(name) for name in FACTS])
@@ -58,7 +65,8 @@ class Scorer:
     def _batches(self, part: Part, splits: Sequence[str]) -> Iterator[pa.Table]:
         """The labelled rows with their pictures, `batch` at a time; batches of the files may be of any length."""
         held: list[pa.Table] = []
-        for record in part.batches([*FACTS, "image"], splits):
+        dataset, view = self._dataset(part.dataset), self._view(part.view) if part.view else None
+        for record in part.batches_of(dataset, view, [*FACTS, "image"], splits):
             held.append(pa.table(record.filter(pc.is_valid(record["label"]))))
             while sum(table.num_rows for table in held) >= self.batch:
                 joined = pa.concat_tables(held)
@@ -80,10 +88,3 @@ class Scorer:
     def _tensor(self, pictures: Sequence[np.ndarray], size: int) -> Tensor:
         squares = np.stack([images.square(picture, size) for picture in pictures])
         return torch.from_numpy(squares).permute(0, 3, 1, 2).to(self.device)
-
-
-def _decoded(part: Part, row: Mapping[str, object]) -> np.ndarray:
-    try:
-        return images.decode(row["image"]["bytes"])  # type: ignore[index]
-    except ValueError as error:
-        raise ValueError(f"{part.dataset}, sample {row['sample_id']}: {error}; leave it out by a view") from error

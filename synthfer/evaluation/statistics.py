@@ -2,8 +2,8 @@
 
 Metrics here are functions of confusion counts, so drawing rows with replacement is drawing cells of the confusion
 matrix: a bootstrap (Efron 1979) of 3,068 rows costs as much as one of three million. In the same way a paired
-permutation draws how many of the rows that are alike are swapped. Binomial tails and Student's t come from one
-function, the incomplete beta function, to about nine digits: no statistics library is needed at run time.
+permutation draws how many of the rows, or groups of rows, that are alike are swapped. Binomial tails and Student's t
+come from one function, the incomplete beta function, to about nine digits: no statistics library is needed at run time.
 """
 
 import math
@@ -138,26 +138,52 @@ def paired_permutation(
     classes: int = len(EXPRESSIONS),
     permutations: int = PERMUTATIONS,
     seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> Comparison:
     """Permutation test of an equal metric (macro-F1, balanced accuracy ...) of two classifiers on the same rows.
 
-    `truth` and both answers integer (n,). Under the hypothesis each row's two answers may be swapped. p counts the
+    `truth` and both answers integer (n,). Under the hypothesis each row's two answers may be swapped; where rows hang
+    together (identities, sources), those of all rows of a group at once: `groups`, (n,) of any type. p counts the
     observed order as one of the permutations (Phipson and Smyth 2010), so it is at least 1 / (permutations + 1).
     """
     truth, first, second = (np.asarray(column, np.int64) for column in (truth, first, second))
-    _same_rows(truth, first, second)
+    _same_rows(truth, first, second, *([] if groups is None else [np.asarray(groups)]))
     counts = [confusion(truth, answers, classes) for answers in (first, second)]
-    # Rows of the same truth and the same two answers are alike, and rows with one answer change nothing.
-    kinds, rows = np.unique(np.stack([truth, first, second])[:, first != second], axis=1, return_counts=True)
-    move = np.zeros((len(rows), classes**2), np.int64)
-    kind = np.arange(len(rows))
-    move[kind, kinds[0] * classes + kinds[1]] = -1
-    move[kind, kinds[0] * classes + kinds[2]] = 1
-    swapped = np.random.default_rng(seed).binomial(rows, 0.5, (permutations, len(rows)))
-    moved = (swapped @ move).reshape(-1, classes, classes)
-    drawn = metric(counts[0] + moved) - metric(counts[1] - moved)
+    moves, alike = _moves(np.stack([truth, first, second]), groups, classes)
+    drawn = _swapped(moves, alike, permutations, np.random.default_rng(seed))
+    moved = np.concatenate(list(drawn)).reshape(-1, classes, classes)
+    differences = metric(counts[0] + moved) - metric(counts[1] - moved)
     difference = float(metric(counts[0]) - metric(counts[1]))
-    return Comparison(difference=difference, p=permutation_p(abs(difference), np.abs(drawn)))
+    return Comparison(difference=difference, p=permutation_p(abs(difference), np.abs(differences)))
+
+
+def _moves(answers: np.ndarray, groups: np.ndarray | None, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a swap does to the first one's counts, int64 (k, K * K), and how many rows or groups do the same, (k,).
+
+    `answers` int64 (3, n): truth and both answers.
+    """
+    differ = answers[1] != answers[2]  # a row with one answer changes nothing
+    if groups is None:
+        kinds, alike = np.unique(answers[:, differ], axis=1, return_counts=True)
+        return _per_group(kinds, np.arange(len(alike)), len(alike), classes), alike
+    names, place = np.unique(np.asarray(groups)[differ], return_inverse=True)
+    return np.unique(_per_group(answers[:, differ], place, len(names), classes), axis=0, return_counts=True)
+
+
+def _per_group(answers: np.ndarray, place: np.ndarray, groups: int, classes: int) -> np.ndarray:
+    """Counts of the second answers less those of the first, of the rows of each group: int64 (groups, K * K)."""
+    cells = place * classes**2 + answers[0] * classes
+    first, second = (np.bincount(cells + told, minlength=groups * classes**2) for told in answers[1:])
+    return (second - first).reshape(groups, classes**2)
+
+
+def _swapped(moves: np.ndarray, alike: np.ndarray, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """The sums of moves where each is made by a coin's throw, int64 (draws, K * K), in blocks that memory holds."""
+    block = max(1, _DRAWS_AT_ONCE // max(1, len(alike)))
+    for start in range(0, draws, block):
+        made = rng.binomial(alike, 0.5, (min(block, draws - start), len(alike)))
+        # Whole numbers below 2**53 are exact as floats, whose product is fast.
+        yield (made.astype(np.float64) @ moves.astype(np.float64)).astype(np.int64)
 
 
 def permutation_p(observed: float, drawn: np.ndarray) -> float:

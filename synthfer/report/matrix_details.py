@@ -55,8 +55,8 @@ def _comparison(comparison: Mapping[str, Any] | None) -> Markup | None:
         found = comparison.get(metric) or {}
         difference = found.get("difference")
         points = DASH if difference is None else f"{100 * difference:+.1f} points"
-        rows.append([title(metric), points, _p(found.get("p")), _p(found.get("p_holm"))])
-    head = [f"Against {comparison['baseline']}", "difference", "p", "p, Holm-corrected"]
+        rows.append([title(metric), points, _p(found.get("p")), _p(found.get("p_holm")), found.get("test") or DASH])
+    head = [f"Against {comparison['baseline']}", "difference", "p", "p, Holm-corrected", "test"]
     return table(head, rows, "facts")
 
 

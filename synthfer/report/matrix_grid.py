@@ -19,6 +19,11 @@ LETTERS = "Italics: diagonal. Bold: best of its column. Struck through: contamin
 _TITLES = {"macro_f1": "macro-F1", "weighted_f1": "weighted F1", "ece": "ECE", "classwise_ece": "classwise ECE"}
 _TITLES |= {"cohen_kappa": "Cohen's kappa", "top2": "top-2 accuracy", "nll": "log loss (nats)", "brier": "Brier score"}
 _VARIANTS = {"original": "pictures as they are", "grey48": "pictures made grey and 48 x 48 pixels"}
+_TESTS = {
+    "mcnemar": "McNemar, exact, where no two rows are of one person or photo",
+    "permutation of rows": "paired permutation of rows, where no two are of one person or photo",
+    "permutation of lineages": "paired permutation of all rows of a person or photo at once",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,9 +196,23 @@ def legend(matrix: Matrix) -> list[str]:
                      "number is left out of every mean, rank and comparison.")  # fmt: skip
     if any(cell.get("comparison") for cell in cells):
         lines.append(f"↑ and ↓: better and worse than {matrix['baseline']} on the same rows, p < {ALPHA} after Holm's "
-                     "correction over all compared cells (accuracy: McNemar; macro-F1: paired permutation). Without a "
-                     "mark no difference is shown.")  # fmt: skip
+                     f"correction over all compared cells{_tests_used(cells)}. Without a mark no difference is "
+                     "shown.")  # fmt: skip
+    if unsearched := [test["name"] for test in matrix["tests"] if test.get("audited") is False]:
+        lines.append(f"No audit was given (audits=) of {', '.join(unsearched)}: near copies in training data were not "
+                     "searched for, and only lineage, equal pixels and declarations tell what training data touches. "
+                     "An audit speaks only of the training data that it was made with.")  # fmt: skip
     if any(run["unmasked"] for cell in cells for run in cell["runs"]):
         lines.append("Classes that a test set does not have are ruled out as answers (masked); the page and "
                      "matrix.json have the unmasked numbers, too.")  # fmt: skip
     return [line.strip() for line in lines]
+
+
+def _tests_used(cells: Sequence[Mapping[str, Any]]) -> str:
+    """The tests behind the marks, in brackets: "(accuracy: McNemar ...; macro-F1: ...)"."""
+    used = []
+    for metric in SHOWN:
+        found = [(cell.get("comparison") or {}).get(metric, {}).get("test") for cell in cells]
+        if tests := [_TESTS.get(test, test) for test in dict.fromkeys(found) if test]:
+            used.append(f"{title(metric)}: {' or '.join(tests)}")
+    return f" ({'; '.join(used)})" if used else ""

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthfer import images
 from synthfer.sample import SCHEMA
 from synthfer.store.dataset import Dataset
 from synthfer.store.view import View
@@ -21,11 +23,16 @@ class Part:
 
     def batches(self, columns: Sequence[str], splits: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The accepted rows of these splits, in order, a few at a time."""
+        return self.batches_of(Dataset(self.dataset), View(self.view) if self.view else None, columns, splits)
+
+    def batches_of(
+        self, dataset: Dataset, view: View | None, columns: Sequence[str], splits: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """The same from its dataset and view as somebody has opened them, which takes long for a large view."""
         where = (pc.field("decision") == "accepted") & pc.field("split").isin(list(splits))
         needed = [*columns, *(name for name in ("decision", "split") if name not in columns)]
-        dataset = Dataset(self.dataset)
-        if self.view:
-            found = View(self.view).scan_dataset(dataset, needed, where, self.units)
+        if view:
+            found = view.scan_dataset(dataset, needed, where, self.units)
         else:
             found = dataset.scan(needed, where, self.units)
         return (batch.select(list(columns)) for batch in found)
@@ -33,6 +40,13 @@ class Part:
     def rows(self, columns: Sequence[str], splits: Sequence[str]) -> pa.Table:
         """The same as one table."""
         return pa.Table.from_batches(self.batches(columns, splits), pa.schema([SCHEMA.field(name) for name in columns]))
+
+    def decode(self, sample_id: str, body: bytes) -> np.ndarray:
+        """The picture of one of its rows, uint8 (H, W, 3); `ValueError` names the sample if it cannot be read."""
+        try:
+            return images.decode(body)
+        except ValueError as error:
+            raise ValueError(f"{self.dataset}, sample {sample_id}: {error}; leave it out by a view") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfer.classifiers.ancestry import Seen, digest
+from synthfer.classifiers.ancestry import Seen, digest, digests
 from synthfer.evaluation.evidence import flagged
 from synthfer.evaluation.lineage import lineage
 from tests.evaluation.made_sides import sides
@@ -62,6 +62,22 @@ def test_a_union_is_what_all_rows_show(first, second, rows):
     assert union == Seen.of(table(first + second)) == Seen.of(table(second)) | Seen.of(table(first))
     either = Seen.of(table(first)).touches(table(rows)) | Seen.of(table(second)).touches(table(rows))
     assert union.touches(table(rows)).tolist() == either.tolist()
+
+
+@given(ROWS, ROWS)
+@settings(max_examples=60, deadline=None)
+def test_digests_stand_for_the_rows(seen, rows):
+    """Made once, they say the same as the texts, together and column by column."""
+    found, texts = Seen.of(table(seen)), table(rows)
+    once = digests(texts)
+    assert once.column_names == list(COLUMNS) and set(once.schema.types) == {pa.uint64()}
+    assert found.touches(once).tolist() == found.touches(texts).tolist()
+    nobody = {name: [None] * len(rows) for name in COLUMNS}
+    for name, marks in found.ties(once).items():
+        alone = pa.table(nobody | {name: texts[name]}, texts.schema)
+        assert marks.tolist() == found.touches(alone).tolist()
+    ids = texts["sample_id"].combine_chunks()
+    assert found.holds(digest(ids)).tolist() == found.holds(ids.to_pylist()).tolist()
 
 
 def test_only_seen_samples_are_held():

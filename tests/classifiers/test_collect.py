@@ -70,6 +70,29 @@ def test_all_below_an_s3_prefix_but_states_on_the_way(s3_uri):
     check_tree(f"{s3_uri}/exp")
 
 
+def test_runs_that_are_not_finished_are_named(tmp_path, caplog):
+    """A run with states on the way and no model yet; one that has both is finished."""
+    tree(str(tmp_path / "exp"))
+    assert len(collect(str(tmp_path / "exp"))) == 2 and not caplog.messages
+    store = open_store(str(tmp_path / "exp"))
+    for step, run in enumerate(("mixed/seed-2", "mixed/seed-2", "plain/seed-0")):
+        store.put_new(f"{run}/checkpoints/step-0000000{step}.safetensors", b"state")
+    assert len(collect(str(tmp_path / "exp"))) == 2
+    assert caplog.messages == [f"{tmp_path}/exp: not finished and left out: mixed/seed-2, plain/seed-0"]
+    with pytest.raises(ValueError, match="there is none"):
+        collect(str(tmp_path / "exp" / "plain"))
+    assert caplog.messages[1:] == [f"{tmp_path}/exp/plain: not finished and left out: seed-0"]
+
+
+def test_what_was_seen_is_read_once_and_can_be_left_behind(tmp_path):
+    leave(str(tmp_path), "model.safetensors", network(3))
+    (found,) = collect(str(tmp_path))
+    assert found.seen is found.seen and found.seen == SEEN
+    light = found.without_seen
+    assert light.seen is None and same(light.restore(), network(3)) and light.card == found.card
+    assert SEEN.to_bytes() not in light.files.values() and len(found.files) == len(light.files) + 1
+
+
 def test_a_checkpoint_goes_into_a_model_that_is_there(tmp_path):
     leave(str(tmp_path), "model.safetensors", network(3))
     model = network(4)

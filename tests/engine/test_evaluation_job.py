@@ -3,11 +3,13 @@
 import io
 import json
 import os
+import shutil
 import signal
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from synthfer.classifiers.collect import collect
 from synthfer.cli import Invocation
 from synthfer.config import ConfigError, load
 from synthfer.engine import audit
-from synthfer.engine.evaluation import ANSWERS, MATRIX, PAGE, EvaluateJob, evaluate, preview, titles
+from synthfer.engine.evaluation import ANSWERS, MATRIX, PAGE, EvaluateJob, audits_of, evaluate, preview, titles
 from synthfer.evaluation.scoring import Scorer
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.sample import read_id
@@ -51,7 +53,7 @@ def trained(out: Path, uri: str, *seeds: int, size: int = 16) -> str:
     config = config_of(f"data={{faces: {uri}}}", f"out={out}", *FAST, f"size={size}", "steps=4")
     store = open_store(str(out))
     for seed in seeds:
-        run = Run(name="mixed", seed=seed, steps=4, sources=("faces",))
+        run = Run(name="mixed", seed=seed, steps=4, epoch=4, sources=("faces",))
         data, feed = feed_of(config, run)
         training = training_of(config, run, feed)
         training.fit(store, quiet)
@@ -100,6 +102,17 @@ def test_the_number_of_actors_changes_nothing(folder, calm, tmp_path):
     words = (f"checkpoints=[{folder}/exp]", f"datasets=[{folder}/others]", "engine.max_workers=3")
     summary, _ = job(tmp_path / "out", *words)
     assert (summary["checkpoints"], summary["test_sets"]) == (2, 1)
+    check_same(tmp_path / "out", calm)
+
+
+def test_workers_that_never_start_hold_nothing_up(folder, calm, tmp_path, caplog):
+    """Two of five fit into the session's three CPUs."""
+    words = (f"checkpoints=[{folder}/exp]", f"datasets=[{folder}/others]", "engine.max_workers=6")
+    with caplog.at_level("WARNING", "synthfer.engine.evaluation"):
+        job(tmp_path / "out", *words, "engine.cpus_per_worker=1.5")
+    assert caplog.messages == [
+        "5 workers of 1.5 CPUs and 0 GPUs are asked for, the cluster has room for 2: the others wait"
+    ]
     check_same(tmp_path / "out", calm)
 
 
@@ -152,7 +165,8 @@ def busy_actors() -> list[psutil.Process]:
     return found
 
 
-def test_an_actor_that_is_killed_changes_nothing(folder, calm, tmp_path):
+def job_under_fire(folder: Path, tmp_path: Path, *words: str) -> None:
+    """The job, while the first actor that scores is killed."""
     killed: list[int] = []
     over = threading.Event()
 
@@ -166,12 +180,21 @@ def test_an_actor_that_is_killed_changes_nothing(folder, calm, tmp_path):
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        words = (f"checkpoints=[{folder}/exp]", f"datasets=[{folder}/others]", "engine.max_workers=2")
-        job(tmp_path / "out", *words)
+        job(tmp_path / "out", f"checkpoints=[{folder}/exp]", f"datasets=[{folder}/others]", *words)
     finally:
         over.set()
         killer.join()
     assert len(killed) == 1
+
+
+def test_an_actor_that_is_killed_changes_nothing(folder, calm, tmp_path):
+    job_under_fire(folder, tmp_path, "engine.max_workers=2")
+    check_same(tmp_path / "out", calm)
+
+
+def test_a_worker_that_dies_gets_its_room_back_from_the_one_that_waited(folder, calm, tmp_path):
+    """One fits at a time: the second takes the place of the first, whose block waits until it is back."""
+    job_under_fire(folder, tmp_path, "engine.max_workers=2", "engine.cpus_per_worker=3")
     check_same(tmp_path / "out", calm)
 
 
@@ -288,12 +311,45 @@ def test_an_audit_flags_rows_that_neither_lineage_nor_pixels_tell_of(large):
     assert cell["runs"][0]["without_flagged"]["rows"] == 9
 
 
+def test_copies_were_searched_for_where_an_audit_says_so(large):
+    """One that looked at a test set and found nothing counts; those of other test sets do not."""
+    assert {test["name"]: test["audited"] for test in large.told["tests"]} == {
+        "others": False, "parted": False, "faces": False, "tied": False, "copies": True, "view": False
+    }  # fmt: skip
+    message = guard_of(large.cell("exp/mixed", "others"), "G7")["message"]
+    assert "Near copies were not searched for" in message and escape(message) in (large.out / PAGE).read_text()
+    assert "No audit was given (audits=) of others, parted, faces, tied, view" in (large.out / PAGE).read_text()
+
+
+def test_an_audit_without_a_pair_says_what_it_looked_at(folder, large, tmp_path):
+    words = [f"train={folder}/faces", f"test={folder}/others", f"out={tmp_path}/audit", "canaries=0"]
+    quiet_ = Invocation(Console(file=io.StringIO()), Console(file=io.StringIO()))
+    audit.run(load(audit.AuditJob, words), quiet_)
+    empty = pq.read_table(tmp_path / "audit" / audit.PAIRS)[:0]  # as where not even a warning was found
+    pq.write_table(empty, tmp_path / "audit" / audit.PAIRS)
+    found = audits_of([f"{tmp_path}/audit", f"{folder}/audit"])
+    own = Dataset(f"{folder}/others").manifest.manifest_hash
+    assert {split for digest, split in found.covered if digest == own} == {"val", "test"}
+    assert found.pairs.equals(pq.read_table(folder / "audit" / audit.PAIRS))
+    (tmp_path / "audit" / audit.VERDICT).write_text('{"sides": {}}')
+    with pytest.raises(ConfigError, match=r"audits: \S*/audit/audit\.json is none of jobs/audit\.py"):
+        audits_of([f"{tmp_path}/audit"])
+
+
+def guard_of(cell: dict, name: str) -> dict:
+    (found,) = (verdict for verdict in cell["runs"][0]["guards"] if verdict["guard"] == name)
+    return found
+
+
 def test_a_published_file_is_judged_by_its_card(large):
     """It is the network of the first seed with its classes in another order; audits cannot know what it has seen."""
     for test in ("others", "parted", "faces", "tied", "copies", "view"):
         theirs, ours = (large.cell(recipe, test)["runs"][0] for recipe in ("raf_best", "exp/mixed"))
         assert ours["checkpoint"] == "exp/mixed/seed-0"
         assert theirs["scores"] == ours["scores"] and theirs["probability"] == ours["probability"]
+    classes = {name: outputs for recipe in large.told["recipes"] for name, outputs in recipe["classes"].items()}
+    names = ("exp/mixed/seed-0", "exp/mixed/seed-1", "second/mixed/seed-0", "raf_best")
+    assert classes == {name: list(EXPRESSIONS) for name in names}
     contaminated = {test: large.cell("raf_best", test)["contaminated"] for test in ("others", "parted", "copies")}
     assert contaminated == {"others": True, "parted": False, "copies": False}
 
@@ -335,12 +391,52 @@ def test_what_is_wrong_is_named(word, message, folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def names_of(folder: Path, tmp_path: Path, *checkpoints: str) -> list[str]:
+    words = (f"checkpoints=[{','.join(map(str, checkpoints))}]", f"datasets=[{folder}/others]")
+    return list(job(tmp_path / "out", *words, do=preview)[0]["trained_on"])
+
+
+def test_a_published_file_beside_it_changes_no_recipes_name(folder, large, tmp_path):
+    """Also where its own name has to be told from another's."""
+    (tmp_path / "best").mkdir()
+    for name in ("raf_best.pth", "raf_best.card.yaml"):
+        shutil.copy(folder / name, tmp_path / "best" / name)
+    alone = names_of(folder, tmp_path, folder / "exp")
+    assert alone == ["mixed/seed-0", "mixed/seed-1"]
+    assert names_of(folder, tmp_path, folder / "exp", folder / "raf_best.pth") == [*alone, "raf_best"]
+    both = names_of(folder, tmp_path, folder / "exp", folder / "raf_best.pth", tmp_path / "best")
+    assert both == [*alone, f"{folder.name}/raf_best", "best/raf_best"]
+
+
+def test_a_published_file_must_not_be_called_like_a_recipe(folder, large, tmp_path):
+    for end in (".pth", ".card.yaml"):
+        shutil.copy(folder / f"raf_best{end}", tmp_path / f"mixed{end}")
+    with pytest.raises(
+        ConfigError, match=r"seed-0/model\.safetensors and \S*/mixed\.pth are both mixed in .*rename the"
+    ):
+        names_of(folder, tmp_path, folder / "exp", tmp_path / "mixed.pth")
+
+
+def test_two_runs_of_one_name_and_seed_are_told_what_helps(folder, tmp_path):
+    """A copy within the experiment has the same card; the advice is followed, and helps."""
+    shutil.copytree(folder / "exp", tmp_path / "exp")
+    shutil.copytree(tmp_path / "exp" / "mixed" / "seed-0", tmp_path / "exp" / "mixed" / "renamed")
+    with pytest.raises(ConfigError, match=r"are both mixed/seed-0 in the matrix; .*EXPERIMENT/NAME/SEED/model"):
+        names_of(folder, tmp_path, tmp_path / "exp")
+    (tmp_path / "again" / "mixed").mkdir(parents=True)
+    (tmp_path / "exp" / "mixed" / "renamed").rename(tmp_path / "again" / "mixed" / "seed-0")
+    found = names_of(folder, tmp_path, tmp_path / "exp", tmp_path / "again")
+    assert found == ["exp/mixed/seed-0", "exp/mixed/seed-1", "again/mixed/seed-0"]
+
+
 def test_two_checkpoints_of_one_name_are_refused(folder, tmp_path):
     """Nothing tells best.pth from best.safetensors in a table."""
     model = collect(str(folder / "exp"))[0].restore()
     weights.save(model, tmp_path / "best.safetensors")
     torch.save(model.state_dict(), tmp_path / "best.pth")
-    with pytest.raises(ConfigError, match=r"checkpoints: \S*best\.pth and \S*best\.safetensors are both best in"):
+    with pytest.raises(
+        ConfigError, match=r"checkpoints: \S*best\.pth and \S*best\.safetensors are both best in .*rename the"
+    ):
         job(tmp_path / "out", f"checkpoints=[{tmp_path}]", f"datasets=[{folder}/others]", do=preview)
 
 

@@ -4,15 +4,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from synthfer.evaluation import guards
+from synthfer.evaluation import cells, guards
 from tests.evaluation.made_cells import a_test_set, candidate, facts, labels, pairs, seen
 
 TEST = a_test_set()
 STRANGERS = facts("expw", labels(50), split="train")
 
 
-def met(one, audits=None, share=0.0, test=TEST):
-    return guards.contact(one, test, audits, share)
+def met(one, audited=None, share=0.0, test=TEST, covered=()):
+    audits = guards.Audits(pairs=pairs() if audited is None else audited, covered=covered)
+    return guards.contact(one, test, audits, audits.concern(test), share)
 
 
 def trained_with(rows):
@@ -120,6 +121,37 @@ def test_audited_copies_are_flagged_where_the_candidate_saw_their_other_half():
     assert met(one, audits, share=0.0099).reasons
     assert not met(candidate(seen=None), audits).copied.any()
     assert not met(one, pairs()).copied.any()
+
+
+def g7(one, *given, **more):
+    return guards.training_data(one, met(one, *given, **more))
+
+
+def test_a_clean_cell_says_whether_copies_were_searched_for():
+    """An audit that found nothing has no pair: it is known by hash and splits of what it looked at."""
+    one, unsearched = candidate(seen=seen(STRANGERS)), "Near copies were not searched for"
+    whole = a_test_set(split=["test"] * 200 + ["val"] * 100)
+    both = cells.TestSet(name="rafdb", uri=whole.uri, hash=whole.hash, splits=("val", "test"), facts=whole.facts)
+    for test, covered, searched in (
+        (TEST, (), False),
+        (TEST, {(TEST.hash, "test")}, True),
+        (TEST, {(TEST.hash, "val")}, False),
+        (TEST, {("hash of another", "test")}, False),
+        (both, {(both.hash, "test")}, False),
+        (both, {(both.hash, "test"), (both.hash, "val"), ("hash of another", "test")}, True),
+    ):
+        verdict = g7(one, test=test, covered=covered)
+        assert (verdict.status, unsearched in verdict.message) == ("pass", not searched)
+    ours = TEST.facts["sample_id"][3].as_py()
+    for row, searched in ((("G3", "warn", "x", ours), True), (("G3", "warn", ours, "x"), False), (("G3",) * 4, False)):
+        assert (unsearched in g7(one, pairs(row)).message) is not searched
+
+
+def test_copies_cannot_be_told_of_who_keeps_no_list_of_its_rows():
+    """An audit's training rows may be anyone's."""
+    covered = {(TEST.hash, "test")}
+    assert "Near copies cannot be told" in g7(candidate(), covered=covered).message
+    assert "Near copies" not in g7(candidate(seen=seen(STRANGERS)), covered=covered).message
 
 
 def test_nothing_known_is_a_warning():

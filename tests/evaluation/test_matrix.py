@@ -8,7 +8,8 @@ import pytest
 
 from synthfer.config import ConfigError, load
 from synthfer.evaluation.cells import VARIANTS, MatrixConfig
-from synthfer.evaluation.comparisons import pairs_of_seeds
+from synthfer.evaluation.comparisons import compare, pairs_of_seeds
+from synthfer.evaluation.guards import NO_AUDITS, Audits
 from synthfer.evaluation.matrix import matrix
 from synthfer.evaluation.statistics import cluster_bootstrap, mcnemar, paired_permutation
 from synthfer.expressions import EXPRESSIONS, ORDERS
@@ -33,7 +34,8 @@ def answered(candidates, tests, variants=("original",), sure=None):
 
 def made(candidates, tests, answers=None, audits=None, **config):
     answers = answered(candidates, tests) if answers is None else answers
-    return matrix(candidates, tests, answers, MatrixConfig(**(FAST | config)), audits)
+    found = NO_AUDITS if audits is None else Audits(pairs=audits)
+    return matrix(candidates, tests, answers, MatrixConfig(**(FAST | config)), found)
 
 
 def cell(result, recipe, test, variant="original"):
@@ -65,11 +67,13 @@ def test_the_shape_is_what_reports_read():
         "support": np.bincount(labels(200, 1), minlength=7).tolist(),
         "collections": ["expw"],
         "ceiling": 0.76,
+        "audited": False,
     }
     assert result["recipes"][0] == {
         "name": "a",
         "checkpoints": ["a-0", "a-1"],
         "seeds": [0, 1],
+        "classes": {"a-0": list(EXPRESSIONS), "a-1": list(EXPRESSIONS)},
         "trained_on": ["expw:train"],
         "selection": "validation",
     }
@@ -380,6 +384,40 @@ def test_comparisons_are_those_of_the_tests_themselves_and_corrected_over_the_wh
     assert min(one["comparison"]["macro_f1"]["p_holm"] for one in compared if one["recipe"] == "c") > 0.05
 
 
+def kin(rows=118, copies=8, seed=0):
+    """A test set with `copies` alike rows of each person, and answers of two classifiers that are as good."""
+    alone = labels(rows, seed)
+    test = a_test_set(given=np.repeat(alone, copies), source_id=[f"person {i // copies}" for i in range(rows * copies)])
+    probs = [np.repeat(probabilities(alone, sure=1.2, seed=[seed, i]), copies, axis=0) for i in range(2)]
+    return test, {(name, "rafdb", "original"): probs[i] for i, name in enumerate(("a-0", "b-0"))}
+
+
+def test_rows_of_one_person_are_swapped_together():
+    test, answers = kin()
+    told = cell(made([candidate("a-0"), candidate("b-0")], [test], answers, baseline="a"), "b", "rafdb")["comparison"]
+    first, second = (answers[name, "rafdb", "original"].argmax(1) for name in ("b-0", "a-0"))
+    for name in ("accuracy", "macro_f1"):
+        together = paired_permutation(test.labels, first, second, METRICS[name], groups=test.lineages, seed=3)
+        assert told[name]["test"] == "permutation of lineages"
+        assert told[name]["difference"] == pytest.approx(together.difference)
+        assert told[name]["p"] == pytest.approx(together.p, abs=0.1)  # of 200 draws
+
+
+def test_kin_rows_tell_no_more_equal_classifiers_apart_than_the_level_allows():
+    """Row by row McNemar's test calls about half of them different."""
+    told, alone, trials = {"accuracy": 0, "macro_f1": 0}, 0, 120
+    for seed in range(trials):
+        test, answers = kin(seed=seed)
+        first, second = (probs.argmax(1) for probs in answers.values())
+        pair = [(candidate("a-0"), candidate("b-0"))]
+        found = compare(pair, test, {"a-0": first, "b-0": second}, "original", MatrixConfig(**FAST))
+        for name in told:
+            told[name] += found[name]["p"] <= 0.05
+        alone += mcnemar(first == test.labels, second == test.labels).p <= 0.05
+    assert alone / trials > 0.3
+    assert all(count / trials < 0.12 for count in told.values()), told
+
+
 def step_down(p_values):
     """Holm's correction in words: the smallest p times m, the next times m - 1 ..., never falling, at most one."""
     corrected, worst = {}, 0.0
@@ -393,8 +431,8 @@ def test_equal_answers_differ_by_nothing():
     test, names = a_test_set(), ("a-0", "b-0")
     answers = {(name, "rafdb", "original"): probabilities(test.labels) for name in names}
     told = cell(made(list(map(candidate, names)), [test], answers, baseline="a"), "b", "rafdb")["comparison"]
-    for name in ("accuracy", "macro_f1"):
-        assert told[name] == {"difference": 0, "p": 1, "p_holm": 1}
+    for name, used in (("accuracy", "mcnemar"), ("macro_f1", "permutation of rows")):
+        assert told[name] == {"test": used, "difference": 0, "p": 1, "p_holm": 1}
 
 
 @pytest.mark.parametrize(

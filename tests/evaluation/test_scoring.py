@@ -1,8 +1,10 @@
 """Scoring: answers are the network's own for each picture, whatever the parts and batches, and labelled rows only."""
 
 import io
+import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +17,7 @@ from synthfer.evaluation.scoring import FACTS, Scored, Scorer
 from synthfer.sample import SCHEMA
 from synthfer.store import Dataset
 from synthfer.store.origin import Part, origin, parts
+from synthfer.store.view import View
 from tests.evaluation.made_datasets import dataset, faces
 
 CPU = torch.device("cpu")
@@ -111,6 +114,22 @@ def test_a_part_alone_decides_over_its_answers(models, uri):
     for one, other in zip(first, again, strict=True):
         assert one.facts.equals(other.facts) and one.probs.keys() == other.probs.keys()
         assert all(np.array_equal(probs, other.probs[key]) for key, probs in one.probs.items())
+
+
+def test_a_view_is_opened_once_for_all_its_parts(models, uri, tmp_path):
+    data = Dataset(uri)
+    ids = [row["sample_id"] for row in wanted(uri, ("test",))[:3]]
+    columns = {"sample_id": ids, "decision": ["rejected"] * 3, "reason": ["why"] * 3, "weight": [0.0] * 3}
+    view = View.create(str(tmp_path / "view"), [data], pa.table(columns), {"name": "hand"})
+    there = list(parts([origin(view.uri)], 8))
+    fresh = [Scorer(models, VARIANTS, 3, CPU).score(part, ("test",)) for part in there]
+    scorer = Scorer(models, VARIANTS, 3, CPU)
+    found = [scorer.score(there[0], ("test",))]
+    shutil.rmtree(view.uri)
+    found += [scorer.score(part, ("test",)) for part in there[1:]]
+    assert len(there) == 3 and all(one.facts.equals(other.facts) for one, other in zip(found, fresh, strict=True))
+    kept = [key for one in found for key in one.facts["sample_id"].to_pylist()]
+    assert kept == [row["sample_id"] for row in wanted(uri, ("test",))[3:]]
 
 
 def test_a_part_without_a_labelled_row_has_no_answers(models, tmp_path):

@@ -152,6 +152,44 @@ def test_permutations_are_those_of_all_swaps(metric):
     assert told.p == pytest.approx(np.mean(np.array(every) >= abs(told.difference) - 1e-12), abs=0.02)
 
 
+@pytest.mark.parametrize("metric", [accuracy, macro_f1, balanced_accuracy])
+def test_permutations_of_groups_are_those_of_all_swaps_of_whole_groups(metric):
+    rng = np.random.default_rng(2)
+    truth, first, second = rng.integers(0, 3, (3, 24))
+    groups = rng.permutation(np.repeat(np.array(["a", "b", "c", "d", "e", "f", "g", "h"]), 3))
+    told = paired_permutation(truth, first, second, metric, classes=3, groups=groups)
+    every = []
+    for coins in product([False, True], repeat=8):
+        swap = np.isin(groups, np.array(list("abcdefgh"))[list(coins)])
+        scores = [metric(confusion(truth, np.where(swap, one, other), 3))
+                  for one, other in ((second, first), (first, second))]  # fmt: skip
+        every.append(abs(float(scores[0] - scores[1])))
+    assert told.difference == float(metric(confusion(truth, first, 3)) - metric(confusion(truth, second, 3)))
+    assert told.p == pytest.approx(np.mean(np.array(every) >= abs(told.difference) - 1e-12), abs=0.02)
+    order = rng.permutation(24)
+    moved = [column[order] for column in (truth, first, second)]
+    assert paired_permutation(*moved, metric, classes=3, groups=groups[order]) == told
+
+
+def test_groups_of_one_row_change_no_p_value_by_more_than_its_draws(truth):
+    for seed in range(3):
+        first, second = answers(truth, 0.6, seed), answers(truth, 0.63, seed + 50)
+        alone = paired_permutation(truth, first, second, macro_f1)
+        grouped = paired_permutation(truth, first, second, macro_f1, groups=np.arange(len(truth)))
+        assert grouped.difference == alone.difference
+        assert grouped.p == pytest.approx(alone.p, abs=0.02)
+    assert paired_permutation(truth, first, first, macro_f1, groups=truth).p == 1
+    with pytest.raises(ValueError, match="same rows"):
+        paired_permutation(truth, first, second, macro_f1, groups=np.arange(3))
+
+
+def test_draws_in_blocks_are_the_draws_at_once(truth, monkeypatch):
+    first, second = answers(truth, 0.6, 1), answers(truth, 0.63, 2)
+    at_once = paired_permutation(truth, first, second, macro_f1, permutations=500)
+    monkeypatch.setattr("synthfer.evaluation.statistics._DRAWS_AT_ONCE", 200)
+    assert paired_permutation(truth, first, second, macro_f1, permutations=500) == at_once
+
+
 def test_two_alike_are_not_told_apart_and_a_better_one_is(truth):
     first, second = answers(truth, 0.6, 1), answers(truth, 0.75, 2)
     told = paired_permutation(truth, first, second, macro_f1)

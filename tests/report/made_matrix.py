@@ -74,8 +74,9 @@ def mean(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
 
 def compared(baseline: str, difference: float, p_holm: float) -> dict[str, Any]:
     """A comparison with the same difference of accuracy, and the opposite one of macro-F1."""
-    accuracy = {"difference": difference, "p": p_holm / 4, "p_holm": p_holm}
-    return {"baseline": baseline, "accuracy": accuracy, "macro_f1": {**accuracy, "difference": -difference}}
+    accuracy = {"test": "mcnemar", "difference": difference, "p": p_holm / 4, "p_holm": p_holm}
+    macro_f1 = {**accuracy, "test": "permutation of rows", "difference": -difference}
+    return {"baseline": baseline, "accuracy": accuracy, "macro_f1": macro_f1}
 
 
 def made_matrix(
@@ -114,7 +115,7 @@ def test_set(name: str) -> dict[str, Any]:
     """A test set of 150 rows."""
     support = np.bincount(np.arange(150) % 7).tolist()
     about = {"uri": f"s3://bucket/{name}", "hash": "ab" * 32, "splits": ["test"], "collections": [name]}
-    return {"name": name, **about, "rows": 150, "support": support, "ceiling": 0.8}
+    return {"name": name, **about, "rows": 150, "support": support, "ceiling": 0.8, "audited": True}
 
 
 test_set.__test__ = False  # type: ignore[attr-defined]
@@ -123,7 +124,8 @@ test_set.__test__ = False  # type: ignore[attr-defined]
 def recipe(name: str, seeds: Sequence[int | None]) -> dict[str, Any]:
     """A recipe with a checkpoint per seed."""
     checkpoints = [f"{name}/{place}" for place in range(len(seeds))]
-    more = {"seeds": list(seeds), "trained_on": [f"{name}:train"], "selection": "validation"}
+    classes = {one: list(EXPRESSIONS) for one in checkpoints}
+    more = {"seeds": list(seeds), "classes": classes, "trained_on": [f"{name}:train"], "selection": "validation"}
     return {"name": name, "checkpoints": checkpoints, **more}
 
 

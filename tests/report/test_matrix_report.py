@@ -126,6 +126,24 @@ def test_only_several_seeds_have_a_deviation(matrix: dict[str, Any]) -> None:
     assert (r"$\pm$" in latex(matrix)) == several
 
 
+def test_the_legend_and_the_page_say_which_tests_and_audits_stand_behind_the_numbers() -> None:
+    alone, kin = made_matrix(), made_matrix()
+    for comparison in (cell["comparison"] for cell in kin["cells"] if cell["comparison"]):
+        for metric in ("accuracy", "macro_f1"):
+            comparison[metric]["test"] = "permutation of lineages"
+    together, rows = "all rows of a person or photo at once", "paired permutation of rows"
+    for write in (markdown, page, terminal, latex):
+        said_alone, said_kin = (" ".join(write(one).split()) for one in (alone, kin))
+        assert "accuracy: McNemar" in said_alone and f"macro-F1: {rows}" in said_alone and together not in said_alone
+        assert "McNemar" not in said_kin and said_kin.count(together) == 2
+        assert "No audit was given" not in said_alone
+        kin["tests"][1]["audited"] = False
+        assert "No audit was given (audits=) of rafdb:" in " ".join(write(kin).split())
+        kin["tests"][1]["audited"] = True
+    told = [words(row) for row in tree(page(kin)).iter("tr") if "+3.1 points" in words(row)]
+    assert told and all(row.endswith("permutation of lineages") for row in told)
+
+
 def test_marks_follow_the_corrected_p(matrix: dict[str, Any]) -> None:
     changed = copy.deepcopy(matrix)
     (cell,) = (cell for cell in changed["cells"] if cell["comparison"] and cell["variant"] == "original")
