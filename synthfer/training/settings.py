@@ -103,9 +103,7 @@ class TrainConfig:
     """What is trained, on what, and how."""
 
     out: str = option(REQUIRED, "the experiment: a folder or s3://bucket/prefix; the same one again resumes")
-    data: dict[str, str] = option(
-        REQUIRED, "training data by name, datasets or views, as data.rafdb=out/rafdb"
-    )
+    data: dict[str, str] = option(REQUIRED, "training data by name, datasets or views, as data.rafdb=out/rafdb")
     mix: dict[str, float] = option({}, "share of each name in every batch, as mix.rafdb=.5; {}: by rows", low=0)
     synthetic: list[str] | None = option(None, "names that are synthetic (null: what their datasets say)")
     splits: list[str] = option(["train"], "splits that are trained on", choices=SPLITS)

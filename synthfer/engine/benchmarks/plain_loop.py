@@ -1,7 +1,7 @@
 """Training as a good user writes it in torch alone, in one process or in several by DDP: what ours is compared with.
 
 The same network, batch, optimiser and loss, flips and shifts in plain torch, pictures in memory as one uint8 tensor
-on the device; no averaged weights, no clipping, no schedule, no validation.
+on the device, clipping and averaged weights by what torch has for it; no schedule, no validation.
 """
 
 import os
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from synthfer.sample import seed_of
 from synthfer.training import result
@@ -136,6 +137,7 @@ def steps(
     `padded`, uint8, has the pictures with their edges repeated as far as they are shifted.
     """
     config, pictures, start, loss = task.config, 0, 0.0, torch.zeros(())
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
     draws = torch.Generator().manual_seed(seed_of(task.run.seed, "plain", rank))
     for step, order in enumerate(_orders(len(labels), config.batch, task.run)):
         if step == task.warmup:
@@ -146,7 +148,11 @@ def steps(
         optimizer.zero_grad(set_to_none=True)
         loss = F.cross_entropy(model(images).logits, labels[rows], label_smoothing=config.loss.smoothing)
         loss.backward()
+        if config.optimizer.clip:
+            nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip)
         optimizer.step()
+        if average:
+            average.update_parameters(model)
         pictures += len(rows)
     loss.item()
     return pictures, (task.run.steps - task.warmup) * config.batch / (time.perf_counter() - start)
