@@ -116,6 +116,6 @@ def _banner(guard: str, recipe: str, test: str | None, runs: dict[str, dict[str,
     status = worst(verdict["status"] for verdict in runs.values())
     first = next(who for who, verdict in runs.items() if verdict["status"] == status)
     others = ", ".join(who for who in runs if who != first)
-    kind = "class-order mistake: " if guard == "G9" else ""
+    kind = "class-order mistake: " if guard == "G9" and status == "fail" else ""
     message = f"{first}: {kind}{runs[first]['message']}" + (f" Likewise {others}." if others else "")
     return {"guard": guard, "status": status, "message": message, "recipe": recipe, "test": test}

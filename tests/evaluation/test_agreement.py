@@ -82,6 +82,17 @@ def test_too_few_rows_are_not_judged():
     assert copies_score(few, few, np.ones(10, bool), "it").status == "skipped"
 
 
+def test_answers_that_no_order_makes_fit_only_warn():
+    """A classifier that is lost takes one expression for another; that is no mistake in the order of its classes."""
+    labels = np.arange(7000) % 7
+    lost = np.where(np.random.default_rng(0).random(7000) < 0.12, (labels + 1) % 7, labels[::-1] * 0)
+    verdict = class_order(lost, labels, "it")
+    assert verdict.status == "warn" and "rather a gap between collections" in verdict.message
+    assert 0 < verdict.numbers["kappa_of_order"] < 0.2
+    mostly = np.where(np.random.default_rng(0).random(7000) < 0.5, (labels + 1) % 7, 0)
+    assert class_order(mostly, labels, "it").status == "fail"
+
+
 def test_a_score_that_copies_carry_fails(labels):
     flagged = np.arange(len(labels)) < 300
     answers = np.where(flagged, labels, noisy(labels, 0.3, 2))
