@@ -68,7 +68,7 @@ class FaultProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.close()
+        self._loop.call_soon_threadsafe(self._server.close)  # the loop's own thread counts its connections
         self.wait_idle()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -258,9 +258,7 @@ def _read(source: Source, key: str, problems: list[str]) -> _Read:
     labelled = rows.filter(pc.is_valid(rows["label"]))
     weights = rows["weight"].to_numpy()
     if not (np.isfinite(weights) & (weights >= 0)).all():
-        problems.append(
-            f"{key}: the view {source.origin.uri} has weights that are no numbers of at least 0; make it again"
-        )
+        problems.append(f"{key}: the view {source.origin.uri} has weights that are not numbers >= 0; make it again")
     if not rows.num_rows:
         problems.append(f"{key}: {source.origin.uri} has no accepted row of split {' or '.join(source.splits)}")
     elif not labelled.num_rows:

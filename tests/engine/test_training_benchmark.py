@@ -48,6 +48,7 @@ def numbers(told):
         yield told
 
 
+@pytest.mark.slow
 def test_steps_of_ours_and_of_the_plain_loop_train_as_many_pictures(ray_session):
     told = measured("steps", "workers=[2]")
     compared = told["2_workers"]

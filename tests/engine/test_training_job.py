@@ -233,6 +233,7 @@ def contents(out: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in out.glob("*/seed-0/*.*")}
 
 
+@pytest.mark.slow
 def test_one_more_seed_trains_only_that(tuned, tmp_path, monkeypatch):
     """Seeds and the engine are no part of what an experiment is."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")

@@ -157,7 +157,7 @@ def test_a_view_with_a_weight_below_zero_is_told(tmp_path, drawn):
     name = next(Dataset(drawn).scan(["sample_id"]))["sample_id"][0].as_py()
     row = {"sample_id": [name], "decision": ["accepted"], "reason": [""], "weight": [-1.0]}
     view = View.create(str(tmp_path / "view"), [Dataset(drawn)], pa.table(row), {})
-    assert f"data.a: the view {view.uri} has weights below 0" in problems({"a": view.uri})
+    assert f"data.a: the view {view.uri} has weights that are not numbers >= 0" in problems({"a": view.uri})
 
 
 def test_labels_come_from_label_probs_where_there_is_no_label(tmp_path, caplog):
