@@ -19,7 +19,7 @@ import synthfer
 from synthfer import classifiers
 from synthfer.classifiers import InputSpec, weights
 from synthfer.classifiers._network import Classifier
-from synthfer.classifiers.ancestry import Seen
+from synthfer.classifiers.ancestry import SUFFIX, Seen
 from synthfer.classifiers.collect import read
 from synthfer.classifiers.weights import Card
 from synthfer.config import Choice, to_dict
@@ -35,7 +35,7 @@ from synthfer.training.settings import TrainConfig
 
 MODEL = "model.safetensors"
 CARD = f"model{weights.SUFFIXES[0]}"
-SEEN = "model.seen.parquet"
+SEEN = f"model{SUFFIX}"
 HISTORY = "history.json"
 _VERSIONS = ("torch", "numpy", "ray", "pyarrow")
 
