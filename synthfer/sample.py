@@ -17,23 +17,31 @@ import pyarrow as pa
 from synthfer.canonical import canonical_json
 from synthfer.expressions import EXPRESSIONS
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 ATTRIBUTES = ("gender", "age", "race", "pose", "cue", "trait", "intensity", "emotion")
 """`emotion` is a collection's own word for what a face shows, where it is not one of the seven expressions."""
 SPLITS = ("train", "val", "test")
 DECISIONS = ("accepted", "rejected", "failed")
+LINEAGE = ("source_id", "parent_id", "partner_source_id", "partner_id")
+"""The columns that say what a sample descends from: its root and the sample it was made from, and those of a second."""
+
+
+_OF_FACES = ("operation", "partner_id", "partner_source_id", "real")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One row of a plan: a cell (label and attributes), the recipe of the image, and a seed.
 
-    `label` is an expression index 0..6 and `seed` an integer in [0, 2**63). `source_id` names the root of the
-    row's lineage; where it is None the sample is its own root. `code` is the edit vector of an editing generator.
+    `label` is an expression index 0..6, or None where nobody asked for one, and `seed` an integer in [0, 2**63).
+    `source_id` names the root of the row's lineage; where it is None the sample is its own root. What is made from
+    faces has an `operation` with its numbers in `code`; `parent_id` is the face, `partner_id` and `partner_source_id`
+    are sample and root of a second one. `real` says that a real person's face goes in. `faces` are their places in the
+    plan's table of faces; the ids say the same.
     """
 
     index: int
-    label: int
+    label: int | None
     seed: int
     attributes: Mapping[str, str] = field(default_factory=dict)
     prompt: str | None = None
@@ -42,11 +50,23 @@ class Row:
     parent_id: str | None = None
     source_id: str | None = None
     split: str = "train"
+    operation: str | None = None
+    partner_id: str | None = None
+    partner_source_id: str | None = None
+    real: bool = False
+    faces: tuple[int, ...] = ()
 
     @property
     def sample_id(self) -> str:
-        """blake2b-128 hex of the canonical row: 32 characters."""
-        return hashlib.blake2b(canonical_json(asdict(self)), digest_size=16).hexdigest()
+        """blake2b-128 hex of the canonical row: 32 characters.
+
+        Places say nothing that the ids do not, and what came with faces is left out of rows without: they keep the
+        ids that they had before.
+        """
+        told = asdict(self)
+        for name in ("faces", *(name for name in _OF_FACES if not told[name])):
+            del told[name]
+        return hashlib.blake2b(canonical_json(told), digest_size=16).hexdigest()
 
 
 def seed_of(plan_seed: int, *parts: int | str) -> int:
@@ -81,12 +101,16 @@ _COLUMNS: dict[str, tuple[pa.DataType, Any]] = {
     "source": (pa.string(), _value("string")),
     "source_id": (pa.string(), _value("string")),
     "parent_id": (pa.string(), _value("string")),
+    "partner_id": (pa.string(), _value("string")),
+    "partner_source_id": (pa.string(), _value("string")),
+    "derived_from_real_identity": (pa.bool_(), _value("bool")),
     "attributes": (
         pa.struct([(name, pa.string()) for name in ATTRIBUTES]),
         {name: _value("string") for name in ATTRIBUTES},
     ),
     "prompt": (pa.string(), _value("string")),
     "negative_prompt": (pa.string(), _value("string")),
+    "operation": (pa.string(), _value("string")),
     "code": (pa.list_(pa.float32()), {"feature": _value("float32"), "_type": "List"}),
     "seed": (pa.int64(), _value("int64")),
     "producer": (pa.string(), _value("string")),
@@ -96,6 +120,8 @@ _COLUMNS: dict[str, tuple[pa.DataType, Any]] = {
         pa.list_(pa.struct([("gate", pa.string()), ("value", pa.float64())])),
         {"feature": {"gate": _value("string"), "value": _value("float64")}, "_type": "List"},
     ),
+    "box": (pa.list_(pa.float32()), {"feature": _value("float32"), "_type": "List"}),
+    "matrix": (pa.list_(pa.float64()), {"feature": _value("float64"), "_type": "List"}),
     "width": (pa.int32(), _value("int32")),
     "height": (pa.int32(), _value("int32")),
     "pixels_hash": (pa.string(), _value("string")),

@@ -2,8 +2,7 @@
 
 import pytest
 
-from synthfer import classifiers, generators, sources
-from synthfer.evaluation import embedders
+from synthfer import classifiers, embedders, generators, sources
 
 
 @pytest.mark.parametrize("package", [classifiers, generators, sources, embedders])

@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from synthfer.sample import LINEAGE
+
 SUFFIX = ".seen.parquet"
 """The file beside a checkpoint: `best.safetensors` has `best.seen.parquet`."""
 
-TIES = ("sample_id", "parent_id", "source_id", "pixels_hash")
+TIES = ("sample_id", *LINEAGE, "pixels_hash")
 """The columns that tie a row to others."""
 
 _FORMAT = "synthfer-seen/1"
@@ -56,8 +58,14 @@ class Seen:
 
     @classmethod
     def of(cls, rows: pa.Table) -> "Seen":
-        """What these rows show; columns sample_id, parent_id, source_id and pixels_hash, all text."""
-        return cls(*(np.unique(digest(rows[name]).drop_null().to_numpy()) for name in TIES))
+        """What these rows show; columns `TIES`, all text."""
+        found = {name: digest(rows[name]).drop_null().to_numpy() for name in TIES}
+        return cls(
+            samples=np.unique(found["sample_id"]),
+            parents=np.union1d(found["parent_id"], found["partner_id"]),
+            sources=np.union1d(found["source_id"], found["partner_source_id"]),
+            pixels=np.unique(found["pixels_hash"]),
+        )
 
     def __or__(self, other: "Seen") -> "Seen":
         """What either has seen."""
@@ -87,7 +95,9 @@ class Seen:
         seen = {
             "sample_id": (self.samples, self.parents, self.sources),
             "parent_id": (self.samples, self.parents),
+            "partner_id": (self.samples, self.parents),
             "source_id": (self.samples, self.sources),
+            "partner_source_id": (self.samples, self.sources),
             "pixels_hash": (self.pixels,),
         }
         return {name: _among(rows[name], np.concatenate(theirs)) for name, theirs in seen.items()}

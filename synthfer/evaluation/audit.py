@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthfer import embedders
 from synthfer.canonical import canonical_json
 from synthfer.config import REQUIRED, Choice, ConfigError, option, registry_section
-from synthfer.evaluation import agreement, canaries, duplicates, embedders, evidence, lineage, near
+from synthfer.evaluation import agreement, canaries, duplicates, evidence, lineage, near
 from synthfer.evaluation.copies import CopyScan
 from synthfer.evaluation.features import Features, of_pictures, read_pictures
 from synthfer.evaluation.near import Limits

@@ -9,8 +9,8 @@ from math import isnan
 
 import numpy as np
 
+from synthfer.embedders import Embedder
 from synthfer.evaluation.copies import KINDS, plant
-from synthfer.evaluation.embedders import Embedder
 from synthfer.evaluation.features import Features, of_pictures
 from synthfer.evaluation.near import Found
 from synthfer.evaluation.verdict import Verdict

@@ -6,8 +6,8 @@ from itertools import islice
 
 import numpy as np
 
+from synthfer.embedders import Embedder
 from synthfer.evaluation.copies import SIDE, to_grey
-from synthfer.evaluation.embedders import Embedder
 from synthfer.evaluation.perceptual import hashes
 from synthfer.store.origin import Part
 

@@ -21,6 +21,8 @@ from synthfer.evaluation.verdict import PAIRS, Status, Verdict
 _WAYS = {
     "sample_id": "as the same sample or its original",
     "parent_id": "by what they were made from",
+    "partner_id": "by a second sample that they were made from",
+    "partner_source_id": "by the original or identity of a second sample that they were made from",
     "source_id": "by identity or original",
     "pixels_hash": "by their pixels",
 }

@@ -19,6 +19,16 @@ _TIES = (
     ("sample_id", "source_id", "is what it descends from"),
     ("parent_id", "parent_id", "was made from the same sample"),
     ("source_id", "source_id", "shares its identity or original"),
+    ("partner_id", "sample_id", "was made from it and another"),
+    ("partner_source_id", "sample_id", "descends from it and another"),
+    ("partner_source_id", "source_id", "descends from its identity or original and another"),
+    ("partner_id", "parent_id", "was made from the same sample and another"),
+    ("sample_id", "partner_id", "is one of the two that it was made from"),
+    ("sample_id", "partner_source_id", "is one of the two that it descends from"),
+    ("source_id", "partner_source_id", "is of the identity or original of one of the two that it was made from"),
+    ("parent_id", "partner_id", "was made from one of the two that it was made from"),
+    ("partner_id", "partner_id", "was made from the same second sample"),
+    ("partner_source_id", "partner_source_id", "shares the second identity or original"),
 )
 
 

@@ -16,12 +16,12 @@ from torch import Tensor
 from synthfer import images
 from synthfer.classifiers._network import Classifier
 from synthfer.evaluation.cells import VARIANTS
-from synthfer.sample import SCHEMA
+from synthfer.sample import LINEAGE, SCHEMA
 from synthfer.store import Dataset
 from synthfer.store.origin import Part
 from synthfer.store.view import View
 
-FACTS = ("sample_id", "label", "source", "split", "source_id", "parent_id", "pixels_hash", "attributes")
+FACTS = ("sample_id", "label", "source", "split", *LINEAGE, "pixels_hash", "attributes")
 """What is known of a test row besides its picture."""
 
 _OPEN = 8  # datasets, and views, that are kept open; parts of one come after another

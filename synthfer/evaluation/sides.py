@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from synthfer.sample import LINEAGE
 from synthfer.store.origin import Origin, Part
 
-FACTS = ("sample_id", "split", "label", "source_id", "parent_id", "pixels_hash")
+FACTS = ("sample_id", "split", "label", *LINEAGE, "pixels_hash")
 """What the guards that need no picture look at."""
 
 

@@ -1,25 +1,167 @@
-"""Prompts: sentence templates with named slots, such as "a {age} {race} {gender}, {pose}"."""
+"""The plan: which rows to make, as a pure function of its config. Nothing is stored: rows are computed.
 
+A prefix of a plan is balanced, so a run stopped half-way is, too: `order.Interleave` mixes the expressions in
+proportion, and `cells.Grid` runs through the attributes of each so that its cells differ by at most one row.
+"""
+
+from collections import Counter
 from collections.abc import Mapping
-from string import Formatter
+from dataclasses import dataclass
+from typing import Any
 
-from synthfer.config import ConfigError
+from synthfer.config import ConfigError, option
+from synthfer.expressions import EXPRESSIONS
+from synthfer.planning.cells import Grid
+from synthfer.planning.order import Interleave
+from synthfer.planning.prompts import render
+from synthfer.planning.quotas import quotas
+from synthfer.planning.vocabulary import Vocabulary, from_document, load_preset
+from synthfer.sample import Row, seed_of
 
-
-def slots(template: str) -> set[str]:
-    """The names in braces of a template; `ConfigError` for stray braces, empty or formatted slots."""
-    try:
-        fields = [field for field in Formatter().parse(template) if field[1] is not None]
-    except ValueError as error:
-        raise ConfigError(f"{error} in {template!r}") from None
-    for _, name, form, conversion in fields:
-        if not name or form or conversion:
-            shown = f"{name or ''}{'!' + conversion if conversion else ''}{':' + form if form else ''}"
-            raise ConfigError(f"a slot is a name in braces, such as {{age}}, not {{{shown}}}, in {template!r}")
-    return {str(name) for _, name, _, _ in fields}
+# The version of the way from a spec to its rows: it stands in every spec and goes up when rows would change.
+METHOD = 1
 
 
-def render(template: str, phrases: Mapping[str, str]) -> str:
-    """The template with a phrase in every slot, its first letter a capital."""
-    sentence = template.format_map(phrases)
-    return sentence[:1].upper() + sentence[1:]
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """What to make: which faces, and how many. Give one of total, per_expression, per_cell, balance."""
+
+    preset: str = option("portrait", "vocabularies and templates: portrait, syntfer, or a path to a YAML file")
+    total: int | None = option(None, "rows in all, spread evenly over the expressions (700 if nothing is asked)", low=1)
+    per_expression: int | dict[str, int] | None = option(
+        None,
+        "rows of each expression: a number, or a map such as {fear: 500, disgust: 300}; others get 0",
+        low=0,
+    )
+    per_cell: int | None = option(None, "rows of each cell (expression x every attribute)", low=1)
+    balance: str | None = option(
+        None,
+        "what a labelled set lacks to be uniform: fer2013, rafdb, affectnet7, a dataset or a label,count CSV",
+    )
+    balance_to: int | None = option(
+        None, "with balance: fill up to this many per expression, not to the largest", low=1
+    )
+    attributes: dict[str, list[str] | str] = option({}, "restrict an attribute: plan.attributes.age=[young,old]")
+    seed: int = option(0, "of the order of the cells, the templates and the images' noise", low=0, high=10**18)
+    unit_size: int | None = option(None, "rows per unit of work and commit (null: chosen by a probe)", low=1)
+
+
+class Plan:
+    """Rows 0..len-1; `plan[i]` is computed in constant time and memory, the same on any machine."""
+
+    def __init__(self, vocabulary: Vocabulary, counts: Mapping[str, int], seed: int) -> None:
+        """`counts`: rows of each of the seven expressions, >= 0; `seed`: in [0, 2**63)."""
+        self._vocabulary, self._seed = vocabulary, seed
+        self._counts = {name: counts[name] for name in EXPRESSIONS}
+        self._order = Interleave(list(self._counts.values()))
+        self._grids = [Grid(vocabulary, name, seed) for name in EXPRESSIONS]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index: int) -> Row:
+        """Row `index`, 0 <= index < len; `IndexError` outside."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} is not in a plan of {len(self)} rows")
+        label, k = self._order.locate(index)
+        cell = self._grids[label].cell(k)
+        phrases = self._vocabulary.phrases(cell)
+        templates = self._vocabulary.templates
+        template = templates[seed_of(self._seed, "template", index) % len(templates)]
+        del cell["expression"]
+        return Row(
+            index=index,
+            label=label,
+            seed=seed_of(self._seed, index),
+            attributes=cell,
+            prompt=render(template, phrases),
+            negative_prompt=self._vocabulary.negative,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.spec() == other.spec()
+
+    def rows(self, indices: range) -> list[Row]:
+        """The rows of a unit."""
+        return [self[index] for index in indices]
+
+    def texts(self, limit: int) -> set[str | None] | None:
+        """Every prompt and negative prompt of the plan, or None where there may be more than `limit` of them."""
+        templates, vocabulary = self._vocabulary.templates, self._vocabulary
+        wanted = [grid for grid, n in zip(self._grids, self._counts.values(), strict=True) if n]
+        texts: set[str | None] = {vocabulary.negative}
+        if len(self) < limit:
+            return texts | {row.prompt for row in self.rows(range(len(self)))}
+        if sum(map(len, wanted)) * len(templates) >= limit:
+            return None
+        cells = [vocabulary.phrases(grid.cell(k)) for grid in wanted for k in range(len(grid))]
+        return texts | {render(template, cell) for template in templates for cell in cells}
+
+    def counts(self) -> dict[str, int]:
+        """Rows of each expression."""
+        return dict(self._counts)
+
+    def cells_per_expression(self) -> dict[str, int]:
+        """How many cells each expression has."""
+        return {name: len(grid) for name, grid in zip(EXPRESSIONS, self._grids, strict=True)}
+
+    def spec(self) -> dict[str, Any]:
+        """All that the rows follow from, as JSON: another preset, count, seed or method is another spec."""
+        return {
+            "method": METHOD,
+            "seed": self._seed,
+            "counts": self.counts(),
+            "vocabulary": self._vocabulary.document(),
+        }
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> "Plan":
+        """The plan that wrote this spec; `ConfigError` where another version of the method wrote it."""
+        if spec["method"] != METHOD:
+            raise ConfigError(f"the plan is of method {spec['method']}, this version has {METHOD}: rows would differ")
+        return cls(from_document(spec["vocabulary"], "in the spec"), spec["counts"], spec["seed"])
+
+    def summary(self, limit: int = 7000, prompts: int = 3) -> dict[str, Any]:
+        """What a dry run shows, as JSON.
+
+        rows; expressions: of each its rows, cells and rows per cell [least, most]; attributes: rows per value
+        among the first `counted` rows, which are all if they are at most `limit`; prompts: the first ones.
+        """
+        counted = self.rows(range(min(limit, len(self))))
+        tally: dict[str, Counter[str]] = {name: Counter() for name in self._vocabulary.attributes}
+        for row in counted:
+            for name, value in row.attributes.items():
+                tally[name][value] += 1
+        cells = self.cells_per_expression()
+        return {
+            "rows": len(self),
+            "expressions": {
+                name: {
+                    "rows": n,
+                    "cells": cells[name],
+                    "rows_per_cell": [n // cells[name], -(-n // cells[name])],
+                }
+                for name, n in self._counts.items()
+            },
+            "counted": len(counted),
+            "attributes": {
+                name: {value: tally[name][value] for value in attribute.values}
+                for name, attribute in self._vocabulary.attributes.items()
+            },
+            "prompts": [row.prompt for row in counted[:prompts]],
+        }
+
+
+def build(config: PlanConfig) -> Plan:
+    """The plan that a config asks for; `ConfigError` says which key to change, and how."""
+    vocabulary = load_preset(config.preset).restricted(config.attributes)
+    cells = {name: len(Grid(vocabulary, name, config.seed)) for name in EXPRESSIONS}
+    counts = quotas(
+        cells,
+        total=config.total,
+        per_expression=config.per_expression,
+        per_cell=config.per_cell,
+        balance=config.balance,
+        balance_to=config.balance_to,
+    )
+    return Plan(vocabulary, counts, config.seed)

@@ -29,6 +29,10 @@ _REAL = (
     "**This dataset holds images of real people, or images derived from them.** The rights and the "
     "consent of the sources apply; see their licences."
 )
+_DERIVED = (
+    "**It is derived from the faces of real persons and does not preserve their privacy**: who is shown may be "
+    "recognised. Rows with `derived_from_real_identity` name the face that they were made from in `parent_id`."
+)
 
 
 def is_synthetic(producer: Mapping[str, Any]) -> bool:
@@ -43,6 +47,7 @@ def card(spec: Spec, manifest: "Manifest") -> str:
         _front_matter(manifest.rows, synthetic),
         f"# Facial expressions: {manifest.rows:,} samples",
         _SYNTHETIC if synthetic else _REAL,
+        *([_DERIVED] if spec.producer.get("derived_from_real_identity") else []),
         "## Counts",
         _counts(manifest),
         "## How to load",
@@ -65,11 +70,22 @@ def card(spec: Spec, manifest: "Manifest") -> str:
         "follow the stereotypes of what made them. Not for identifying people, nor for judging the "
         "emotions of persons in work, education or law enforcement.",
         "## Licence",
-        "- Licence of this dataset: *to be filled in*\n- Licence of the model and its weights: *to be "
-        f"filled in*\n- Licences of the sources: {spec.producer.get('licence') or '*to be filled in*'}\n"
-        "- Contact: *to be filled in*",
+        _licences(spec.producer),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _licences(producer: Mapping[str, Any]) -> str:
+    """What is known of licences, and what only a person can fill in; what was read has no model of its own."""
+    own, unknown = producer.get("licence"), "*to be filled in*"
+    sources = "; ".join(producer.get("faces", {}).get("licences", ())) if "generator" in producer else own
+    lines = {
+        "Licence of this dataset": None,
+        "Licence of the model and its weights": own if "generator" in producer else None,
+        "Licences of the sources": sources,
+        "Contact": None,
+    }
+    return "\n".join(f"- {name}: {value or unknown}" for name, value in lines.items())
 
 
 def _front_matter(rows: int, synthetic: bool) -> str:

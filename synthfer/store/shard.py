@@ -26,8 +26,19 @@ Counts = dict[str, dict[str, int]]
 ROW_GROUP_BYTES = 32_000_000
 _TAIL_BYTES = 1 << 16
 _MAGIC = b"PAR1"
-_REPEATING = ("label", "split", "source", "producer", "decision", "reason", "width", "height")
-_PLAIN = ("sample_id", *_REPEATING, "source_id", "parent_id", "seed", "pixels_hash")
+_REPEATING = (
+    "label",
+    "split",
+    "source",
+    "derived_from_real_identity",
+    "operation",
+    "producer",
+    "decision",
+    "reason",
+    "width",
+    "height",
+)
+_PLAIN = ("sample_id", *_REPEATING, "source_id", "parent_id", "partner_id", "partner_source_id", "seed", "pixels_hash")
 
 
 class DamagedShard(ValueError):

@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 
 from synthfer.classifiers.ancestry import digest
 from synthfer.expressions import EXPRESSIONS
+from synthfer.sample import LINEAGE
 
 ROLES = ("train", "val", "out")
 """What a row is for; `out` is tied to a validation row, and neither trained on nor chosen by."""
 
-_IDS = ("sample_id", "parent_id", "source_id")
+_IDS = ("sample_id", *LINEAGE)
 _ABSENT_FROM_TRAINING, _ABSENT_FROM_VALIDATION = 1e6, 1e3  # beside shares, which are of the order of one
 _LEAST = 1e-9
 
@@ -26,7 +27,7 @@ _LEAST = 1e-9
 def roles(rows: pa.Table, synthetic: np.ndarray, held_out: np.ndarray, share: float) -> np.ndarray:
     """The role of each row, an index into `ROLES`, int8 (n,).
 
-    `rows` has the columns sample_id, parent_id, source_id, pixels_hash and label (0..6). `held_out`, bool (n,), marks
+    `rows` has the columns sample_id, `LINEAGE`, pixels_hash and label (0..6). `held_out`, bool (n,), marks
     the validation rows; where it marks none, about `share` of each expression's real rows is cut off (of all rows,
     where all are synthetic; `synthetic` is bool (n,)). Where no component can be cut off, no row has the role val.
     """

@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfer.classifiers.ancestry import Seen, digest, digests
+from synthfer.classifiers.ancestry import TIES, Seen, digest, digests
 from synthfer.evaluation.evidence import flagged
 from synthfer.evaluation.lineage import lineage
+from synthfer.sample import LINEAGE
 from tests.evaluation.made_sides import sides
 
-COLUMNS = ("sample_id", "parent_id", "source_id", "pixels_hash")
+COLUMNS = TIES
 TEXTS = st.sampled_from("abcdefgh")
 ROW = st.fixed_dictionaries(
-    {"sample_id": TEXTS, **dict.fromkeys(COLUMNS[1:3], st.none() | TEXTS), "pixels_hash": st.sampled_from("0123456789")}
+    {"sample_id": TEXTS, **dict.fromkeys(LINEAGE, st.none() | TEXTS), "pixels_hash": st.sampled_from("0123456789")}
 )
 ROWS = st.lists(ROW, max_size=5)
 
@@ -29,10 +30,14 @@ def table(rows: list[dict]) -> pa.Table:
 
 def tied(row: dict, other: dict) -> bool:
     """By hand: the same sample, made from, descends from, either way round, siblings, or the same pixels."""
-    pairs = [("sample_id", "sample_id"), ("parent_id", "parent_id"), ("source_id", "source_id"),
-             ("sample_id", "parent_id"), ("sample_id", "source_id"), ("parent_id", "sample_id"),
-             ("source_id", "sample_id"), ("pixels_hash", "pixels_hash")]  # fmt: skip
-    return any(row[one] is not None and row[one] == other[two] for one, two in pairs)
+
+    def named(of: dict, *columns: str) -> set[str]:
+        return {of[name] for name in columns} - {None}
+
+    kinds = [("sample_id",), ("parent_id", "partner_id"), ("source_id", "partner_source_id")]
+    pairs = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 0), (2, 0)]
+    by_id = any(named(row, *kinds[one]) & named(other, *kinds[two]) for one, two in pairs)
+    return by_id or row["pixels_hash"] == other["pixels_hash"]
 
 
 @given(ROWS, ROWS)

@@ -7,9 +7,9 @@ from synthfer.classifiers.ancestry import Seen
 from synthfer.evaluation import cells
 from synthfer.evaluation.verdict import PAIRS
 from synthfer.expressions import EXPRESSIONS
-from synthfer.sample import SCHEMA
+from synthfer.sample import LINEAGE, SCHEMA
 
-COLUMNS = ("sample_id", "label", "source", "split", "source_id", "parent_id", "pixels_hash", "attributes")
+COLUMNS = ("sample_id", "label", "source", "split", *LINEAGE, "pixels_hash", "attributes")
 
 
 def facts(collection, labels, /, **columns):
@@ -21,7 +21,7 @@ def facts(collection, labels, /, **columns):
         "source": collection,
         "split": "test",
         "source_id": ids,
-        "parent_id": [None] * len(ids),
+        **{name: [None] * len(ids) for name in LINEAGE[1:]},
         "pixels_hash": [f"pixels of {key}" for key in ids],
         "attributes": [{}] * len(ids),
     } | columns

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from synthfer.embedders import build
 from synthfer.evaluation.canaries import add, copies_of, tally, verdict
 from synthfer.evaluation.copies import KINDS, CopyScan
-from synthfer.evaluation.embedders import build
 from synthfer.evaluation.features import of_pictures
 from synthfer.evaluation.near import Levels, Limits, compare
 from tests.evaluation.made_datasets import faces

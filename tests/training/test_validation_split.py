@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthfer.classifiers.ancestry import Seen
+from synthfer.sample import LINEAGE
 from synthfer.training.validation import ROLES, components, cut_off, roles
 
-COLUMNS = ("sample_id", "parent_id", "source_id", "pixels_hash")
+COLUMNS = ("sample_id", *LINEAGE, "pixels_hash")
 NAMES = st.sampled_from([f"n{i}" for i in range(14)])
-ROW = st.tuples(NAMES, st.none() | NAMES, st.none() | NAMES, st.sampled_from([f"p{i}" for i in range(20)]))
+ROW = st.tuples(NAMES, *[st.none() | NAMES] * len(LINEAGE), st.sampled_from([f"p{i}" for i in range(20)]))
 TABLES = st.lists(st.tuples(ROW, st.integers(0, 6), st.booleans()), min_size=1, max_size=16)
 TRAIN, VAL, OUT = range(3)
 
@@ -24,13 +25,14 @@ def table(rows, labels=None) -> pa.Table:
 
 def strangers(labels, families=None) -> pa.Table:
     """Rows with these labels, all of their own, or of these families (source ids)."""
-    rows = [(f"s{i}", None, f"s{i}" if families is None else f"f{families[i]}", f"p{i}") for i in range(len(labels))]
+    roots = [f"s{i}" if families is None else f"f{families[i]}" for i in range(len(labels))]
+    rows = [(f"s{i}", root, None, None, None, f"p{i}") for i, root in enumerate(roots)]
     return table(rows, labels)
 
 
 def flooded(rows) -> list[int]:
     """Each row's component, by walking from row to row."""
-    names = [({a for a in row[:3] if a}, row[3]) for row in rows]
+    names = [({a for a in row[:-1] if a}, row[-1]) for row in rows]
     found = [-1] * len(rows)
     for start in range(len(rows)):
         todo = [start] if found[start] < 0 else []
@@ -52,7 +54,7 @@ def test_components_are_those_of_a_walk(rows):
 
 def test_a_long_chain_in_any_order_is_one_component():
     count = 3000
-    chain = [(f"s{i}", f"s{i - 1}" if i else None, None, f"p{i}") for i in range(count)]
+    chain = [(f"s{i}", None, f"s{i - 1}" if i else None, None, None, f"p{i}") for i in range(count)]
     order = np.random.default_rng(0).permutation(count)
     assert not components(table([chain[i] for i in order])).any()
     cut = [chain[i] for i in order if i != count // 2]
@@ -142,7 +144,7 @@ def test_the_cut_depends_on_the_sample_ids_alone():
     marks = cut_off(whole, components(whole), real, 0.1)
     mixed = whole.take(pa.array(order))
     assert cut_off(mixed, components(mixed), real, 0.1).tolist() == marks[order].tolist()
-    children = table([(f"c{i}", f"s{i}", None, f"q{i}") for i in range(500)], labels)
+    children = table([(f"c{i}", None, f"s{i}", None, None, f"q{i}") for i in range(500)], labels)
     both = pa.concat_tables([whole, children])
     found = roles(both, np.repeat([False, True], 500), np.zeros(1000, bool), 0.1)
     assert (found[:500] == VAL).tolist() == marks.tolist()
@@ -157,10 +159,12 @@ def test_synthetic_rows_alone_are_cut_themselves():
 
 def test_kin_of_kin_of_a_validation_row_is_out():
     rows = [
-        ("val", None, "val", "same picture"),
-        ("copy", None, "copy", "same picture"),  # a duplicate in the training split
-        ("edit", "copy", None, "p2"),  # made from the duplicate
-        ("free", None, "free", "p3"),
+        ("val", "val", None, None, None, "same picture"),
+        ("copy", "copy", None, None, None, "same picture"),  # a duplicate in the training split
+        ("edit", None, "copy", None, None, "p2"),  # made from the duplicate
+        ("free", "free", None, None, None, "p3"),
+        ("mix", None, None, None, "copy", "p4"),  # made from the duplicate and another
+        ("kin", None, None, "val", None, "p5"),  # from a second face of the identity
     ]
-    found = roles(table(rows), np.zeros(4, bool), np.arange(4) == 0, 0.1)
-    assert [ROLES[role] for role in found] == ["val", "out", "out", "train"]
+    found = roles(table(rows), np.zeros(6, bool), np.arange(6) == 0, 0.1)
+    assert [ROLES[role] for role in found] == ["val", "out", "out", "train", "out", "out"]

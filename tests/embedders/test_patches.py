@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synthfer.evaluation import embedders
+from synthfer import embedders
 from synthfer.evaluation.copies import plant
 
 
@@ -19,7 +19,7 @@ def test_the_registry_names_the_nearest():
     assert "patches" in embedders.names()
     with pytest.raises(ValueError, match="did you mean 'patches'"):
         embedders.build("patchs")
-    assert embedders.module("synthfer.evaluation.embedders.patches") is embedders.module("patches")
+    assert embedders.module("synthfer.embedders.patches") is embedders.module("patches")
 
 
 def test_vectors_are_unit_and_of_one_picture_alone(faces):
