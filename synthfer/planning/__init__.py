@@ -1,5 +1,48 @@
-"""What to make: vocabularies, prompts, quotas and plans. A plan is a pure function of its config."""
+"""What to make: vocabularies, prompts, faces, quotas and plans. A plan is a pure function of its config.
 
-from synthfer.planning.plan import Plan, PlanConfig, build
+Four kinds of plan, by what a row is made from: prompts; edits and variations of faces, whose table is kept in the
+dataset; latents, made from a seed alone. A generator says which it takes (`synthfer.generators.plan_of`).
+"""
 
-__all__ = ["Plan", "PlanConfig", "build"]
+from types import ModuleType
+
+from synthfer.config import Choice
+from synthfer.nearest import nearest
+from synthfer.planning import edits, latents, prompts, variations
+from synthfer.planning.faces import stored
+from synthfer.planning.plan import Plan, PlanConfig
+from synthfer.store.dataset import Dataset
+
+__all__ = ["Plan", "PlanConfig", "build", "module", "names", "open_plan"]
+
+_KINDS: dict[str, ModuleType] = {"prompts": prompts, "edits": edits, "variations": variations, "latents": latents}
+
+
+def names() -> list[str]:
+    """The kinds of plan."""
+    return list(_KINDS)
+
+
+def module(name: str) -> ModuleType:
+    """The module of a kind, with its `Config`; `ValueError` names the nearest known one."""
+    if name not in _KINDS:
+        raise ValueError(f"unknown plan {name!r}{nearest(name, _KINDS) or '.'} Known: {', '.join(_KINDS)}.")
+    return _KINDS[name]
+
+
+def build(choice: Choice) -> Plan:
+    """The plan that a config asks for; `ConfigError` says which key to change, and how."""
+    plan: Plan = module(choice.name).build(choice.options)
+    return plan
+
+
+def open_plan(dataset: Dataset) -> Plan:
+    """The plan of a generated dataset, from its spec and, where it is one of faces, their table beside it.
+
+    `ValueError`: it is a collection that was read, of another version, or its faces are damaged.
+    """
+    spec = dataset.spec.plan
+    found = module(spec.get("kind", "prompts"))
+    tables = [stored(dataset.store, spec["faces"]["sha256"])] if "faces" in spec else []
+    plan: Plan = found.from_spec(spec, *tables)
+    return plan

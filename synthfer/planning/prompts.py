@@ -1,4 +1,4 @@
-"""The plan: which rows to make, as a pure function of its config. Nothing is stored: rows are computed.
+"""The plan of prompts: so many rows of each cell, each with its sentence. Nothing is stored: rows are computed.
 
 A prefix of a plan is balanced, so a run stopped half-way is, too: `order.Interleave` mixes the expressions in
 proportion, and `cells.Grid` runs through the attributes of each so that its cells differ by at most one row.
@@ -9,21 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synthfer.config import ConfigError, option
+from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning.cells import Grid
 from synthfer.planning.order import Interleave
-from synthfer.planning.prompts import render
+from synthfer.planning.plan import Plan, PlanConfig
 from synthfer.planning.quotas import quotas
+from synthfer.planning.templates import render
 from synthfer.planning.vocabulary import Vocabulary, from_document, load_preset
 from synthfer.sample import Row, seed_of
 
-# The version of the way from a spec to its rows: it stands in every spec and goes up when rows would change.
-METHOD = 1
-
 
 @dataclass(frozen=True, kw_only=True)
-class PlanConfig:
+class Config(PlanConfig):
     """What to make: which faces, and how many. Give one of total, per_expression, per_cell, balance."""
 
     preset: str = option("portrait", "vocabularies and templates: portrait, syntfer, or a path to a YAML file")
@@ -42,12 +40,12 @@ class PlanConfig:
         None, "with balance: fill up to this many per expression, not to the largest", low=1
     )
     attributes: dict[str, list[str] | str] = option({}, "restrict an attribute: plan.attributes.age=[young,old]")
-    seed: int = option(0, "of the order of the cells, the templates and the images' noise", low=0, high=10**18)
-    unit_size: int | None = option(None, "rows per unit of work and commit (null: chosen by a probe)", low=1)
 
 
-class Plan:
-    """Rows 0..len-1; `plan[i]` is computed in constant time and memory, the same on any machine."""
+class PromptPlan(Plan):
+    """Rows of cells, each with a prompt."""
+
+    method = 1
 
     def __init__(self, vocabulary: Vocabulary, counts: Mapping[str, int], seed: int) -> None:
         """`counts`: rows of each of the seven expressions, >= 0; `seed`: in [0, 2**63)."""
@@ -59,10 +57,7 @@ class Plan:
     def __len__(self) -> int:
         return len(self._order)
 
-    def __getitem__(self, index: int) -> Row:
-        """Row `index`, 0 <= index < len; `IndexError` outside."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"row {index} is not in a plan of {len(self)} rows")
+    def row(self, index: int) -> Row:
         label, k = self._order.locate(index)
         cell = self._grids[label].cell(k)
         phrases = self._vocabulary.phrases(cell)
@@ -78,15 +73,7 @@ class Plan:
             negative_prompt=self._vocabulary.negative,
         )
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Plan) and self.spec() == other.spec()
-
-    def rows(self, indices: range) -> list[Row]:
-        """The rows of a unit."""
-        return [self[index] for index in indices]
-
     def texts(self, limit: int) -> set[str | None] | None:
-        """Every prompt and negative prompt of the plan, or None where there may be more than `limit` of them."""
         templates, vocabulary = self._vocabulary.templates, self._vocabulary
         wanted = [grid for grid, n in zip(self._grids, self._counts.values(), strict=True) if n]
         texts: set[str | None] = {vocabulary.negative}
@@ -98,28 +85,18 @@ class Plan:
         return texts | {render(template, cell) for template in templates for cell in cells}
 
     def counts(self) -> dict[str, int]:
-        """Rows of each expression."""
         return dict(self._counts)
 
     def cells_per_expression(self) -> dict[str, int]:
-        """How many cells each expression has."""
         return {name: len(grid) for name, grid in zip(EXPRESSIONS, self._grids, strict=True)}
 
     def spec(self) -> dict[str, Any]:
-        """All that the rows follow from, as JSON: another preset, count, seed or method is another spec."""
         return {
-            "method": METHOD,
+            "method": self.method,
             "seed": self._seed,
             "counts": self.counts(),
             "vocabulary": self._vocabulary.document(),
         }
-
-    @classmethod
-    def from_spec(cls, spec: Mapping[str, Any]) -> "Plan":
-        """The plan that wrote this spec; `ConfigError` where another version of the method wrote it."""
-        if spec["method"] != METHOD:
-            raise ConfigError(f"the plan is of method {spec['method']}, this version has {METHOD}: rows would differ")
-        return cls(from_document(spec["vocabulary"], "in the spec"), spec["counts"], spec["seed"])
 
     def summary(self, limit: int = 7000, prompts: int = 3) -> dict[str, Any]:
         """What a dry run shows, as JSON.
@@ -152,7 +129,14 @@ class Plan:
         }
 
 
-def build(config: PlanConfig) -> Plan:
+def from_spec(spec: Mapping[str, Any]) -> PromptPlan:
+    """The plan that wrote this spec; `ConfigError` where another version of the method wrote it."""
+    plan = PromptPlan(from_document(spec["vocabulary"], "in the spec"), spec["counts"], spec["seed"])
+    plan.check_method(spec)
+    return plan
+
+
+def build(config: Config) -> PromptPlan:
     """The plan that a config asks for; `ConfigError` says which key to change, and how."""
     vocabulary = load_preset(config.preset).restricted(config.attributes)
     cells = {name: len(Grid(vocabulary, name, config.seed)) for name in EXPRESSIONS}
@@ -164,4 +148,4 @@ def build(config: PlanConfig) -> Plan:
         balance=config.balance,
         balance_to=config.balance_to,
     )
-    return Plan(vocabulary, counts, config.seed)
+    return PromptPlan(vocabulary, counts, config.seed)

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS, ORDERS, index_of
@@ -71,42 +70,43 @@ def lacking(counts: Mapping[str, int], to: int | None = None) -> dict[str, int]:
     return {name: max(0, goal - counts[name]) for name in EXPRESSIONS}
 
 
-def labelled_counts(source: str) -> Mapping[str, int]:
-    """Images per expression of a labelled set: a published one, a `label,count` CSV or a dataset's URI."""
+def labelled_counts(source: str, key: str = "plan.balance") -> Mapping[str, int]:
+    """Images per expression of a labelled set: a published one, a `label,count` CSV, the URI of a dataset or view.
+
+    `key` is the config's, for errors.
+    """
     if source in PUBLISHED:
         return PUBLISHED[source]
     if source.lower().endswith(".csv"):
-        return csv_counts(source)
+        return csv_counts(source, key)
     if "/" in source or Path(source).exists():
-        return dataset_counts(source)
+        return dataset_counts(source, key)
     raise ConfigError(
-        f"plan.balance={source}: unknown{nearest(source, PUBLISHED)}; "
+        f"{key}={source}: unknown{nearest(source, PUBLISHED)}; "
         f"it takes {', '.join(PUBLISHED)}, the URI of a dataset, or a CSV file of label,count"
     )
 
 
-def csv_counts(path: str) -> dict[str, int]:
+def csv_counts(path: str, key: str = "plan.balance") -> dict[str, int]:
     """Counts of a CSV file with the header `label,count`, one line per class, labels in any usual word."""
     try:
         return _csv_counts(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"plan.balance={path}: cannot be read: {error}") from None
+        raise ConfigError(f"{key}={path}: cannot be read: {error}") from None
 
 
-def dataset_counts(uri: str) -> dict[str, int]:
-    """Accepted, labelled training rows per expression of a complete dataset."""
-    from synthfer.store import Dataset  # the store is needed for nothing else in planning
+def dataset_counts(uri: str, key: str = "plan.balance") -> dict[str, int]:
+    """Accepted, labelled training rows per expression of a complete dataset, or of a view."""
+    from synthfer.store.origin import origin, parts  # the store is needed for nothing else here
 
     try:
-        dataset = Dataset(uri)
-    except FileNotFoundError as error:
-        raise ConfigError(f"plan.balance={uri}: {error}") from None
-    if dataset.manifest is None:
-        raise ConfigError(f"plan.balance={uri}: the dataset is not complete, so its counts would be too low")
-    wanted = (pc.field("decision") == "accepted") & (pc.field("split") == "train") & pc.field("label").is_valid()
+        named = origin(uri)
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError(f"{key}={uri}: {error}") from None
     counts = np.zeros(len(EXPRESSIONS), dtype=np.int64)
-    for batch in dataset.scan(columns=["label"], where=wanted):
-        counts += np.bincount(batch.column("label").to_numpy(), minlength=len(EXPRESSIONS))
+    for part in parts([named], 2**30):
+        for batch in part.batches(["label"], ["train"]):
+            counts += np.bincount(batch["label"].drop_null().to_numpy(), minlength=len(EXPRESSIONS))
     return dict(zip(EXPRESSIONS, counts.tolist(), strict=True))
 
 

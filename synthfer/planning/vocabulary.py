@@ -17,7 +17,7 @@ import yaml
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.nearest import nearest
-from synthfer.planning.prompts import slots
+from synthfer.planning.templates import slots
 from synthfer.sample import ATTRIBUTES
 
 _FIELDS = ("description", "templates", "negative", "expressions", "attributes")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from synthfer.config import ConfigError, load
 from synthfer.expressions import EXPRESSIONS
-from synthfer.planning import Plan, PlanConfig, build
 from synthfer.planning.cells import Grid
+from synthfer.planning.prompts import Config, build, from_spec
 from synthfer.planning.vocabulary import assignments, from_document, load_preset
 
 HUGE = 100_000_000
@@ -36,7 +36,7 @@ attributes:
 
 
 def plan(**options):
-    return build(PlanConfig(**options))
+    return build(Config(**options))
 
 
 def worst_excess(values, shares):
@@ -131,7 +131,7 @@ def test_attributes_are_restricted():
 
 def test_the_config_is_filled_from_words():
     words = ["total=9", "attributes.age=[young,old]", "attributes.gender=male", "seed=4"]
-    config = load(PlanConfig, words)
+    config = load(Config, words)
     assert build(config) == plan(total=9, attributes={"age": ["young", "old"], "gender": "male"}, seed=4)
 
 
@@ -146,7 +146,7 @@ def test_the_config_is_filled_from_words():
 )
 def test_a_plan_follows_from_its_spec(preset, counts, seed, place):
     made = plan(preset=preset, per_expression=counts, seed=seed)
-    again = Plan.from_spec(json.loads(json.dumps(made.spec(), sort_keys=True)))
+    again = from_spec(json.loads(json.dumps(made.spec(), sort_keys=True)))
     assert again == made
     assert again.counts() == counts
     assert again[int(place * len(made))] == made[int(place * len(made))]
@@ -162,7 +162,7 @@ def test_another_seed_count_or_vocabulary_is_another_plan(tmp_path):
 
 def test_a_spec_of_another_method_is_refused():
     with pytest.raises(ConfigError, match="method 0"):
-        Plan.from_spec({**plan().spec(), "method": 0})
+        from_spec({**plan().spec(), "method": 0})
 
 
 def test_rows_do_not_depend_on_the_order_of_work():
@@ -213,9 +213,9 @@ GOLDEN = {
 def test_rows_are_the_same_in_every_process_and_version(hash_seed):
     """Where this fails, plans have changed: raise plan.METHOD, unless it is only a preset's wording."""
     code = (
-        "from synthfer.planning import PlanConfig, build\n"
+        "from synthfer.planning.prompts import Config, build\n"
         "for preset in ('portrait', 'syntfer'):\n"
-        "    plan = build(PlanConfig(preset=preset, balance='rafdb', seed=5))\n"
+        "    plan = build(Config(preset=preset, balance='rafdb', seed=5))\n"
         "    print(preset, *(plan[i].sample_id for i in (0, 1, 9999, 21132)))\n"
     )
     done = subprocess.run(
@@ -229,9 +229,9 @@ def test_rows_are_the_same_in_every_process_and_version(hash_seed):
 
 
 def test_texts_are_all_prompts_of_a_plan_or_none():
-    few = build(PlanConfig(total=50))
+    few = build(Config(total=50))
     assert few.texts(1000) == {row.prompt for row in few.rows(range(50))} | {few[0].negative_prompt}
     attributes = {"race": "white", "pose": "frontal", "trait": "glasses", "age": "old"}
-    many = build(PlanConfig(total=5000, attributes=attributes))  # few cells, many rows
+    many = build(Config(total=5000, attributes=attributes))  # few cells, many rows
     assert many.texts(1000) == {row.prompt for row in many.rows(range(5000))} | {many[0].negative_prompt}
-    assert build(PlanConfig(total=5000)).texts(1000) is None
+    assert build(Config(total=5000)).texts(1000) is None

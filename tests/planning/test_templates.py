@@ -1,7 +1,7 @@
 import pytest
 
 from synthfer.config import ConfigError
-from synthfer.planning.prompts import render, slots
+from synthfer.planning.templates import render, slots
 
 
 def test_a_template_is_filled_and_starts_with_a_capital():

@@ -1,0 +1,86 @@
+"""What all kinds of plan have in common: rows 0..len-1, each computed in constant time, the same on any machine."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from synthfer.config import ConfigError, option
+from synthfer.sample import Row
+
+if TYPE_CHECKING:
+    from synthfer.planning.faces import FaceTable
+
+UNLABELLED = "none"
+"""Stands for the expression of rows that ask for none, as in the counts of a dataset."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """What every kind of plan is asked."""
+
+    seed: int = option(0, "of all that the plan draws, and of the pictures' noise", low=0, high=10**18)
+    unit_size: int | None = option(None, "rows per unit of work and commit (null: chosen by a probe)", low=1)
+
+
+class Plan(ABC):
+    """The rows of what to make. A plan of faces has the table of those in `faces`; others have None there."""
+
+    method: int
+    """The version of the way from a spec to its rows: it goes up when rows would change."""
+    faces: "FaceTable | None" = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def row(self, index: int) -> Row:
+        """Row `index`, 0 <= index < len."""
+
+    @abstractmethod
+    def counts(self) -> dict[str, int]:
+        """Rows of each expression, and of `UNLABELLED` where there are such."""
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """All that the rows follow from, as JSON; a table of faces by its hash."""
+
+    @abstractmethod
+    def summary(self, limit: int = 7000) -> dict[str, Any]:
+        """What a dry run shows, as JSON: rows, expressions, and attributes counted over the first `limit` rows."""
+
+    def __getitem__(self, index: int) -> Row:
+        """Row `index`; `IndexError` outside."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} is not in a plan of {len(self)} rows")
+        return self.row(index)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.spec() == other.spec()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def rows(self, indices: range) -> list[Row]:
+        """The rows of a unit."""
+        return [self[index] for index in indices]
+
+    def texts(self, limit: int) -> set[str | None] | None:
+        """Every prompt and negative prompt of the plan, or None where there may be more than `limit`, or are none."""
+        return None
+
+    def cells_per_expression(self) -> dict[str, int]:
+        """How many cells each expression has, where the plan lays them out."""
+        return {}
+
+    def check_method(self, spec: Mapping[str, Any]) -> None:
+        """`ConfigError` where another version of the method wrote the spec."""
+        if spec["method"] != self.method:
+            raise ConfigError(
+                f"the plan is of method {spec['method']}, this version has {self.method}: rows would differ"
+            )
+
+
+def check_range(name: str, span: Sequence[float]) -> None:
+    """`ValueError` where an option that names a least and a most number does not."""
+    if len(span) != 2 or span[0] > span[1]:
+        raise ValueError(f"{name}: expected the least and the most, as [0.5,1.5], not {list(span)}")
