@@ -10,17 +10,13 @@ are those of the authors' published code; they must match one by one. The last l
 `EXPRESSIONS`, so that index 3 is happy whoever trained the network.
 """
 
-import pickle
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 import yaml
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from synthfer import classifiers, config, expressions
@@ -28,10 +24,10 @@ from synthfer.classifiers import CHANNELS, InputSpec
 from synthfer.classifiers._network import Classifier
 from synthfer.config import REQUIRED, option
 from synthfer.expressions import EXPRESSIONS, ORDERS
+from synthfer.tensors import fitting, read_tensors
 
 SELECTIONS = ("validation", "test", "unknown")
 SUFFIXES = (".card.yaml", ".card.yml", ".card.json")
-_LISTED = 10  # keys of each kind of trouble that an error shows
 
 _HOW_TO = """write it:
   architecture: one of {names}
@@ -218,62 +214,4 @@ def _check_architecture(model: Classifier, card: Card, path: Path) -> None:
 
 def _fitting(module: nn.Module, path: Path, rename: Mapping[str, str]) -> dict[str, Tensor]:
     """The file's tensors under the names of `module`; `ValueError` where they are not exactly its own."""
-    own = module.state_dict()
-    unused = tuple(
-        f"{name}.{key}".removeprefix(".")
-        for name, child in module.named_modules()
-        for key in getattr(child, "unused", ())
-    )
-    state: dict[str, Tensor] = {}
-    for key, value in _tensors(path).items():
-        key = _renamed(re.sub(r"^(module\.|_orig_mod\.)+", "", key), rename)
-        if not key.startswith(unused):
-            state[key] = value
-    # Files of torch before 0.4.1 have no counters, which evaluation does not use.
-    state = {key: v for key, v in own.items() if key.endswith("num_batches_tracked")} | state
-    shapes = [
-        f"{key} is {tuple(value.shape)}, here {tuple(own[key].shape)}"
-        for key, value in state.items()
-        if key in own and value.shape != own[key].shape
-    ]
-    kinds = {
-        "missing": [key for key in own if key not in state],
-        "unexpected": [key for key in state if key not in own],
-        "of another shape": shapes,
-    }
-    if any(kinds.values()):
-        told = "\n".join(f"  {len(keys)} {kind}: {_some(keys)}" for kind, keys in kinds.items() if keys)
-        raise ValueError(
-            f"{path} does not fit {type(module).__name__}:\n{told}\nGive the options it was trained with; where only"
-            " names differ, map their beginnings by `rename`."
-        )
-    return state
-
-
-def _renamed(key: str, rename: Mapping[str, str]) -> str:
-    """The key with its longest known beginning replaced."""
-    start = max((start for start in rename if key.startswith(start)), key=len, default="")
-    return rename.get(start, "") + key[len(start) :]
-
-
-def _some(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:_LISTED]) + (f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else "")
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict of a file, also where the authors wrapped it; no code of the file is run."""
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        body = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path} holds no plain tensors: {str(error).splitlines()[0]} Where you trust it, load it once with torch,"
-            " and save its state dict as .safetensors."
-        ) from error
-    for key in ("state_dict", "model_state_dict"):
-        if isinstance(body, dict) and isinstance(body.get(key), dict):
-            body = body[key]
-    if not isinstance(body, dict) or not all(isinstance(value, Tensor) for value in body.values()):
-        raise ValueError(f"{path} holds no state dict; expected tensors by name, or those under state_dict.")
-    return body
+    return fitting(module, read_tensors(path), rename, str(path))

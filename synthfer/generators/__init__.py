@@ -4,8 +4,8 @@ A generator module holds a dataclass `Config` (its options) and `build(config) -
 module name; a dotted name (`my_package.my_generator`) names one outside this package.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +21,24 @@ class Failure:
     reason: str
 
 
-Picture = np.ndarray | Failure
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A picture with what was seen on the way.
+
+    `pixels` uint8 (H, W, 3), RGB. `scores` are numbers to keep with the sample, by name. Of a picture whose face alone
+    was changed, `box` (left, top, right, bottom in pixels) is where, and `matrix` (float64, 2 x 3) takes the picture's
+    coordinates to those of the crop that the network saw.
+    """
+
+    pixels: np.ndarray
+    scores: Mapping[str, float] = field(default_factory=dict)
+    box: tuple[float, float, float, float] | None = None
+    matrix: np.ndarray | None = None
+
+
+Picture = np.ndarray | Made | Failure
+Faces = tuple[np.ndarray, ...]
+"""The pictures that a row is made from, uint8 (H, W, 3) each: its parent's, then its partner's; empty for prompts."""
 
 
 class OutOfMemory(RuntimeError):
@@ -31,15 +48,22 @@ class OutOfMemory(RuntimeError):
 class Generator(Protocol):
     """Makes pictures of rows. A picture is a function of (weights, row, settings) alone, never of its neighbours.
 
-    Two more methods are used where a generator has them: `prepare(texts)`, called once with all prompts of a plan that
-    has few, and `device_notes()`, JSON about the device that is recorded with every shard.
+    The module says by `PLAN` which kind of plan its rows come from (`synthfer.planning`): "prompts" where it says
+    nothing, "edits", "variations" or "latents". Rows of edits and variations are made from faces: `make(rows, faces)`.
+
+    Used where a generator has them: the method `prepare(texts)`, called once with all prompts of a plan that has few;
+    `device_notes()`, JSON about the device that is recorded with every shard; and `source_type`, the IPTC code of its
+    pictures where that is another than `images.GENERATED`.
     """
 
     batch_size: int
     """Rows per call of `make` that keep the device busy; the shape is fixed, short batches are padded inside."""
 
-    def make(self, rows: Sequence[Row]) -> list[Picture]:
-        """One picture (uint8, H x W x 3, RGB) or `Failure` per row, in order; at most `batch_size` rows."""
+    def make(self, rows: Sequence[Row], faces: Sequence[Faces] = ()) -> list[Picture]:
+        """One picture (uint8, H x W x 3, RGB) or `Failure` per row, in order; at most `batch_size` rows.
+
+        `faces` has what each row is made from; it is not given where rows are made from prompts.
+        """
         ...
 
     def producer(self) -> dict[str, Any]:
@@ -47,8 +71,13 @@ class Generator(Protocol):
         ...
 
 
-_MEMBERS = Registry("generator", __name__, __path__)
+_MEMBERS = Registry("generator", __name__, __path__, shared=("weights",))
 names, module = _MEMBERS.names, _MEMBERS.module
+
+
+def plan_of(name: str) -> str:
+    """The kind of plan that a generator's rows come from."""
+    return str(getattr(module(name), "PLAN", "prompts"))
 
 
 def build(name: str, **options: Any) -> Generator:

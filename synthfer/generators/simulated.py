@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from synthfer.config import option
-from synthfer.generators import Failure, Picture
+from synthfer.generators import Faces, Failure, Picture
 from synthfer.sample import Row
 
 
@@ -38,7 +38,7 @@ class Simulated:
         self.config = config
         self.batch_size = config.batch_size
 
-    def make(self, rows: Sequence[Row]) -> list[Picture]:
+    def make(self, rows: Sequence[Row], faces: Sequence[Faces] = ()) -> list[Picture]:
         """One picture (uint8, height x width x 3) per row, or a failure for the configured share of seeds."""
         time.sleep(self.config.seconds_per_batch)
         return [self._picture(row) for row in rows]

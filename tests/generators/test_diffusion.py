@@ -26,9 +26,9 @@ from synthfer import generators
 from synthfer.canonical import canonical_json
 from synthfer.config import ConfigError
 from synthfer.generators import Failure, OutOfMemory
+from synthfer.generators._device import exact
 from synthfer.generators.diffusion import Config, build
 from synthfer.generators.diffusion.generator import Diffusion, to_pictures
-from synthfer.generators.diffusion.kernels import exact
 from synthfer.sample import Row, pixels_hash
 from tests import tiny_pipelines
 

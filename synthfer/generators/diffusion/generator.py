@@ -27,11 +27,19 @@ import torch
 import transformers
 
 from synthfer.config import ConfigError
-from synthfer.generators import Failure, OutOfMemory, Picture
+from synthfer.generators import Faces, Failure, OutOfMemory, Picture
+from synthfer.generators._device import (
+    ROW_ERRORS,
+    concerns_the_device,
+    device_notes,
+    device_of,
+    dtype_of,
+    exact,
+    guarded,
+)
 from synthfer.generators.diffusion import Config, kernels, pipelines
 from synthfer.generators.diffusion.families import Embeds, cut_guidance, family_of
-from synthfer.generators.diffusion.kernels import ROW_ERRORS, concerns_the_device, exact, guarded
-from synthfer.generators.diffusion.settings import device_of, dtype_of, settle, takes
+from synthfer.generators.diffusion.settings import settle, takes
 from synthfer.generators.diffusion.texts import Text, Texts
 from synthfer.sample import Row
 
@@ -74,7 +82,7 @@ class Diffusion:
             # Left to the first call of `make`, whose caller knows what to do about it.
             log.warning("A batch of %d rows does not fit: %s", self.batch_size, error)
 
-    def make(self, rows: Sequence[Row]) -> list[Picture]:
+    def make(self, rows: Sequence[Row], faces: Sequence[Faces] = ()) -> list[Picture]:
         """One picture (uint8, height x width x 3, RGB) or `Failure` per row, in order.
 
         At most `batch_size` rows. `OutOfMemory` where the device cannot hold a batch; the generator stays usable.
@@ -117,14 +125,7 @@ class Diffusion:
 
     def device_notes(self) -> dict[str, str]:
         """What may change from worker to worker, and with it the last bits of a picture: recorded, not hashed."""
-        notes = {"device": self._device.type, "torch": torch.__version__}
-        if self._device.type == "cuda":
-            notes["device"] = torch.cuda.get_device_name(self._device)
-            notes["cuda"] = str(torch.version.cuda)
-            notes["cudnn"] = str(torch.backends.cudnn.version())
-        else:
-            notes["cpu"] = torch.backends.cpu.get_cpu_capability()
-        return notes
+        return device_notes(self._device)
 
     # -- setting up
 

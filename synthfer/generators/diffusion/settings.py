@@ -4,13 +4,9 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from synthfer.config import ConfigError
 from synthfer.generators.diffusion import Config
 from synthfer.generators.diffusion.families import Family
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,26 +41,6 @@ def settle(config: Config, pipe: Any, family: Family, card: dict[str, Any]) -> S
         width=width,
         text_tokens=_text_tokens(config, pipe, family),
     )
-
-
-def device_of(name: str) -> torch.device:
-    """The device of that name; auto is CUDA where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"generator.device: {name!r} is none; expected auto, cpu, cuda or cuda:N.") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"generator.device: torch finds no CUDA device here for {name!r}; use auto or cpu.")
-    return device
-
-
-def dtype_of(name: str, device: torch.device) -> torch.dtype:
-    """The floating-point type of that name; auto is bfloat16 on CUDA and float32 elsewhere."""
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return _DTYPES[name]
 
 
 def takes(pipe: Any, argument: str) -> bool:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from synthfer.generators import Failure
+from synthfer.generators._device import ROW_ERRORS, concerns_the_device
 from synthfer.generators.diffusion.families import Embeds, Family
-from synthfer.generators.diffusion.kernels import ROW_ERRORS, concerns_the_device
 
 log = logging.getLogger(__name__)
 
