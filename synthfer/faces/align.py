@@ -67,13 +67,18 @@ def transformed(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def warp(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """What `matrix`, a similarity, brings from `pixels` (uint8, H x W x 3) into a square (uint8, size x size x 3).
+    """What `matrix` brings from `pixels` (uint8, H x W x 3) into a square (uint8, size x size x 3); see `resampled`."""
+    return resampled(pixels, matrix, size, size).round().clip(0, 255).astype(np.uint8)
 
-    Bicubic, and antialiased where it shrinks; beyond the picture its edges are replicated.
+
+def resampled(pixels: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
+    """What `matrix` brings from `pixels` (uint8 or float32, H x W x C) into float32 (height, width, C), not rounded.
+
+    Bicubic, and antialiased along each axis of `pixels` that shrinks; beyond the picture its edges are replicated.
     """
     back = inverse(matrix)
-    corners = transformed(back, np.array([[0, 0], [size, 0], [0, size], [size, size]], dtype=np.float64))
-    shrink = max(float(np.hypot(*back[:, 0])), 1.0)
+    corners = transformed(back, np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=np.float64))
+    shrink = np.maximum(np.hypot(back[:, 0], back[:, 1]), 1)
     support = 2 * np.ceil(shrink)  # of the bicubic kernel
     low = np.floor(corners.min(axis=0) - support).astype(int)
     high = np.ceil(corners.max(axis=0) + support).astype(int)
@@ -81,18 +86,20 @@ def warp(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
         np.arange(first, end).clip(0, length - 1)
         for first, end, length in zip(low, high, pixels.shape[1::-1], strict=True)
     )
-    region = Image.fromarray(pixels[np.ix_(rows, columns)])
-    whole = np.array(region.size)
-    if shrink > 1:
-        reduced = np.ceil(whole / shrink).astype(int)
-        region = region.resize(tuple(reduced.tolist()), Image.Resampling.BICUBIC)
-    scale = np.array(region.size) / whole
-    back = np.column_stack([back[:, :2], back[:, 2] - low]) * scale[:, None]
-    # As floats: on bytes Pillow's transform cuts fractions off, and the crop would be darker than the picture.
-    bands = (Image.fromarray(np.asarray(band, dtype=np.float32)) for band in region.split())
+    region = np.moveaxis(pixels[np.ix_(rows, columns)], -1, 0)
+    whole = high - low
+    reduced = np.ceil(whole / shrink).astype(int)
+    back = np.column_stack([back[:, :2], back[:, 2] - low]) * (reduced / whole)[:, None]
     how = Image.Transform.AFFINE, tuple(back.ravel()), Image.Resampling.BICUBIC
-    channels = [np.asarray(band.transform((size, size), *how)) for band in bands]
-    return np.stack(channels, axis=-1).round().clip(0, 255).astype(np.uint8)
+    channels = []
+    for values in region:
+        band = Image.fromarray(np.ascontiguousarray(values))
+        if (reduced < whole).any():
+            band = band.resize((int(reduced[0]), int(reduced[1])), Image.Resampling.BICUBIC)
+        # As floats: on bytes Pillow's transform cuts fractions off, and the crop would be darker than the picture.
+        band = Image.fromarray(np.asarray(band, dtype=np.float32))
+        channels.append(np.asarray(band.transform((width, height), *how)))
+    return np.stack(channels, axis=-1)
 
 
 def crop_box(pixels: np.ndarray, box: Box, margin: float = 0.0) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Gates: each scores samples and may reject them, with a reason. Nothing is dropped: a rejected row is committed."""
