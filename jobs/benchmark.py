@@ -10,7 +10,8 @@ if __name__ == "__main__":
                 generation.BenchmarkConfig,
                 generation.generate,
                 about="The generation job against a bare loop, simulated devices, a plan of 10^8 rows, a resume of "
-                "100,000 units, and the usual script.",
+                "100,000 units, and the usual script; the editor, the VAE-GAN and the GAN against bare loops, and what "
+                "detection, edit, restoration and paste cost.",
                 example="python jobs/benchmark.py generate --json parts=[pipeline,busy]",
             ),
             "sources": Command(

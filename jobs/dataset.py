@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from synthfer.cli import COMPLETE, FAILURE, Command, Invocation, Outcome, run_commands
 from synthfer.config import REQUIRED, option
-from synthfer.planning import Plan
+from synthfer.planning import open_plan
 from synthfer.planning.longtail import long_tail
 from synthfer.progress import Meter
 from synthfer.sample import SPLITS
@@ -56,7 +56,7 @@ class LongTailConfig:
 def expected_ids(dataset: Dataset) -> Callable[[range], list[str]]:
     """The sample ids of rows, from the plan of a generated dataset or the index of an imported one."""
     if not is_collection(dataset.spec.plan):
-        plan = Plan.from_spec(dataset.spec.plan)
+        plan = open_plan(dataset)
         return lambda rows: [row.sample_id for row in plan.rows(rows)]
     source, index = dataset.spec.plan["source"], StoredIndex(dataset.store)
     unit_size = dataset.spec.unit_size

@@ -79,18 +79,27 @@ Job = Callable[[Any, Invocation], Outcome]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A job with its config's dataclass; `dry_run` says what it would do, without it the config is shown."""
+    """A job with its config's dataclass; `dry_run` says what it would do, without it the config is shown.
+
+    `instead` says by key=value words and config files which other command they are for, if they are.
+    """
 
     schema: type
     job: Job
     dry_run: Job | None = None
     about: str = ""
     example: str = ""
+    instead: "Callable[[Sequence[str], Sequence[str]], Command | None] | None" = None
 
 
 def run(schema: type, job: Job, *, dry_run: Job | None = None, about: str = "", example: str = "") -> NoReturn:
     """Run a job by the words of the command line and leave with its exit code."""
-    sys.exit(main({"": Command(schema, job, dry_run, about, example)}, sys.argv[1:]))
+    run_command(Command(schema, job, dry_run, about, example))
+
+
+def run_command(command: Command) -> NoReturn:
+    """Run a command by the words of the command line and leave with its exit code."""
+    sys.exit(main({"": command}, sys.argv[1:]))
 
 
 def run_commands(commands: Mapping[str, Command], about: str = "") -> NoReturn:
@@ -133,6 +142,8 @@ def _obey(commands: Mapping[str, Command], words: Sequence[str], about: str, inv
         near = get_close_matches(name, commands, n=1) or [", ".join(commands)]
         raise ConfigError(f"there is no {name!r}; did you mean {near[0]}?")
     command = commands[name]
+    if command.instead:
+        command = command.instead(rest, files) or command
     if "--help" in flags:
         _print_help(command, name, keys(command.schema, rest, files))
         return Outcome()

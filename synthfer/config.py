@@ -4,6 +4,7 @@ Files and words are merged and interpolated (`${plan.seed}`) by OmegaConf; what 
 the dataclasses alone. All that is wrong with a config is told at once, each problem with its full key.
 """
 
+import contextlib
 import dataclasses
 import re
 import typing
@@ -100,8 +101,7 @@ def load(schema: type[T], words: Sequence[str] = (), files: Sequence[str | Path]
     """
     given, texts, problems = _gather(schema, words, files)
     try:
-        preset_of: Callable[[Any], dict[str, Any]] = getattr(schema, "preset_of", lambda given: {})
-        merged = OmegaConf.merge(_defaults(schema, given), preset_of(given), given)
+        merged = OmegaConf.merge(_defaults(schema, given), given)
         values = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(*problems, f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
@@ -115,6 +115,11 @@ def load(schema: type[T], words: Sequence[str] = (), files: Sequence[str | Path]
 def keys(schema: type, words: Sequence[str] = (), files: Sequence[str | Path] = ()) -> list[Key]:
     """Every key of `schema`, in order; `words` and `files` say whose keys a section picked by name shows."""
     return list(_keys(schema, _gather(schema, words, files)[0]))
+
+
+def given(schema: type, words: Sequence[str] = (), files: Sequence[str | Path] = ()) -> dict[str, Any]:
+    """What `words` and `files` say of `schema`, as one tree that nobody has checked. `ConfigError`: a file is none."""
+    return _gather(schema, words, files)[0]
 
 
 def to_dict(config: Any) -> Any:
@@ -156,7 +161,17 @@ def _gather(
         else:
             OmegaConf.update(tree, key, _parsed(text), merge=True, force_add=True)
             texts = {k: v for k, v in texts.items() if not k.startswith(f"{key}.")} | {key: text}
-    return typing.cast(dict[str, Any], OmegaConf.to_container(tree, resolve=False)), texts, problems
+    given = typing.cast(dict[str, Any], OmegaConf.to_container(tree, resolve=False))
+    return _above_preset(schema, given), texts, problems
+
+
+def _above_preset(schema: type, given: dict[str, Any]) -> dict[str, Any]:
+    """What was given and, for keys that were not, the schema's `preset_of` it."""
+    preset_of: Callable[[Any], dict[str, Any]] = getattr(schema, "preset_of", lambda given: {})
+    with contextlib.suppress(OmegaConfBaseException):  # what is no section is told where it is read
+        merged = OmegaConf.to_container(OmegaConf.merge(preset_of(given), given), resolve=False)
+        return typing.cast(dict[str, Any], merged)
+    return given
 
 
 def _read_file(path: Path) -> dict[Any, Any]:

@@ -16,11 +16,12 @@ from synthfer.engine.pool import Crew
 from synthfer.engine.session import session
 from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.tally import Tally
-from synthfer.engine.worker import GenerationWorker, record_batch_size
+from synthfer.engine.worker import GenerationWorker, files_of, record_batch_size
 from synthfer.planning import Plan
-from synthfer.report.plan import print_plan
+from synthfer.report.plan import print_plan, used
 from synthfer.sample import Row
 from synthfer.store import Dataset, Spec
+from synthfer.store.pictures import Pictures
 
 log = logging.getLogger(__name__)
 
@@ -30,24 +31,33 @@ def generate(config: GenerateConfig, invocation: Invocation) -> Outcome:
     start = time.monotonic()
     plan = planning.build(config.plan)
     tally = Tally(config.engine.max_failed_share)
+    tell_faces(plan)
     with session() as resources:
         config = config.settled(resources)
         dataset = open_dataset(config, plan)
         if dataset.manifest is None:
-            make_missing(dataset, crew(config), tally, invocation)
+            make_missing(dataset, crew(config, plan), tally, invocation)
     manifest = seal(dataset, tally)
     return Outcome(summary(dataset, manifest, tally, time.monotonic() - start))
 
 
-def crew(config: GenerateConfig) -> Crew:
+def crew(config: GenerateConfig, plan: Plan) -> Crew:
     """The workers of a settled config."""
-    return Crew(GenerationWorker, config.recipe, config.engine)
+    return Crew(GenerationWorker, config.recipe(plan), config.engine)
+
+
+def tell_faces(plan: Plan) -> None:
+    """Says how often each face is used, where the plan is one of faces."""
+    if told := plan.summary(limit=0).get("faces"):
+        log.info("%d faces of %d identities; %s", told["faces"], told["identities"], used(told["uses"]))
+        if told["of_real_persons"]:
+            log.warning("the faces are of real persons: what is made from them does not preserve their privacy")
 
 
 def open_dataset(config: GenerateConfig, plan: Plan) -> Dataset:
     """The dataset of this config, created or joined; another one at the same place is refused by the store."""
-    size = config.plan.unit_size or stored_unit_size(config.out)
-    look = probe(config, () if size else first_rows(plan))
+    size = config.plan.options.unit_size or stored_unit_size(config.out)
+    look = probe(config, plan, () if size else first_rows(plan))
     spec = Spec(
         plan=plan.spec(),
         producer=look.producer,
@@ -56,7 +66,9 @@ def open_dataset(config: GenerateConfig, plan: Plan) -> Dataset:
         unit_size=size or probing.unit_size(look, len(plan), config.engine.max_workers or 1),
     )
     dataset = Dataset.create(config.out, spec)
-    asked = config.recipe.options["batch_size"]
+    if plan.faces is not None:
+        plan.faces.write(dataset.store)
+    asked = config.generator.options.batch_size
     if look.batch_size != asked:
         log.warning("out of memory: batch size %d is halved to %d for the whole job", asked, look.batch_size)
         record_batch_size(dataset.store, look.batch_size, asked)
@@ -73,11 +85,13 @@ def first_rows(plan: Plan) -> Sequence[Row]:
     return plan.rows(range(min(len(plan), 256)))
 
 
-def probe(config: GenerateConfig, rows: Sequence[Row]) -> probing.Probe:
+def probe(config: GenerateConfig, plan: Plan, rows: Sequence[Row]) -> probing.Probe:
     """The generator as a worker sees it: what it is and, where there are rows to try, its speed."""
     log.info("starting generator %s", config.generator.name)
+    recipe = config.recipe(plan)
+    files = files_of(plan, rows, Pictures(recipe.faces.uris if recipe.faces else ()))
     look = ray.remote(probing.look).options(**config.engine.worker_resources, max_retries=3)
-    return ray.get(look.remote(config.recipe, rows, config.engine.probe_seconds))
+    return ray.get(look.remote(recipe, rows, files, config.engine.probe_seconds))
 
 
 def preview(config: GenerateConfig, invocation: Invocation) -> Outcome:
@@ -87,9 +101,9 @@ def preview(config: GenerateConfig, invocation: Invocation) -> Outcome:
     if config.engine.probe:
         with session() as resources:
             config = config.settled(resources)
-            look = probe(config, first_rows(plan))
+            look = probe(config, plan, first_rows(plan))
         workers, gpus = config.engine.max_workers or 1, config.engine.gpus_per_worker or 0.0
-        size = config.plan.unit_size or probing.unit_size(look, len(plan), workers)
+        size = config.plan.options.unit_size or probing.unit_size(look, len(plan), workers)
         units = {"unit_size": size, "units": -(-len(plan) // size), "workers": workers}
         told |= units | look.estimate(len(plan), workers, gpus)
     else:

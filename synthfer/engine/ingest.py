@@ -95,6 +95,7 @@ class IngestWorker(Worker):
             source_type=spec.producer["source_type"],
             face=recipe.face,
             image=recipe.image,
+            real=spec.producer["kind"] == "real",
         )
         self.intake, self.reading = Intake(recipe.root, terms), threading.Lock()
 
@@ -200,6 +201,7 @@ def probe(config: IngestConfig, collection: Collection, index: Index) -> Probe:
         source_type=collection.source_type,
         face=config.face,
         image=config.image,
+        real=collection.kind == "real",
     )
     rows = range(0, len(index), -(-len(index) // _PROBED))
     intake, start = Intake(config.place, terms), time.perf_counter()

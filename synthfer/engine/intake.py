@@ -5,7 +5,7 @@ a CSV, drawings, crops) is written in the dataset's image format.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from synthfer import images
 from synthfer.engine.unit import Encoded
-from synthfer.faces import FaceConfig, FaceStep
+from synthfer.faces import FaceConfig, FaceCrop, FaceStep
 from synthfer.generators import Failure
 from synthfer.sample import SCHEMA
 from synthfer.sources.entry import Entry
@@ -30,7 +30,7 @@ class Taken:
 
     image: Encoded | Failure
     reason: str | None = None
-    scores: dict[str, float] = field(default_factory=dict)
+    crop: FaceCrop | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class Terms:
     source_type: str
     face: FaceConfig
     image: images.ImageConfig
+    real: bool
+    """Whether its faces are of real persons."""
 
 
 class Intake:
@@ -80,16 +82,16 @@ class Intake:
 
     def _drawn(self, pixels: np.ndarray, entry: Entry) -> Taken:
         """Pixels that need a file: of a cut, of a drawing, or of a format that is not kept."""
-        reason, scores = entry.reason, {}
+        reason, crop = entry.reason, None
         if entry.box is not None or self.cuts_all:
             crop = self.step.apply(pixels, entry.box)
             if crop is None:
                 reason = reason or NO_FACE
             else:
-                pixels, scores = crop.pixels, {} if crop.score is None else {"face": crop.score}
+                pixels = crop.pixels
         data = images.encode(pixels, self.terms.image, self.terms.source_type)
         lossy = self.terms.image.format == "jpeg"
-        return Taken(Encoded.of(data, images.decode(data) if lossy else pixels), reason, scores)
+        return Taken(Encoded.of(data, images.decode(data) if lossy else pixels), reason, crop)
 
 
 def _record(entry: Entry, taken: Taken, terms: Terms) -> tuple[Any, ...]:
@@ -103,8 +105,13 @@ def _record(entry: Entry, taken: Taken, terms: Terms) -> tuple[Any, ...]:
         verdict = ("rejected" if taken.reason else "accepted", taken.reason)
         file = {"bytes": image.data, "path": entry.key}
         stored = (image.width, image.height, image.pixels_hash, file)
-    scores = [{"gate": name, "value": value} for name, value in {**entry.scores, **taken.scores}.items()]
-    source_id = entry.source_id or own_id
-    lineage = (entry.split, terms.source, source_id, None, dict(entry.attributes))
-    no_recipe = (None, None, None, None)
-    return (own_id, entry.label, entry.label_probs, *lineage, *no_recipe, terms.producer, *verdict, scores, *stored)
+    crop = taken.crop
+    seen = {} if crop is None or crop.score is None else {"face": crop.score}
+    scores = [{"gate": name, "value": value} for name, value in {**entry.scores, **seen}.items()]
+    cut = (None, None) if crop is None else (crop.box, crop.matrix.ravel())
+    lineage = (entry.split, terms.source, entry.source_id or own_id, None, None, None, terms.real)
+    no_recipe = (None, None, None, None, None)
+    return (
+        *(own_id, entry.label, entry.label_probs, *lineage, dict(entry.attributes), *no_recipe),
+        *(terms.producer, *verdict, scores, *cut, *stored),
+    )

@@ -3,13 +3,15 @@
 import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from synthfer.engine import worker
-from synthfer.engine.unit import Encoded, encode
+from synthfer.engine.unit import Encoded, Files, make_unit
 from synthfer.engine.worker import Recipe
-from synthfer.generators import OutOfMemory
+from synthfer.gates.edits import EditGate
+from synthfer.generators import Failure, OutOfMemory
 from synthfer.sample import Row
 
 # Below the notice that a spot node gets (30 s to 2 min), so that a unit in hand can still be finished.
@@ -42,33 +44,39 @@ class Probe:
         }
 
 
-def look(recipe: Recipe, rows: Sequence[Row], seconds: float) -> Probe:
-    """Builds the generator and makes `rows`, again and again for `seconds`, after one batch to warm up.
+def look(recipe: Recipe, rows: Sequence[Row], files: Sequence[Files], seconds: float) -> Probe:
+    """Builds the generator and makes the first batch of `rows`, again and again for `seconds`, once to warm up.
 
-    Without rows only the producer is read. A device out of memory is given half of the batch, once.
+    `files` are those of the rows' faces, if they have any. Without rows only the producer is read. A device out of
+    memory is given half of the batch, once.
     """
-    generator = worker.build(recipe)
-    producer = worker.producer_of(recipe, generator)
+    generator, gate = worker.build(recipe), EditGate(recipe.gate) if recipe.gate else None
+    producer = worker.producer_of(recipe, generator, gate)
     if not rows:
         return Probe(producer, generator.batch_size)
-    try:
-        generator.make(rows[: generator.batch_size])
-    except OutOfMemory:
-        half = generator.batch_size // 2
-        if not half:
-            raise
-        del generator
-        generator = worker.build(recipe, half)
-        generator.make(rows[:half])
-    batch = rows[: generator.batch_size]
-    made, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds or not made:
-        pictures = generator.make(batch)
-        made += len(batch)
-    speed = made / (time.perf_counter() - start)
-    files = [f for f in (encode(p, recipe.image) for p in pictures) if isinstance(f, Encoded)]
-    size = sum(len(f.data) for f in files) / len(files) if files else None
-    return Probe(producer, generator.batch_size, speed, size)
+    with ThreadPoolExecutor(recipe.encoder_threads) as encoders:
+
+        def make() -> list[Encoded | Failure]:
+            size = generator.batch_size
+            futures = make_unit(generator, rows[:size], recipe.image, encoders, files[:size], gate)
+            return [future.result() for future in futures]
+
+        try:
+            make()
+        except OutOfMemory:
+            half = generator.batch_size // 2
+            if not half:
+                raise
+            del generator
+            generator = worker.build(recipe, half)
+            make()
+        made, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds or not made:
+            results = make()
+            made += len(results)
+        speed = made / (time.perf_counter() - start)
+    sizes = [len(result.data) for result in results if isinstance(result, Encoded)]
+    return Probe(producer, generator.batch_size, speed, sum(sizes) / len(sizes) if sizes else None)
 
 
 def unit_size(probe: Probe, rows: int, workers: int) -> int:

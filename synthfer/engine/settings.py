@@ -1,14 +1,16 @@
 """The keys of the generation job, and what is left open in them filled in from the cluster."""
 
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from synthfer import generators
+from synthfer import generators, planning
 from synthfer.config import REQUIRED, Choice, ConfigError, option, registry_section
 from synthfer.engine.session import Resources
-from synthfer.engine.worker import Recipe
+from synthfer.engine.worker import FaceSource, Recipe
+from synthfer.gates.edits import EditConfig
 from synthfer.images import ImageConfig
-from synthfer.planning import PlanConfig
+from synthfer.planning import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +68,40 @@ class GenerateConfig:
     """The generation job: what to make, by what, how to store it, on which machines."""
 
     out: str = option(REQUIRED, "the dataset: a folder or s3://bucket/prefix; the same one again resumes")
-    plan: PlanConfig = field(default_factory=PlanConfig)
+    plan: Any = registry_section(planning.names, planning.module, default="prompts", of="what rows are made from")
     generator: Any = registry_section(
         generators.names, generators.module, default="diffusion", of="what makes the pictures"
     )
     image: ImageConfig = field(default_factory=ImageConfig)
+    gate: EditConfig = field(default_factory=EditConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
 
-    @property
-    def recipe(self) -> Recipe:
+    def __post_init__(self) -> None:
+        takes = generators.plan_of(self.generator.name)
+        if self.plan.name != takes:
+            raise ValueError(f"plan.name={self.plan.name}: generator {self.generator.name} makes rows of plan {takes}")
+
+    @classmethod
+    def preset_of(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The kind of plan that the generator takes, below what was given."""
+        section = given.get("generator") or {}
+        try:
+            return {"plan": {"name": generators.plan_of(section.get("name") or "diffusion")}}
+        except (ValueError, ImportError, AttributeError):
+            return {}  # the error is told where the section is read
+
+    def recipe(self, plan: Plan) -> Recipe:
         """What a worker needs of it."""
         choice: Choice = self.generator
-        return Recipe(self.out, choice.name, asdict(choice.options), self.image, self.engine.encoder_threads)
+        return Recipe(
+            uri=self.out,
+            generator=choice.name,
+            options=choice.options,
+            image=self.image,
+            encoder_threads=self.engine.encoder_threads,
+            faces=None if plan.faces is None else FaceSource.of(plan.faces),
+            gate=None if plan.faces is None else self.gate,
+        )
 
     def settled(self, resources: Resources) -> "GenerateConfig":
         """The same with the number of workers and their GPUs filled in; `ConfigError` where it cannot be."""

@@ -7,11 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from tensorboardX import SummaryWriter
 
 from synthfer.config import ConfigError, option
 
-_NOT_METRICS = ("kind", "run", "step", "steps")
+_NOT_METRICS = ("kind", "run", "step", "steps", "grid")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,16 @@ class Tracker:
                 self._writer(facts["run"], facts["step"]).add_scalar(name, value, facts["step"])
         if self.mlflow:
             self.mlflow.tell(facts["run"], numbers, facts["step"])
+
+    def wants(self, run: str, step: int) -> bool:
+        """Whether a picture of this step would be written: there is a place, and it is not there already."""
+        return self.folder is not None and step > self.told.get((run, "grid"), -1)
+
+    def show(self, run: str, pixels: np.ndarray, step: int) -> None:
+        """Writes a picture, uint8 (H, W, 3), as the run's grid of this step, once."""
+        if self.wants(run, step):
+            self.told[run, "grid"] = step
+            self._writer(run, step).add_image("validation/grid", pixels, step, dataformats="HWC")
 
     def _writer(self, run: str, step: int) -> SummaryWriter:
         assert self.folder is not None

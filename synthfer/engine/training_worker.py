@@ -15,12 +15,10 @@ import ray.train
 import torch
 from ray.train.torch import get_device
 
-from synthfer.engine.training_settings import Plan
-from synthfer.store import ObjectStore, open_store
+from synthfer.engine.training_settings import Job
+from synthfer.store import open_store
 from synthfer.training import pixels, result
-from synthfer.training.feed import Feed
-from synthfer.training.loop import Place, Training
-from synthfer.training.runs import Run
+from synthfer.training.place import Place
 
 _TELL_SECONDS = 10.0
 # Errors that would come again at every try. Those of lost peers and of the store are others.
@@ -58,25 +56,26 @@ def work(settings: Mapping[str, Any]) -> None:
     if ray.get(board.failure.remote()):
         return  # what is wrong would be wrong again
     with told_to(board):
-        job: Plan = ray.get(settings["job"])
+        job: Job = ray.get(settings["job"])
         torch.set_num_threads(job.config.engine.cpus_per_worker)
         context = ray.train.get_context()
         place = Place(context.get_world_rank(), context.get_world_size(), get_device())
         store = open_store(job.config.out)
         with decoded(job, reading(place, board)) as pictures:
             for run in settings["runs"]:
-                train_run(job, run, pictures, place, store, board)
+                if not place.from_first(result.is_done(store, run)):
+                    job.train(run, pictures, place, store, telling(place, board))
+                    place.from_first(0)  # the next run may begin with this one's weights
 
 
 @contextmanager
-def decoded(job: Plan, progress: Callable[[int, int], None]) -> Iterator[np.ndarray]:
+def decoded(job: Job, progress: Callable[[int, int], None]) -> Iterator[np.ndarray]:
     """The pictures of all rows: from the cache of the config, else in memory, which workers of one node share."""
     context, folder = ray.train.get_context(), job.config.engine.cache
-    size = result.input_of(job.config, job.beginning).size
     shared = folder is None and context.get_local_world_size() > 1
     if shared:
         folder = str(Path(tempfile.gettempdir()) / f"synthfer-pixels-{ray.get_runtime_context().get_job_id()}")
-    yield pixels.load(job.data, size, folder, progress)
+    yield pixels.load(job.data, job.size, folder, progress)
     if shared and folder and context.get_local_rank() == 0:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -94,6 +93,16 @@ def reading(place: Place, board: Any) -> Callable[[int, int], None]:
     return progress
 
 
+def telling(place: Place, board: Any) -> Callable[[Mapping[str, Any]], None]:
+    """Tells of a run, by the first rank."""
+
+    def tell(facts: Mapping[str, Any]) -> None:
+        if place.rank == 0:
+            board.tell.remote(facts)
+
+    return tell
+
+
 @contextmanager
 def told_to(board: Any) -> Iterator[None]:
     """An error that would come again ends the job, not only this life of the worker."""
@@ -107,22 +116,3 @@ def told_to(board: Any) -> Iterator[None]:
     except (*_LASTING, OSError, torch.OutOfMemoryError):
         ray.get(board.fail.remote(False, traceback.format_exc()))
         raise
-
-
-def train_run(job: Plan, run: Run, pictures: Any, place: Place, store: ObjectStore, board: Any) -> None:
-    """One run, from where it is to its end."""
-    if place.from_first(result.is_done(store, run)):
-        return
-    config = job.config
-    begun = result.beginning_of(store, run) or job.beginning
-    feed = Feed.of(job.data, pictures, run, config.batch, config.loss.soft_labels)
-    training = Training(config, run, feed, result.build(config, run, begun), place)
-
-    def tell(facts: Mapping[str, Any]) -> None:
-        if place.rank == 0:
-            board.tell.remote(facts)
-
-    training.fit(store, tell)
-    if place.rank == 0:
-        result.write(store, training, job.data, begun)
-    place.from_first(0)  # the next run may begin with this one's weights

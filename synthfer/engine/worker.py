@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,15 @@ import ray
 
 from synthfer import generators
 from synthfer.canonical import canonical_json
-from synthfer.engine.unit import Encoded, make_unit, to_table
+from synthfer.engine.unit import Encoded, Files, make_unit, to_table
+from synthfer.gates.edits import EditConfig, EditGate
 from synthfer.generators import Failure, Generator, OutOfMemory
 from synthfer.images import ImageConfig
-from synthfer.planning import Plan
+from synthfer.planning import Plan, open_plan
+from synthfer.planning.faces import FaceTable
 from synthfer.sample import Row
 from synthfer.store import Dataset, ObjectStore, Receipt
+from synthfer.store.pictures import Pictures
 from synthfer.store.spec import difference
 
 log = logging.getLogger(__name__)
@@ -38,14 +41,44 @@ MAX_PREPARED_TEXTS = 1000
 
 
 @dataclass(frozen=True)
+class FaceSource:
+    """Where the faces of a plan are read, and what its results inherit from their datasets."""
+
+    uris: tuple[str, ...]
+    real: bool
+    trained_on: tuple[str, ...]
+    licences: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: FaceTable) -> "FaceSource":
+        """That of a plan's table of faces as the driver has opened it."""
+        return cls(table.uris, table.real, table.trained_on, table.licences)
+
+    def producer(self, trained_on: Sequence[str]) -> dict[str, Any]:
+        """What it adds to the producer of pictures whose generator has learned from `trained_on`."""
+        inherited = sorted({*trained_on, *self.trained_on})
+        return {
+            "kind": "real" if self.real else "synthetic",
+            "derived_from_real_identity": self.real,
+            "faces": {"licences": list(self.licences)},
+            **({"trained_on": inherited} if inherited else {}),
+        }
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """How the units of a dataset are made: what an actor needs to start, small enough to be sent anywhere."""
+    """How the units of a dataset are made: what an actor needs to start, small enough to be sent anywhere.
+
+    `options` is the `Config` of the generator's module.
+    """
 
     uri: str
     generator: str
-    options: dict[str, Any]
+    options: Any
     image: ImageConfig
     encoder_threads: int = 1
+    faces: FaceSource | None = None
+    gate: EditConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +142,9 @@ class GenerationWorker(Worker):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe.uri)
         self.recipe = recipe
-        self.plan = Plan.from_spec(self.dataset.spec.plan)
+        self.plan = open_plan(self.dataset)
+        self.pictures = Pictures(recipe.faces.uris if recipe.faces else ())
+        self.gate = EditGate(recipe.gate) if recipe.gate else None
         self.device = threading.Lock()
         self.encoders = ThreadPoolExecutor(recipe.encoder_threads)
         self.notices: list[str] = []
@@ -127,16 +162,17 @@ class GenerationWorker(Worker):
 
     def _check_producer(self) -> None:
         """Other weights or libraries on this node would make other pictures under the same name."""
-        there, here = self.dataset.spec.producer, producer_of(self.recipe, self.generator)
+        there, here = self.dataset.spec.producer, producer_of(self.recipe, self.generator, self.gate)
         if there != here:
             lines = "\n  ".join(difference(there, here, "producer"))
             raise ValueError(f"this node's generator is not the one of {self.recipe.uri}:\n  {lines}")
 
     def _make(self, unit: int) -> Report:
         rows = self.plan.rows(self.dataset.spec.unit_rows(unit))
+        files = files_of(self.plan, rows, self.pictures)
         with self.device:
             start = time.time()
-            futures = self._on_device(rows)
+            futures = self._on_device(rows, files)
             end = time.time()
             notes = self._notes()
         results: list[Encoded | Failure] = [future.result() for future in futures]
@@ -145,17 +181,17 @@ class GenerationWorker(Worker):
         receipt = self.dataset.commit(unit, table, notes)
         return Report(unit, self.name, receipt, None, start, end, self._told())
 
-    def _on_device(self, rows: Sequence[Row]) -> list:
+    def _on_device(self, rows: Sequence[Row], files: Sequence[Files]) -> list:
         """The unit's pictures, on their way to the encoders; out of memory halves the batch once for the job."""
         recorded = recorded_batch_size(self.dataset.store)
         if recorded and recorded != self.generator.batch_size:
             self._rebuild(recorded)
         try:
-            return make_unit(self.generator, rows, self.recipe.image, self.encoders)
+            return make_unit(self.generator, rows, self.recipe.image, self.encoders, files, self.gate)
         except OutOfMemory as error:
             self.notices.append(f"{error}: batch size {self.generator.batch_size} is halved for the whole job")
             self._rebuild(halve_batch_size(self.dataset.store, self.generator.batch_size))
-        return make_unit(self.generator, rows, self.recipe.image, self.encoders)
+        return make_unit(self.generator, rows, self.recipe.image, self.encoders, files, self.gate)
 
     def _rebuild(self, batch_size: int) -> None:
         del self.generator  # its memory is needed for the next one
@@ -174,13 +210,28 @@ class GenerationWorker(Worker):
 
 def build(recipe: Recipe, batch_size: int | None = None) -> Generator:
     """The recipe's generator, with the batch size that the dataset has on record if there is one."""
-    options = recipe.options | ({"batch_size": batch_size} if batch_size else {})
-    return generators.build(recipe.generator, **options)
+    options = replace(recipe.options, batch_size=batch_size) if batch_size else recipe.options
+    generator: Generator = generators.module(recipe.generator).build(options)
+    return generator
 
 
-def producer_of(recipe: Recipe, generator: Generator) -> dict[str, Any]:
-    """What stands in the spec as the maker of the pictures."""
-    return {"generator": recipe.generator, **generator.producer()}
+def producer_of(recipe: Recipe, generator: Generator, gate: EditGate | None = None) -> dict[str, Any]:
+    """What stands in the spec as the maker of the pictures, and of their scores where there is a gate."""
+    told: dict[str, Any] = {"generator": recipe.generator, **generator.producer()}
+    if source_type := getattr(generator, "source_type", None):
+        told["source_type"] = source_type
+    if recipe.faces:
+        told |= recipe.faces.producer(told.get("trained_on", ()))
+    return told | ({"gate": gate.producer()} if gate else {})
+
+
+def files_of(plan: Plan, rows: Sequence[Row], pictures: Pictures) -> list[Files]:
+    """The image files of the faces that each row is made from; none at all for a plan that knows no faces."""
+    if plan.faces is None:
+        return []
+    places = [tuple(plan.faces.place(face) for face in row.faces) for row in rows]
+    found = pictures.read(place for some in places for place in some)
+    return [tuple(found[place] for place in some) for some in places]
 
 
 def recorded_batch_size(store: ObjectStore) -> int | None:

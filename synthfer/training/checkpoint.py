@@ -1,7 +1,7 @@
 """The state of a run as one object: tensors with a JSON header (safetensors), so that to exist is to be whole.
 
 Seeds, data order and random draws are functions of the step, so a checkpoint holds none of them: weights, their
-average, the optimiser's moments, the schedule's memory, and what validation has said so far.
+averages, the optimisers' moments, the schedule's memory, and what validation has said so far.
 """
 
 import json
@@ -11,13 +11,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from synthfer.store import ObjectStore
+from synthfer.training.place import Place
 
 FOLDER = "checkpoints/"
 _KEY = re.compile(r"checkpoints/step-(\d{8})\.safetensors$")
 _KEPT = 2
+_OPTIMIZER = "optimizer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,44 +44,65 @@ def steps(store: ObjectStore, run: str) -> list[int]:
     return sorted(int(match.group(1)) for match in found if match)
 
 
-def prune(store: ObjectStore, run: str, best: int) -> None:
+def latest(store: ObjectStore, run: str, place: Place) -> bytes | None:
+    """The last checkpoint of a run, the one that the first rank sees."""
+    step = place.from_first(max(steps(store, run), default=0) if place.rank == 0 else 0)
+    return store.get(key(run, step)) if step else None
+
+
+def prune(store: ObjectStore, run: str, best: int | None = None) -> None:
     """Deletes all checkpoints but the best and the last two: another driver may be reading the one before."""
     for step in steps(store, run)[:-_KEPT]:
         if step != best:
             store.delete(key(run, step))
 
 
-def pack(progress: Progress, modules: Mapping[str, Mapping[str, Tensor]], optimizer: Mapping[str, Any]) -> bytes:
-    """The state as bytes. `modules`: state dicts by name; `optimizer`: a torch optimiser's state dict."""
+def pack(
+    progress: Progress, modules: Mapping[str, Mapping[str, Tensor]], optimizers: Mapping[str, Mapping[str, Any]]
+) -> bytes:
+    """The state as bytes. State dicts by name: of `modules`, none of them called optimizer, and of `optimizers`."""
     tensors = {f"{name}/{key}": value for name, state in modules.items() for key, value in state.items()}
     slots = {}
-    for number, slot in optimizer["state"].items():
-        for name, value in slot.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer/{number}/{name}"] = value
-            else:
-                slots[f"{number}/{name}"] = value
-    header = {"progress": asdict(progress), "groups": optimizer["param_groups"], "slots": slots}
+    for owner, optimizer in optimizers.items():
+        for number, slot in optimizer["state"].items():
+            for name, value in slot.items():
+                where = f"{owner}/{number}/{name}"
+                if isinstance(value, Tensor):
+                    tensors[f"{_OPTIMIZER}/{where}"] = value
+                else:
+                    slots[where] = value
+    groups = {owner: optimizer["param_groups"] for owner, optimizer in optimizers.items()}
+    header = {"progress": asdict(progress), "groups": groups, "slots": slots}
     on_cpu = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     return safetensors.torch.save(on_cpu, {"synthfer": json.dumps(header)})
 
 
-def unpack(body: bytes) -> tuple[Progress, dict[str, dict[str, Tensor]], dict[str, Any]]:
+def unpack(body: bytes) -> tuple[Progress, dict[str, dict[str, Tensor]], dict[str, dict[str, Any]]]:
     """The inverse of `pack`; tensors on the CPU."""
     size = int.from_bytes(body[:8], "little")
     header = json.loads(json.loads(body[8 : 8 + size])["__metadata__"]["synthfer"])
     modules: dict[str, dict[str, Tensor]] = {}
-    state: dict[int, dict[str, Any]] = {}
+    slots: dict[str, Any] = dict(header["slots"])
     for name, value in safetensors.torch.load(body).items():
         owner, _, rest = name.partition("/")
-        if owner == "optimizer":
-            number, _, slot = rest.partition("/")
-            state.setdefault(int(number), {})[slot] = value
+        if owner == _OPTIMIZER:
+            slots[rest] = value
         else:
             modules.setdefault(owner, {})[rest] = value
-    for name, value in header["slots"].items():
-        number, _, slot = name.partition("/")
-        state.setdefault(int(number), {})[slot] = value
+    optimizers = {owner: {"state": {}, "param_groups": groups} for owner, groups in header["groups"].items()}
+    for name, value in slots.items():
+        owner, number, slot = name.split("/")
+        optimizers[owner]["state"].setdefault(int(number), {})[slot] = value
     told = header["progress"]
     progress = Progress(step=told["step"], history=tuple(told["history"]), schedule=told["schedule"])
-    return progress, modules, {"state": state, "param_groups": header["groups"]}
+    return progress, modules, optimizers
+
+
+def restore(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Puts what `unpack` gave of an optimiser into one of the same parameters."""
+    optimizer.load_state_dict(dict(state))
+    for parameter, slots in optimizer.state.items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # Fused kernels walk through memory: moments must lie as their weights do (channels last).
+                slots[name] = torch.empty_like(parameter).copy_(value)

@@ -20,16 +20,16 @@ import pyarrow.compute as pc
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.nearest import nearest
-from synthfer.sample import SPLITS
+from synthfer.sample import LINEAGE, SPLITS
 from synthfer.store.origin import Origin, Part, origin, parts
 from synthfer.store.view import View
 from synthfer.training.batches import quotas
-from synthfer.training.settings import CUT, TrainConfig
+from synthfer.training.settings import CUT, DataConfig
 from synthfer.training.validation import ROLES, roles
 
 log = logging.getLogger(__name__)
 
-_COLUMNS = ("sample_id", "label", "label_probs", "source", "split", "source_id", "parent_id", "pixels_hash")
+_COLUMNS = ("sample_id", "label", "label_probs", "source", "split", *LINEAGE, "pixels_hash")
 _PHOTOGRAPHS = "digitalCapture"
 _PAIR = re.compile(rf"[^:\s][^:]*:({'|'.join(SPLITS)})")
 
@@ -55,7 +55,7 @@ class Data:
     `sources` are those of `data=`, in that order; `validation` is that of `validation=`, if any.
 
     `rows`, in reading order: sample_id, label (int64 0..6; the most probable where only label_probs are there),
-    label_probs, source (the collection), split, source_id, parent_id, pixels_hash, weight (float64, a view's, else
+    label_probs, source (the collection), split, `LINEAGE`, pixels_hash, weight (float64, a view's, else
     1), name (int64 index into `sources`, -1 for rows of `validation`), role (`validation.ROLES`), part (int64 index
     into `parts`) and place (int64, which of the part's rows it is, counting accepted rows of the source's splits).
 
@@ -123,12 +123,13 @@ class Data:
         }
 
 
-def open_data(config: TrainConfig) -> Data:
+def open_data(config: DataConfig, every_class: bool = True) -> Data:
     """The data of a training config, each row with its role; warns of rows that are left out, with their number.
 
     Split test is never read. Split val of the real data is validation data (of all, where all are synthetic), unless
     `validation` or `splits` say otherwise; where there is none, `validation_share` is cut off. `ancestors` are those
-    of the synthetic data, of all data where none is synthetic. `ConfigError` with all that is wrong.
+    of the synthetic data, of all data where none is synthetic. `ConfigError` with all that is wrong; that an expression
+    has no training row is wrong where `every_class` is needed.
     """
     problems = [*_wrong_names(config), *_wrong_splits(config), *_wrong_mix(config)]
     problems += [f"ancestors: {fault}" for fault in _wrong_pairs(config.ancestors)]
@@ -144,13 +145,16 @@ def open_data(config: TrainConfig) -> Data:
     if problems:
         raise ConfigError(*problems)
     data = _joined(config, tuple(sources), validation, read)
-    if unusable := list(_unusable(config, data)):
+    missing = _missing(config, data)
+    if unusable := [*_unusable(data), *(missing if every_class else [])]:
         raise ConfigError(*unusable)
+    for told in missing:
+        log.warning("%s", told)
     _warn(data)
     return data
 
 
-def _wrong_names(config: TrainConfig) -> Iterator[str]:
+def _wrong_names(config: DataConfig) -> Iterator[str]:
     if not config.data:
         yield "data is empty: name at least one dataset or view, as data.rafdb=out/rafdb"
     for key, names in (("mix", config.mix), ("synthetic", config.synthetic or ())):
@@ -160,14 +164,14 @@ def _wrong_names(config: TrainConfig) -> Iterator[str]:
                 yield f"{key}: no data is called {name!r}{hint} Names in data: {', '.join(config.data)}"
 
 
-def _wrong_splits(config: TrainConfig) -> Iterator[str]:
+def _wrong_splits(config: DataConfig) -> Iterator[str]:
     if not config.splits:
         yield "splits is empty: name what is trained on, as splits=[train]"
     if "test" in config.splits:
         yield "splits: training does not open the split test; leave it out and judge by it once, at the end"
 
 
-def _wrong_mix(config: TrainConfig) -> Iterator[str]:
+def _wrong_mix(config: DataConfig) -> Iterator[str]:
     if not config.mix:
         return
     if unnamed := [name for name in config.data if name not in config.mix]:
@@ -196,7 +200,7 @@ def _opened(key: str, uri: str, problems: list[str]) -> Origin | None:
         return None
 
 
-def _sources(config: TrainConfig, opened: Mapping[str, Origin], problems: list[str]) -> list[Source]:
+def _sources(config: DataConfig, opened: Mapping[str, Origin], problems: list[str]) -> list[Source]:
     """What is trained on, and the splits that are read of it: val, too, where it serves as validation data."""
     synthetic = {name: _is_synthetic(config, name, found, problems) for name, found in opened.items()}
     all_alike, sources = len(set(synthetic.values())) < 2, []
@@ -214,7 +218,7 @@ def _validation(held: Origin, problems: list[str]) -> Source:
     return Source("validation", held, _kinds(held) == {True}, ("train", "val"), ancestors)
 
 
-def _is_synthetic(config: TrainConfig, name: str, found: Origin, problems: list[str]) -> bool:
+def _is_synthetic(config: DataConfig, name: str, found: Origin, problems: list[str]) -> bool:
     """As the config says, else as the datasets say."""
     if config.synthetic is not None:
         return name in config.synthetic
@@ -302,7 +306,7 @@ def _labels(rows: pa.Table, uri: str) -> pa.ChunkedArray:
 
 
 def _joined(
-    config: TrainConfig, sources: tuple[Source, ...], validation: Source | None, read: Mapping[int, _Read]
+    config: DataConfig, sources: tuple[Source, ...], validation: Source | None, read: Mapping[int, _Read]
 ) -> Data:
     """All rows with their names and roles."""
     tables, all_parts = [], list[Part]()
@@ -333,7 +337,7 @@ def _twice(data: Data) -> Iterator[str]:
         yield f"{names} have {count:,} samples in common, which would count twice: leave them out of one"
 
 
-def _unusable(config: TrainConfig, data: Data) -> Iterator[str]:
+def _unusable(data: Data) -> Iterator[str]:
     """What the rows lack, or have twice."""
     yield from _twice(data)
     train, val = data.numbers("train"), data.numbers("val")
@@ -343,11 +347,16 @@ def _unusable(config: TrainConfig, data: Data) -> Iterator[str]:
         if not (data.names[train] == number).any():
             yield (f"data.{source.name}: no row is left to train on, as all are validation data or tied to it by "
                    "sample, original, identity or pixels; choose other data by validation=…")  # fmt: skip
+
+
+def _missing(config: DataConfig, data: Data) -> list[str]:
+    """That expressions have no training row, if so."""
+    train = data.numbers("train")
     used = train[np.array([config.mix.get(source.name, 1.0) > 0 for source in data.sources])[data.names[train]]]
     missing = [EXPRESSIONS[i] for i in np.flatnonzero(np.bincount(data.labels[used], minlength=len(EXPRESSIONS)) == 0)]
-    if missing:
-        yield (f"no training row shows {', '.join(missing)}: add data that does (jobs/generate.py makes it with "
-               f"plan.per_expression), or look at `splits` and `mix`")  # fmt: skip
+    told = (f"no training row shows {', '.join(missing)}: add data that does (jobs/generate.py makes it with "
+            "plan.per_expression), or look at `splits` and `mix`")  # fmt: skip
+    return [told] if missing else []
 
 
 def _warn(data: Data) -> None:

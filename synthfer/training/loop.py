@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -34,6 +33,7 @@ from synthfer.training.ema import Average
 from synthfer.training.feed import Feed
 from synthfer.training.losses import Criterion, intra_class
 from synthfer.training.optim import Schedule, build_optimizer
+from synthfer.training.place import Place
 from synthfer.training.runs import Run
 from synthfer.training.sam import Sam, frozen_statistics
 from synthfer.training.settings import TrainConfig
@@ -50,40 +50,10 @@ _SHOWN = 8
 _REMEDY = (
     "Lower optimizer.lr (now {lr:g}) or set optimizer.clip, and choose another out: it is another experiment then."
 )
-_CPU = torch.device("cpu")
 
 
 class NotFinite(ValueError):
     """A loss was NaN or infinite; the message names the step and the samples of its batch."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which of `world` ranks this is, and its device."""
-
-    rank: int = 0
-    world: int = 1
-    device: torch.device = _CPU
-
-    def total(self, values: Tensor) -> Tensor:
-        """The sum over all ranks of a tensor on any device; itself, in place."""
-        if self.world > 1:
-            values = values.to(self.device)
-            dist.all_reduce(values)
-        return values
-
-    def from_first(self, value: int) -> int:
-        """What the first rank says."""
-        told = torch.tensor(value, device=self.device)
-        if self.world > 1:
-            dist.broadcast(told, 0)
-        return int(told)
-
-    def share_buffers(self, module: nn.Module) -> None:
-        """Gives all ranks the first one's running statistics."""
-        if self.world > 1:
-            for buffer in module.buffers():
-                dist.broadcast(buffer, 0)
 
 
 class Training:
@@ -142,8 +112,7 @@ class Training:
     @property
     def marks(self) -> list[int]:
         """The steps after which it is validated, evenly spread, the last one among them."""
-        count = max(1, round(self.run.steps / (self.config.validate_every or self.run.epoch)))
-        return [round(self.run.steps * (number + 1) / count) for number in range(count)]
+        return self.run.marks(self.config.validate_every or self.run.epoch)
 
     def fit(self, store: ObjectStore, tell: Tell) -> None:
         """Goes on from the last checkpoint, if there is one, until it is done. `NotFinite` where the loss is."""
@@ -162,23 +131,16 @@ class Training:
 
     def resume(self, store: ObjectStore) -> None:
         """Takes up the latest checkpoint of the run, the one that the first rank sees."""
-        latest = max(checkpoint.steps(store, self.run.key), default=0) if self.place.rank == 0 else 0
-        step = self.place.from_first(latest)
-        if step:
-            self.load(store.get(checkpoint.key(self.run.key, step)))
+        if body := checkpoint.latest(store, self.run.key, self.place):
+            self.load(body)
 
     def load(self, body: bytes) -> None:
         """Becomes what a checkpoint of the same run says."""
-        self.progress, modules, optimizer = checkpoint.unpack(body)
+        self.progress, modules, optimizers = checkpoint.unpack(body)
         self.network.load_state_dict(modules["network"])
         if self.average:
             self.average.load_state_dict(modules["average"])
-        self.optimizer.load_state_dict(optimizer)
-        for parameter, slots in self.optimizer.state.items():
-            for name, value in slots.items():
-                if value.shape == parameter.shape:
-                    # Fused kernels walk through memory: moments must lie as their weights do (channels last).
-                    slots[name] = torch.empty_like(parameter).copy_(value)
+        checkpoint.restore(self.optimizer, optimizers["network"])
         self.schedule.load(dict(self.progress.schedule))
 
     def save(self, store: ObjectStore) -> None:
@@ -188,7 +150,7 @@ class Training:
         modules = {"network": self.network.state_dict()}
         if self.average:
             modules["average"] = self.average.state_dict()
-        body = checkpoint.pack(self.progress, modules, self.optimizer.state_dict())
+        body = checkpoint.pack(self.progress, modules, {"network": self.optimizer.state_dict()})
         store.put_new(checkpoint.key(self.run.key, self.progress.step), body)
         assert self.best is not None
         checkpoint.prune(store, self.run.key, self.best["step"])

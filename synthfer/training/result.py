@@ -30,8 +30,9 @@ from synthfer.training.aux_batchnorm import without_aux
 from synthfer.training.data import Data
 from synthfer.training.feed import trained
 from synthfer.training.loop import Training
+from synthfer.training.place import Place
 from synthfer.training.runs import Run, folder
-from synthfer.training.settings import TrainConfig
+from synthfer.training.settings import DataConfig, TrainConfig
 
 MODEL = "model.safetensors"
 CARD = f"model{weights.SUFFIXES[0]}"
@@ -120,7 +121,7 @@ def write(store: ObjectStore, training: Training, data: Data, beginning: Beginni
         selection=beginning.selection if beginning else "validation",
         trained_on=sorted({*trained_on(data, run), *ancestors, *(beginning.trained_on if beginning else ())}),
         ancestors=sorted(ancestors),
-        training=facts(training, data),
+        training=facts(training.config, run, training.place, data) | {"best": dict(best)},
     )
     history = json.dumps({"run": run.to_json(), "best": best, "history": training.progress.history}, indent=1)
     bodies = {
@@ -129,6 +130,11 @@ def write(store: ObjectStore, training: Training, data: Data, beginning: Beginni
         HISTORY: history.encode(),
         CARD: weights.card_text(card).encode(),
     }
+    leave(store, run, bodies)
+
+
+def leave(store: ObjectStore, run: Run, bodies: Mapping[str, bytes]) -> None:
+    """Writes the objects that a run leaves, in this order, and deletes the states on the way there."""
     for name, body in bodies.items():
         store.put_new(f"{run.key}/{name}", body)
     for step in checkpoint.steps(store, run.key):
@@ -154,18 +160,17 @@ def _pairs(source: Mapping[str, Any], role: str) -> list[str]:
     return found
 
 
-def facts(training: Training, data: Data) -> dict[str, Any]:
+def facts(config: DataConfig, run: Run, place: Place, data: Data) -> dict[str, Any]:
     """What the card says of the training: all that another would need to do it again."""
-    config = to_dict(training.config)
-    for place in ("out", "engine", "log"):
-        config.pop(place, None)
+    told = to_dict(config)
+    for key in ("out", "engine", "log"):
+        told.pop(key, None)
     return {
-        "run": training.run.to_json(),
-        "config": config,
+        "run": run.to_json(),
+        "config": told,
         "data": data.describe(),
-        "best": dict(training.best or {}),
-        "workers": training.place.world,
-        "device": training.place.device.type,
+        "workers": place.world,
+        "device": place.device.type,
         "versions": {"synthfer": synthfer.__version__} | dict(_versions()),
     }
 

@@ -39,6 +39,11 @@ class Run:
         """Where it stands below the experiment."""
         return folder(self.name, self.seed)
 
+    def marks(self, every: int) -> list[int]:
+        """The steps after which it is validated, about `every` steps, evenly spread, the last one among them."""
+        count = max(1, round(self.steps / every))
+        return [round(self.steps * (number + 1) / count) for number in range(count)]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self) | {"sources": list(self.sources)}

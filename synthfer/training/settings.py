@@ -99,8 +99,8 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """What is trained, on what, and how."""
+class DataConfig:
+    """Which rows are trained on, which are kept to look at, and how many make a step."""
 
     out: str = option(REQUIRED, "the experiment: a folder or s3://bucket/prefix; the same one again resumes")
     data: dict[str, str] = option(REQUIRED, "training data by name, datasets or views, as data.rafdb=out/rafdb")
@@ -112,6 +112,15 @@ class TrainConfig:
     )
     validation_share: float = option(0.1, "how much is cut off, whole lineages, stratified", low=0.01, high=0.5)
     ancestors: list[str] = option([], "collection:split that generators or teachers of this data were trained on")
+    seeds: list[int] = option([0], "one run each", low=0)
+    batch: int = option(64, "rows of a step over all workers", low=2)
+    sampler_power: float = option(0.0, "q: a class of n rows is drawn in proportion to n^(1-q)", low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(DataConfig):
+    """What is trained, on what, and how."""
+
     classifier: Any = registry_section(classifiers.names, classifiers.module, default="small", of="the network")
     size: int | None = option(None, "pixels a side (null: the network's own)", low=8)
     init: str | None = option(None, "checkpoint to begin with (.safetensors or .pth, its card beside it)")
@@ -124,8 +133,6 @@ class TrainConfig:
     finetune_share: float = option(0.5, "finetune: share of the steps on synthetic data", low=0.05, high=0.95)
     sweep: list[float] = option([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1], "real shares", low=0, high=1)
     controls: bool = option(True, "where real and synthetic data meet, also train each alone and real re-weighted")
-    seeds: list[int] = option([0], "one run each", low=0)
-    batch: int = option(64, "rows of a step over all workers", low=2)
     steps: int | None = option(None, "optimiser steps (null: by epochs)", low=1)
     epochs: float = option(25.0, "passes over as many rows as the training data has", low=0.01)
     validate_every: int | None = option(
@@ -133,7 +140,6 @@ class TrainConfig:
     )
     select: str = option("macro_f1", "what the best step is chosen by, on validation data", choices=SELECTORS)
     patience: int | None = option(None, "stop after so many validations without a better one", low=1)
-    sampler_power: float = option(0.0, "q: a class of n rows is drawn in proportion to n^(1-q)", low=0, high=1)
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from synthfer import images
+
 
 def events(path: Path) -> Iterator[Event]:
     """The records of a file: length (uint64), its checksum, the message, its checksum."""
@@ -26,4 +28,16 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, np.float32]]]:
                 found = {tag: [one for one in told if one[0] < event.step] for tag, told in found.items()}
             for value in event.summary.value:
                 found.setdefault(value.tag, []).append((event.step, np.float32(value.simple_value)))
+    return found
+
+
+def pictures(folder: Path) -> dict[str, list[tuple[int, np.ndarray]]]:
+    """(step, uint8 (H, W, 3)) by tag, files in the order of their names."""
+    found: dict[str, list[tuple[int, np.ndarray]]] = {}
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        for event in events(path):
+            for value in event.summary.value:
+                if value.HasField("image"):
+                    pixels = images.decode(value.image.encoded_image_string)
+                    found.setdefault(value.tag, []).append((event.step, pixels))
     return found

@@ -11,7 +11,7 @@ from synthfer.engine import pool
 from synthfer.engine.generation import generate, preview
 from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.tally import TooManyFailures
-from synthfer.planning import Plan
+from synthfer.planning import open_plan
 from synthfer.store import Dataset, SpecMismatch
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -43,7 +43,7 @@ def made(tmp_path_factory):
 def test_every_row_of_the_plan_is_there_once_in_plan_order(made):
     out, summary = made
     dataset = Dataset.open(str(out))
-    plan = Plan.from_spec(dataset.spec.plan)
+    plan = open_plan(dataset)
     ids = [i for batch in dataset.scan(["sample_id"]) for i in batch.column("sample_id").to_pylist()]
     assert ids == [row.sample_id for row in plan.rows(range(96))]
     assert summary["rows"] == summary["made_now"] == 96

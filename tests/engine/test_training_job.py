@@ -23,7 +23,8 @@ from synthfer.classifiers.ancestry import Seen
 from synthfer.classifiers.collect import collect
 from synthfer.cli import COMPLETE, WRONG_INPUT, Invocation
 from synthfer.config import ConfigError, load
-from synthfer.engine.training import CONTRACT, preview, train
+from synthfer.engine.gang import CONTRACT
+from synthfer.engine.training import preview, train
 from synthfer.engine.training_settings import TrainJob
 from synthfer.store import Dataset, open_store
 from synthfer.training import result

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pytest
 
 from synthfer.store import Dataset
+from tests.generators import tiny_weights
+from tests.planning.made_faces import even, faces_dataset
 from tests.ray_sessions import KillableCluster, start_job
 
 UNITS, UNIT_SIZE = 40, 8
@@ -42,8 +44,8 @@ def calm(cluster, tmp_path_factory) -> dict:
     return finished(start_generate(cluster, str(tmp_path_factory.mktemp("calm") / "dataset")))
 
 
-def start_generate(cluster: KillableCluster, uri: str) -> subprocess.Popen:
-    return start_job("generate.py", f"out={uri}", *WORDS, RAY_ADDRESS=cluster.address)
+def start_generate(cluster: KillableCluster, uri: str, words: tuple[str, ...] = WORDS) -> subprocess.Popen:
+    return start_job("generate.py", f"out={uri}", *words, RAY_ADDRESS=cluster.address)
 
 
 def finished(driver: subprocess.Popen, timeout: float = 150) -> dict:
@@ -52,10 +54,12 @@ def finished(driver: subprocess.Popen, timeout: float = 150) -> dict:
     return json.loads(out.splitlines()[-1])
 
 
-def run_through_kills(cluster: KillableCluster, uri: str, kills: int, seed: int) -> tuple[dict, list[str]]:
+def run_through_kills(
+    cluster: KillableCluster, uri: str, kills: int, seed: int, words: tuple[str, ...] = WORDS
+) -> tuple[dict, list[str]]:
     """Runs the job until it is complete and kills something every few seconds, `kills` times; what it said at last."""
     chance, victims = random.Random(seed), []
-    driver = start_generate(cluster, uri)
+    driver = start_generate(cluster, uri, words)
     deadline = time.monotonic() + 30 * (kills + 4)
     while True:
         assert time.monotonic() < deadline, f"not done after {victims}"
@@ -65,7 +69,7 @@ def run_through_kills(cluster: KillableCluster, uri: str, kills: int, seed: int)
             if driver.returncode == 0:
                 return json.loads(out.splitlines()[-1]), victims
             assert driver.returncode in (-9, 1, 3), err
-            driver = start_generate(cluster, uri)
+            driver = start_generate(cluster, uri, words)
         elif len(victims) < kills:
             kind = chance.choices(["actor", "driver", "node"], weights=[6, 3, 1])[0]
             if kind == "driver":
@@ -99,6 +103,32 @@ def check_killed(cluster: KillableCluster, uri: str, calm: dict, kills: int, see
 @pytest.mark.timeout(280)
 def test_killed_a_few_times_the_dataset_is_the_same(cluster, calm, tmp_path):
     check_killed(cluster, str(tmp_path / "dataset"), calm, kills=4, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["expression_editor", "vae_gan", "gan"])
+def test_killed_a_few_times_what_comes_of_faces_is_the_same(cluster, tmp_path, name):
+    uri = getattr(tiny_weights, name)(tmp_path / "weights")
+    faces = faces_dataset(tmp_path / "faces", even(70))
+    asked = {
+        "expression_editor": (f"plan.faces={faces}", "generator.crop=whole", "plan.by=face"),
+        "vae_gan": (f"plan.faces={faces}", "plan.total=490", "plan.operations={noise: 1, style: 1, tail: 1}"),
+        "gan": ("plan.total=490",),
+    }[name]
+    words = (
+        "--json",
+        f"generator={name}",
+        f"generator.weights={uri}",
+        *asked,
+        "plan.unit_size=7",
+        "engine.max_workers=2",
+    )
+    undisturbed = finished(start_generate(cluster, str(tmp_path / "calm"), words))
+    said, victims = run_through_kills(cluster, str(tmp_path / "killed"), kills=3, seed=5, words=words)
+    assert said["manifest_hash"] == undisturbed["manifest_hash"]
+    assert said["rows"] == 490 and victims
+    assert Dataset.open(str(tmp_path / "killed")).verify(pixels=True) == []
 
 
 @pytest.mark.slow

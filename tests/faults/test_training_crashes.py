@@ -1,6 +1,7 @@
 """Workers and drivers of a training are killed at random moments; the weights come out as if nothing had happened."""
 
 import dataclasses
+import io
 import json
 import random
 import subprocess
@@ -9,17 +10,31 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+import torch.multiprocessing as mp
+from rich.console import Console
+from torch import distributed as dist
 
 from synthfer import config as configs
-from synthfer.engine.training_settings import TrainJob
+from synthfer.cli import Invocation
+from synthfer.engine.task_training import opened
+from synthfer.engine.training_settings import TaskJob, TrainJob
+from synthfer.store import open_store
+from synthfer.training import pixels
 from synthfer.training.data import open_data
+from synthfer.training.place import Place
 from synthfer.training.runs import plan
 from synthfer.training.settings import TrainConfig
 from tests.ray_sessions import KillableCluster, start_job
 from tests.training.made_training import FAST, data_at, on_two_ranks
 
 WORKER = "RayTrainWorker"
-LONG = (*FAST, "steps=600", "validate_every=20", "engine.workers=2", "engine.max_failures=50", "ema=0.9")
+GANG = ("engine.workers=2", "engine.max_failures=50")
+LONG = (*FAST, "steps=600", "validate_every=20", "ema=0.9", *GANG)
+TASK = (
+    "task=expression_editor", "task.size=16", "task.width=4", "task.blocks=1", "task.critic_width=8",
+    "task.critic_layers=2", "batch=8", "steps=400", "validate_every=20", *GANG,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +49,8 @@ def uri(tmp_path_factory) -> str:
     return data_at(tmp_path_factory.mktemp("data"))
 
 
-def start_train(cluster: KillableCluster, uri: str, out: Path) -> subprocess.Popen:
-    return start_job("train.py", "--json", f"data={{faces: {uri}}}", f"out={out}", *LONG, RAY_ADDRESS=cluster.address)
+def start_train(cluster: KillableCluster, uri: str, out: Path, words: tuple[str, ...]) -> subprocess.Popen:
+    return start_job("train.py", "--json", f"data={{faces: {uri}}}", f"out={out}", *words, RAY_ADDRESS=cluster.address)
 
 
 def finished(driver: subprocess.Popen, timeout: float = 200) -> dict:
@@ -55,16 +70,38 @@ def calm(uri, tmp_path_factory) -> Path:
     return folder / "two"
 
 
-def check_equal(out: Path, calm: Path) -> None:
-    run = "synthetic_only/seed-0"  # drawn faces are synthetic
+@pytest.fixture(scope="module")
+def calm_task(uri, tmp_path_factory) -> Path:
+    """The same of a task."""
+    folder = tmp_path_factory.mktemp("calm-task")
+    mp.spawn(task_rank_of_two, args=(uri, folder), nprocs=2)
+    return folder / "two"
+
+
+def task_rank_of_two(rank: int, uri: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    quiet = Invocation(Console(file=io.StringIO()), Console(file=io.StringIO()))
+    job = opened(configs.load(TaskJob, (f"data={{faces: {uri}}}", "out=calm", *TASK)), quiet)
+    job.train(
+        job.runs[0], pixels.load(job.data, job.size), Place(rank, 2), open_store(f"{folder}/two"), lambda facts: None
+    )
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def check_equal(out: Path, calm: Path, run: str = "synthetic_only/seed-0") -> None:
+    """By default the run of a classifier: drawn faces are synthetic."""
     for name in ("model.safetensors", "history.json", "model.seen.parquet", "model.card.yaml"):
         assert (out / run / name).read_bytes() == (calm / run / name).read_bytes(), name
 
 
-def train_through_kills(cluster: KillableCluster, uri: str, out: Path, kills: list[str], seed: int) -> None:
+def train_through_kills(
+    cluster: KillableCluster, uri: str, out: Path, kills: list[str], seed: int, words: tuple[str, ...] = LONG
+) -> None:
     """Runs the job until it is complete, and kills a worker or the driver once it has come a checkpoint further."""
     chance, left = random.Random(seed), list(kills)
-    driver, reached = start_train(cluster, uri, out), 0
+    driver, reached = start_train(cluster, uri, out, words), 0
     deadline = time.monotonic() + 60 * (len(kills) + 2)
     while left:
         assert time.monotonic() < deadline, f"not done; {left} are left"
@@ -79,7 +116,7 @@ def train_through_kills(cluster: KillableCluster, uri: str, out: Path, kills: li
                 driver.kill()
                 driver.communicate()
                 psutil.wait_procs(workers, timeout=30)
-                driver = start_train(cluster, uri, out)
+                driver = start_train(cluster, uri, out, words)
     finished(driver)
 
 
@@ -87,6 +124,15 @@ def train_through_kills(cluster: KillableCluster, uri: str, out: Path, kills: li
 def test_killed_a_few_times_the_weights_are_the_same(cluster, uri, calm, tmp_path):
     train_through_kills(cluster, uri, tmp_path / "exp", ["worker", "driver"], seed=1)
     check_equal(tmp_path / "exp", calm)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_task_that_was_killed_comes_to_the_same_weights(cluster, uri, calm_task, tmp_path):
+    train_through_kills(cluster, uri, tmp_path / "exp", ["worker"], seed=3, words=TASK)
+    check_equal(tmp_path / "exp", calm_task, "expression_editor/seed-0")
+    grids = [{path.name: path.read_bytes() for path in out.rglob("grids/*.png")} for out in (tmp_path, calm_task)]
+    assert grids[0] == grids[1] and len(grids[0]) == 20
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from synthfer.store import open_store
 from synthfer.training import pixels, result
 from synthfer.training.data import Data, open_data
 from synthfer.training.feed import Feed
-from synthfer.training.loop import Place, Training
+from synthfer.training.loop import Training
+from synthfer.training.place import Place
 from synthfer.training.runs import Run
 from synthfer.training.settings import TrainConfig
 from tests.evaluation.made_datasets import dataset, faces

@@ -12,7 +12,8 @@ from synthfer.classifiers.ancestry import Seen
 from synthfer.store import open_store
 from synthfer.training import checkpoint, result
 from synthfer.training.aux_batchnorm import without_aux
-from synthfer.training.loop import NotFinite, Place, Training
+from synthfer.training.loop import NotFinite, Training
+from synthfer.training.place import Place
 from synthfer.training.runs import Run
 from tests.training.made_training import FAST, config_of, data_at, feed_of, on_two_ranks, training_of
 
@@ -86,8 +87,9 @@ def test_a_checkpoint_is_what_it_was(uri, tmp_path):
     config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *FAST)
     training = fitted(config, run_of(config), open_store(str(tmp_path / "run")))
     modules = {"network": training.network.state_dict(), "average": training.average.state_dict()}
-    body = checkpoint.pack(training.progress, modules, training.optimizer.state_dict())
-    progress, back, optimizer = checkpoint.unpack(body)
+    body = checkpoint.pack(training.progress, modules, {"network": training.optimizer.state_dict()})
+    progress, back, optimizers = checkpoint.unpack(body)
+    optimizer = optimizers["network"]
     assert progress == training.progress
     assert all(torch.equal(back[name][k], v) for name, state in modules.items() for k, v in state.items())
     ours = training.optimizer.state_dict()

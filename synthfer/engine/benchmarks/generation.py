@@ -5,10 +5,10 @@ import os
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,24 @@ import torch
 from synthfer import planning
 from synthfer.cli import Invocation, Outcome
 from synthfer.conditions import conditions
-from synthfer.config import load, option
-from synthfer.engine.generation import crew, open_dataset
-from synthfer.engine.making import make_missing
+from synthfer.config import option
+from synthfer.engine.benchmarks import generators
+from synthfer.engine.benchmarks.generators import NetworksConfig
+from synthfer.engine.benchmarks.job import against_bare_loop, bare_rate, dataset_job, run
+from synthfer.engine.generation import open_dataset
 from synthfer.engine.session import session
 from synthfer.engine.settings import GenerateConfig
-from synthfer.engine.tally import Tally
 from synthfer.engine.unit import make_unit, to_table
 from synthfer.engine.worker import build
-from synthfer.generators import Generator, diffusion
-from synthfer.planning import Plan, PlanConfig
+from synthfer.generators import diffusion
+from synthfer.planning import prompts
 from synthfer.store import Dataset
 
 log = logging.getLogger(__name__)
 
 PACKAGES = ("ray", "torch", "diffusers", "transformers", "pyarrow", "numpy")
 MAX_LINKS = 50_000  # ext4 allows 65,000 of one file
-PARTS = ("pipeline", "busy", "plan", "resume", "naive")
+PARTS = ("pipeline", "busy", "plan", "resume", "naive", *generators.PARTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ class BenchmarkConfig:
     units_per_actor: int = option(12, "units of each simulated device", low=2)
     committed: int = option(100_000, "units that are there before the part resume starts", low=1)
     plan_rows: int = option(10**8, "rows of the part plan", low=1)
+    networks: NetworksConfig = field(default_factory=NetworksConfig)
 
 
 def generate(config: BenchmarkConfig, invocation: Invocation) -> Outcome:
@@ -61,6 +63,8 @@ def generate(config: BenchmarkConfig, invocation: Invocation) -> Outcome:
         "resume": resume,
         "naive": naive_loop,
     }
+    for name in generators.PARTS:
+        measures[name] = partial(_of_networks, name)
     told: dict[str, Any] = {"conditions": conditions(*PACKAGES)}
     for part in config.parts:
         log.info("measuring %s", part)
@@ -68,51 +72,19 @@ def generate(config: BenchmarkConfig, invocation: Invocation) -> Outcome:
     return Outcome(told)
 
 
-def job_against_bare_loop(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
-    """Images/s of the job, steady state, and of a loop over the same generator in one process that keeps nothing.
+def _of_networks(part: str, config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
+    return generators.measure(part, config.networks, invocation)
 
-    Half of the loop runs before the job and half after it, so that a drift of the machine shows up in both.
-    """
+
+def job_against_bare_loop(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
+    """The job of the diffusion generator against a bare loop."""
     words = [
         f"generator.model={config.model}",
         f"generator.batch_size={config.batch_size}",
         f"plan.total={config.images}",
         f"plan.unit_size={config.unit_size}",
     ]
-    with dataset_job(words) as job:
-        generator = diffusion.build(job.generator.options)
-        plan = planning.build(job.plan)
-        generator.prepare(sorted(plan.texts(10**6) or (), key=str))  # as the job's worker does
-        before = bare_rate(generator, plan, config.images // 2)
-        tally = run(job, invocation)
-        after = bare_rate(generator, plan, config.images // 2)
-    rate = tally.images_per_s or 0.0
-    bare = 2 / (1 / before + 1 / after)
-    return {
-        "bare_images_per_s": [round(before, 3), round(after, 3)],
-        "job_images_per_s": round(rate, 3),
-        "job_to_bare": round(rate / bare, 4),
-        "device_busy": tally.device_busy,
-    }
-
-
-def bare_rate(generator: Generator, plan: Plan, images: int) -> float:
-    """Images/s of nothing but the generator."""
-    size = generator.batch_size
-    generator.make(plan.rows(range(size)))
-    start = time.perf_counter()
-    for first in range(0, images, size):
-        generator.make(plan.rows(range(first, min(first + size, images))))
-    return images / (time.perf_counter() - start)
-
-
-def run(job: GenerateConfig, invocation: Invocation, **engine: Any) -> Tally:
-    """The job's units, made by one worker unless `engine` says otherwise; not sealed."""
-    job, tally = replace(job, engine=replace(job.engine, **{"max_workers": 1, **engine})), Tally()
-    with session() as resources:
-        job = job.settled(resources)
-        make_missing(open_dataset(job, planning.build(job.plan)), crew(job), tally, invocation)
-    return tally
+    return against_bare_loop(words, config.images, invocation)
 
 
 def device_busy(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
@@ -141,7 +113,7 @@ def device_busy(config: BenchmarkConfig, invocation: Invocation) -> dict[str, An
 def large_plan(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
     """Seconds and peak memory of making a plan, and rows/s of reading it at places all over it."""
     start = time.perf_counter()
-    plan = planning.build(PlanConfig(total=config.plan_rows))
+    plan = prompts.build(prompts.Config(total=config.plan_rows))
     created = time.perf_counter() - start
     places = range(0, len(plan), max(1, len(plan) // 10_000))
     start = time.perf_counter()
@@ -149,7 +121,7 @@ def large_plan(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any
         plan[place]
     seconds = time.perf_counter() - start
     tracemalloc.start()
-    planning.build(PlanConfig(total=config.plan_rows))[len(plan) - 1]
+    prompts.build(prompts.Config(total=config.plan_rows))[len(plan) - 1]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return {
@@ -191,7 +163,8 @@ def resume(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
 
 def link_shards(dataset: Dataset, job: GenerateConfig, units: int) -> None:
     """Makes a unit for real now and then and links it into the places of those that follow."""
-    plan, generator = planning.build(job.plan), build(job.recipe)
+    plan = planning.build(job.plan)
+    generator = build(job.recipe(plan))
     folder = real = Path(dataset.uri)
     with ThreadPoolExecutor(1) as encoders:
         for unit in range(units):
@@ -211,7 +184,7 @@ def naive_loop(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any
 
     options = diffusion.Config(model=config.model, batch_size=config.batch_size)
     generator = diffusion.build(options)
-    settings, plan = generator.producer(), planning.build(PlanConfig(total=config.images))
+    settings, plan = generator.producer(), prompts.build(prompts.Config(total=config.images))
     pipe = pipelines.load(options, generator.dtype).pipe
     pipe.set_progress_bar_config(disable=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -230,10 +203,3 @@ def naive_loop(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any
         naive = config.naive_images / (time.perf_counter() - start)
     ours = bare_rate(generator, plan, config.images // 2)
     return {"naive_images_per_s": round(naive, 3), "ours_images_per_s": round(ours, 3), "ratio": round(ours / naive, 3)}
-
-
-@contextmanager
-def dataset_job(words: list[str]) -> Iterator[GenerateConfig]:
-    """A generation job into a folder that is gone afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield load(GenerateConfig, [f"out={folder}/dataset", *words])

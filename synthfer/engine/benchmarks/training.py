@@ -41,7 +41,8 @@ from synthfer.store.origin import origin
 from synthfer.store.origin import parts as parts_of
 from synthfer.training import pixels, result
 from synthfer.training.feed import Feed, trained
-from synthfer.training.loop import Place, Training
+from synthfer.training.loop import Training
+from synthfer.training.place import Place
 from synthfer.training.runs import Run
 from synthfer.training.settings import TrainConfig
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import ray
 
+from synthfer.engine.gang import trainer
 from synthfer.engine.session import Resources
-from synthfer.engine.training import trainer
 from synthfer.engine.training_settings import Plan
 from synthfer.engine.training_worker import Board
 from synthfer.training.runs import Run

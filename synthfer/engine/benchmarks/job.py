@@ -1,0 +1,78 @@
+"""A generation job into a folder that is gone afterwards, and the bare loop that it is compared with."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from synthfer import planning
+from synthfer.cli import Invocation
+from synthfer.config import load
+from synthfer.engine.generation import crew, open_dataset
+from synthfer.engine.making import make_missing
+from synthfer.engine.session import session
+from synthfer.engine.settings import GenerateConfig
+from synthfer.engine.tally import Tally
+from synthfer.engine.unit import decoded
+from synthfer.engine.worker import build, files_of
+from synthfer.generators import Generator
+from synthfer.planning import Plan
+from synthfer.store.pictures import Pictures
+
+
+def against_bare_loop(words: list[str], images: int, invocation: Invocation) -> dict[str, Any]:
+    """Images/s of a job, steady state, and of a loop over the same generator in one process that keeps nothing.
+
+    Half of the loop runs before the job and half after it, so that a drift of the machine shows up in both.
+    """
+    with dataset_job(words) as job:
+        plan = planning.build(job.plan)
+        generator = build(job.recipe(plan))
+        if texts := plan.texts(10**6):
+            generator.prepare(sorted(texts, key=str))  # type: ignore[attr-defined] # as the job's worker does
+        before = bare_rate(generator, plan, images // 2)
+        tally = run(job, invocation)
+        after = bare_rate(generator, plan, images // 2)
+    rate = tally.images_per_s or 0.0
+    bare = 2 / (1 / before + 1 / after)
+    return {
+        "bare_images_per_s": [round(before, 3), round(after, 3)],
+        "job_images_per_s": round(rate, 3),
+        "job_to_bare": round(rate / bare, 4),
+        "device_busy": tally.device_busy,
+    }
+
+
+def bare_rate(generator: Generator, plan: Plan, images: int) -> float:
+    """Images/s of nothing but the generator; the faces of a plan that has some are decoded before."""
+    size, faces = generator.batch_size, list[Any]()
+    if plan.faces is not None:
+        faces = decoded(files_of(plan, plan.rows(range(images)), Pictures(plan.faces.uris)))
+
+    def make(first: int) -> None:
+        rows = plan.rows(range(first, min(first + size, images)))
+        generator.make(rows, faces[first : first + size]) if faces else generator.make(rows)
+
+    make(0)
+    start = time.perf_counter()
+    for first in range(0, images, size):
+        make(first)
+    return images / (time.perf_counter() - start)
+
+
+def run(job: GenerateConfig, invocation: Invocation, **engine: Any) -> Tally:
+    """The job's units, made by one worker unless `engine` says otherwise; not sealed."""
+    job, tally = replace(job, engine=replace(job.engine, **{"max_workers": 1, **engine})), Tally()
+    with session() as resources:
+        job, plan = job.settled(resources), planning.build(job.plan)
+        make_missing(open_dataset(job, plan), crew(job, plan), tally, invocation)
+    return tally
+
+
+@contextmanager
+def dataset_job(words: list[str]) -> Iterator[GenerateConfig]:
+    """A generation job into a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield load(GenerateConfig, [f"out={folder}/dataset", *words])

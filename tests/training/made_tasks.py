@@ -1,0 +1,101 @@
+"""Short trainings of tasks on drawn faces."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.multiprocessing as mp
+from torch import distributed as dist
+
+from synthfer import config as configs
+from synthfer import images
+from synthfer.store import open_store
+from synthfer.training import checkpoint
+from synthfer.training.adversarial import TaskTraining, build
+from synthfer.training.feed import Feed
+from synthfer.training.place import Place
+from synthfer.training.runs import Run
+from synthfer.training.task_settings import TaskConfig
+from tests.training.made_training import drawn
+
+ROWS, TRAINED = 84, 70
+TINY = ("task=tests.training.tiny_gan", "batch=12", "steps=9", "validate_every=3")
+
+
+class Killed(Exception):
+    pass
+
+
+def quiet(facts) -> None:
+    pass
+
+
+def kill_at(step):
+    """A listener that ends the process's life, so to say, once it hears of a checkpoint."""
+
+    def kill(facts):
+        if facts["kind"] == "validation" and facts["step"] == step:
+            raise Killed
+
+    return kill
+
+
+def config_of(*words: str) -> TaskConfig:
+    return configs.load(TaskConfig, ("out=x", "data.faces=x", *words))
+
+
+def run_of(config: TaskConfig) -> Run:
+    return Run(name="run", seed=0, steps=config.steps, epoch=6, sources=("faces",))
+
+
+@cache
+def pictures(size: int) -> np.ndarray:
+    return np.stack([images.square(face, size).transpose(2, 0, 1) for face in drawn(0, ROWS)])
+
+
+def training_of(config: TaskConfig, place: Place | None = None) -> TaskTraining:
+    """Seventy faces to train on and fourteen to look at, labels going round the expressions."""
+    run = run_of(config)
+    task, rows = build(config, run), np.arange(ROWS)
+    feed = Feed.of_arrays(pictures(task.size), rows % 7, rows[:TRAINED], rows[TRAINED:], config.batch, run.seed)
+    return TaskTraining(config, run, feed, task, place or Place())
+
+
+def states(training: TaskTraining) -> dict[str, torch.Tensor]:
+    """All weights and buffers by name."""
+    return {
+        f"{name}.{key}": value
+        for name, module in training.task.modules.items()
+        for key, value in module.state_dict().items()
+    }
+
+
+def check_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def on_two_ranks(folder: Path, **trainings: tuple[str, ...]) -> list[dict[str, list]]:
+    """Makes trainings in two processes without Ray: of each rank, by name, all weights and the history.
+
+    Then the last checkpoint is lost, and all goes on from the one before: what comes out then stands beside it.
+    """
+    mp.spawn(_rank_of_two, args=(folder, trainings), nprocs=2)
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def _rank_of_two(rank: int, folder: Path, trainings: dict[str, tuple[str, ...]]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    left: dict[str, list] = {name: [] for name in trainings}
+    for name in [*trainings, *trainings]:
+        config, store = config_of(*trainings[name]), open_store(f"{folder}/{name}")
+        training = training_of(config, Place(rank, 2))
+        training.fit(store, quiet)
+        left[name].append([states(training), training.progress.history])
+        if rank == 0:
+            store.delete(checkpoint.key(training.run.key, config.steps))
+        dist.barrier()
+    torch.save(left, folder / f"rank-{rank}.pt")
+    dist.destroy_process_group()

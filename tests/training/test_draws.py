@@ -1,0 +1,50 @@
+"""Chance that is the same on any number of ranks."""
+
+import pytest
+import torch
+
+from synthfer.training.draws import Draws
+from synthfer.training.place import Place
+
+CALLS = {
+    "normal": lambda draws: draws.normal(3, 2),
+    "uniform": lambda draws: draws.uniform(3),
+    "integers": lambda draws: draws.integers(7),
+}
+
+
+def all_ranks(call, world: int, seed: int = 5, batch: int = 12) -> torch.Tensor:
+    """What the ranks draw, put into the order of the batch, after a draw of another kind."""
+    found = [Draws(seed, batch, Place(rank, world)) for rank in range(world)]
+    for draws in found:
+        draws.normal(5)
+    parts = [call(draws) for draws in found]
+    whole = torch.empty(batch, *parts[0].shape[1:], dtype=parts[0].dtype)
+    for rank, part in enumerate(parts):
+        whole[rank::world] = part
+    return whole
+
+
+@pytest.mark.parametrize("kind", CALLS)
+@pytest.mark.parametrize("world", [2, 3, 12])
+def test_a_row_gets_the_same_on_any_number_of_ranks(kind, world):
+    assert torch.equal(all_ranks(CALLS[kind], world), all_ranks(CALLS[kind], 1))
+
+
+@pytest.mark.parametrize("kind", CALLS)
+def test_seeds_and_calls_differ_and_the_global_generator_does_not_matter(kind):
+    draws = Draws(5, 64, Place())
+    torch.manual_seed(1)
+    first, second = CALLS[kind](draws), CALLS[kind](draws)
+    torch.manual_seed(2)
+    assert torch.equal(CALLS[kind](Draws(5, 64, Place())), first)
+    assert not torch.equal(first, second) and not torch.equal(CALLS[kind](Draws(6, 64, Place())), first)
+
+
+def test_values_are_what_their_names_say():
+    draws = Draws(0, 4000, Place())
+    normal, uniform, whole = draws.normal(), draws.uniform(low=-2.0, high=3.0), draws.integers(7)
+    assert (normal.dtype, uniform.dtype, whole.dtype) == (torch.float32, torch.float32, torch.int64)
+    assert abs(float(normal.mean())) < 0.05 and abs(float(normal.std()) - 1) < 0.05
+    assert -2 <= uniform.min() < -1.99 and 2.99 < uniform.max() < 3
+    assert (whole.bincount(minlength=7) > 450).all() and int(whole.max()) == 6
