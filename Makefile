@@ -5,8 +5,8 @@ OUT ?= out/faces
 # Without an NVIDIA driver torch comes from its CPU index: the default build brings gigabytes of CUDA.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c .constraints.txt
-# Only its weight files are read; it asks for an old torch, so no dependency of it is installed.
-FACE_WEIGHTS := facenet-pytorch==2.6.0
+# Only their weight files are read; they ask for other versions of torch, so no dependency of theirs is installed.
+FACE_WEIGHTS := facenet-pytorch==2.6.0 gan-face-generate==1.1.1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: run test test-all check format clean

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from synthfer.report.faces import faces
 from synthfer.report.markup import Markup, document, render, table, tag
 from synthfer.report.overview import overview
 from synthfer.report.pictures import attribute_sheets, expression_sheets, left_out, limits
@@ -34,6 +35,7 @@ def _page(dataset: Dataset, counts: Tally, drawn: Sheets) -> str:
     asked = asked_for(dataset)
     parts = {
         "Overview": overview(dataset, counts, asked),
+        "Faces": faces(dataset),
         "Expressions": expression_sheets(counts, drawn),
         "Attributes": attribute_sheets(counts, asked, drawn),
         "Left out": left_out(counts, drawn),

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthfer.expressions import EXPRESSIONS
-from synthfer.planning import Plan
+from synthfer.planning import open_plan
 from synthfer.sample import ATTRIBUTES
 from synthfer.store import Dataset
 
@@ -73,8 +73,8 @@ class Asked:
 def asked_for(dataset: Dataset) -> Asked:
     """What the dataset's plan asks for; nothing for a dataset that was read, not planned."""
     try:
-        plan = Plan.from_spec(dataset.spec.plan)
-    except (ValueError, KeyError, TypeError):
+        plan = open_plan(dataset)
+    except (ValueError, KeyError, TypeError, FileNotFoundError):
         return Asked()
     values = {name: list(rows) for name, rows in plan.summary(limit=0)["attributes"].items()}
     return Asked(plan.counts(), plan.cells_per_expression(), values)

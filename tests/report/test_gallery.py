@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from synthfer import images
-from synthfer.planning import PlanConfig, build
+from synthfer.planning.prompts import Config as PlanConfig
+from synthfer.planning.prompts import build
 from synthfer.report import gallery
 from synthfer.report.markup import Markup, render, tag
 from synthfer.report.sheets import MAX_BYTES, SIDE, sheets, thumbnail
