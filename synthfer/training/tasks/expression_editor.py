@@ -1,0 +1,269 @@
+"""Trains an expression editor as GANmut (d'Apolito et al., CVPR 2021): WGAN-GP, class, point, strength and cycle.
+
+Per step one update of the critic, every `n_critic`-th step one of the generator. The critic's class head learns from
+labelled faces alone; the generator learns what moves it, and with it where the expressions are in the plane.
+
+`critic=joint`, the default of the small preset, has another critic (`_editor_joint.py`), which learns from fewer steps.
+
+Other than in the authors' code: the classes asked for are drawn evenly, not shuffled from the batch's own labels, so
+that rare ones are learned and ranks need no exchange; and the way back of the cycle has no noise and no free codes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synthfer.generators.expression_editor.codes import TO_NETWORK
+from synthfer.generators.expression_editor.networks import CLASSES, Discriminator, Generator, NetworkConfig
+from synthfer.training.draws import Draws
+from synthfer.training.ema import Average
+from synthfer.training.place import Place
+from synthfer.training.tasks import Batch
+from synthfer.training.tasks._editor_options import Config, Settings, settled
+
+__all__ = ["Config", "ExpressionEditor", "build"]
+
+_LEAST_STRENGTH = 0.2
+"""Strengths of expressions are drawn from here to 1, those of neutral from 0 to here."""
+_NOISE = 0.075
+"""Standard deviation of what is added to a guided point of the linear space."""
+_AXIS = 0.1
+"""Length of an evenly placed axis: only its direction counts, and a shorter one turns faster."""
+_OF_NETWORK = ("space", "size", "width", "blocks", "kernel", "code", "output")
+
+
+def build(config: Config) -> "ExpressionEditor":
+    """The task with random weights, from torch's global generator. `ValueError`: the size does not fit the networks."""
+    from synthfer.training.tasks._editor_joint import JointEditor  # built on what is here
+
+    settings = settled(config)
+    return JointEditor(settings) if settings.critic == "joint" else ExpressionEditor(settings)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a rank's rows: points (n, 2), classes (n,) in the network's order, strengths (n,).
+
+    `guided` (n,) tells the rows whose point is that of their class; the others' is anywhere.
+    """
+
+    points: Tensor
+    classes: Tensor
+    strengths: Tensor
+    guided: Tensor
+
+
+class ExpressionEditor:
+    """A `Task`; see there."""
+
+    def __init__(self, settings: Settings) -> None:
+        s = self.settings = settings
+        self.size = s.size
+        known = asdict(s)
+        network = NetworkConfig(channels="RGB", **{name: known[name] for name in _OF_NETWORK})
+        self.generator = Generator(network)
+        if s.space == "linear" and s.axes == "even":
+            angles = torch.arange(CLASSES - 1) * (2 * torch.pi / (CLASSES - 1))
+            self.generator.axes.weight.data = _AXIS * torch.stack([angles.cos(), angles.sin()], 1)
+        self.critic = Discriminator(s.space, s.size, s.critic_width, s.critic_layers, made=s.critic == "joint")
+        self.average = Average(self.generator, s.ema)
+        self.modules: dict[str, nn.Module] = {
+            "generator": self.generator,
+            "critic": self.critic,
+            "average": self.average.model,
+        }
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self._to_network = torch.tensor(TO_NETWORK)
+        self._steps, self._at = 1, 0
+
+    # -- the loop's side
+
+    def begin(self, steps: int) -> None:
+        rates = {"generator": self.settings.lr, "critic": self.settings.critic_lr}
+        self._steps = steps
+        self.optimizers = {
+            name: torch.optim.Adam(self.modules[name].parameters(), rate, betas=(0.5, self.settings.beta2))
+            for name, rate in rates.items()
+        }
+
+    def step(self, step: int, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        place, s = draws.place, self.settings
+        images, labels = batch.images, self._to_network.to(batch.labels.device)[batch.labels]
+        edited = len(range(self._edited(draws))[place.rank :: place.world])
+        self._set_rates(step)
+        if warming := step < round(s.warmup * self._steps):
+            losses = {"class": F.cross_entropy(self.critic(images)[1], labels)}
+        else:
+            losses = self._critic_losses(images, labels, self._ask(draws), draws)
+        told = {f"critic_{name}": value.detach() for name, value in losses.items()}
+        self._update("critic", losses, place)
+        if not warming and (step + 1) % s.n_critic == 0:
+            losses = self._generator_losses(images[:edited], labels[:edited], self._ask(draws), draws)
+            told |= {f"generator_{name}": value.detach() for name, value in losses.items()}
+            self._update("generator", losses, place)
+            self.average.update(self.generator, step // s.n_critic)
+        return told
+
+    @torch.no_grad()
+    def validate(self, batch: Batch, draws: Draws) -> dict[str, float]:
+        network, images = self._kept, batch.images
+        labels = self._to_network.to(images.device)[batch.labels]
+        places = network.places()
+        agreed, changed, back = [], [], []
+        for c in range(CLASSES):
+            edits = network(images, places[c].expand(len(images), 2))
+            agreed.append((self.critic(edits)[1][:, :CLASSES].argmax(1) == c).float().mean())
+            changed.append((edits - images).abs().mean())
+            back.append((network(edits, places[labels]) - images).abs().mean())
+        numbers = {"agreement": agreed, "change": changed, "cycle": back}
+        return {name: float(torch.stack(values).mean()) for name, values in numbers.items()}
+
+    @torch.no_grad()
+    def grid(self, batch: Batch, draws: Draws) -> np.ndarray:
+        """Rows of a face and its seven edits, in the order of `EXPRESSIONS`."""
+        network, images = self._kept, batch.images
+        places = network.places()[list(TO_NETWORK)]
+        columns = [images, *(network(images, place.expand(len(images), 2)) for place in places)]
+        levels = ((torch.stack(columns, 1) + 1) * 127.5).round().clamp(0, 255).byte().cpu()
+        rows, tiles, _, side, _ = levels.shape
+        return levels.permute(0, 3, 1, 4, 2).reshape(rows * side, tiles * side, 3).numpy()
+
+    def finish(self, batches: Iterable[Batch]) -> None:
+        """Nothing: the networks know the plane."""
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.average.state_dict()
+
+    def card(self) -> dict[str, Any]:
+        return {"architecture": "expression_editor", "options": asdict(self.generator.config)}
+
+    @property
+    def _kept(self) -> Generator:
+        """The average of the generator's weights, as a network."""
+        return cast(Generator, self.average.model)
+
+    # -- one update
+
+    def _set_rates(self, step: int) -> None:
+        self._at = step
+        left = (self._steps - step) / max(1.0, self.settings.decay * self._steps)
+        for name, rate in (("generator", self.settings.lr), ("critic", self.settings.critic_lr)):
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = rate * min(1.0, left)
+
+    def _update(self, name: str, losses: dict[str, Tensor], place: Place) -> None:
+        """One step of a network by the weighted sum of its losses."""
+        optimizer, module = self.optimizers[name], self.modules[name]
+        s = self.settings
+        weights = {
+            "real": s.adversarial_weight,
+            "made": s.adversarial_weight,
+            "class": s.class_weight,
+            "cycle": s.cycle_weight,
+            "strength": s.strength_weight,
+            "point": s.point_weight,
+            "prediction": s.prediction_weight,
+            "penalty": s.penalty_weight,
+        }
+        total = torch.stack([weights.get(key, 1.0) * value for key, value in losses.items()]).sum()
+        parameters = list(module.parameters())
+        optimizer.zero_grad()
+        total.backward(inputs=[parameter for parameter in parameters if parameter.requires_grad])
+        place.average_gradients(parameters)
+        optimizer.step()
+
+    def _critic_losses(self, images: Tensor, labels: Tensor, asked: Asked, draws: Draws) -> dict[str, Tensor]:
+        """Of all pictures their class; of the first ones, as many as are asked for, against their edits the rest."""
+        rows, n = self._edited(draws), len(asked.classes)
+        with torch.no_grad():
+            edits = self.generator(images[:n], asked.points)
+        patches, classes, points = self.critic(torch.cat([images, edits]))
+        between = draws.uniform(1, 1, 1)[:n]
+        values = {
+            "real": -patches[:n],
+            "made": patches[len(images) :],
+            "point": (points[len(images) :] - asked.points.detach()) ** 2,
+            "penalty": gradient_penalty(self.critic, images[:n], edits, between),
+        }
+        losses = {name: mean_over(value, rows, draws.place) for name, value in values.items()}
+        return losses | {"class": F.cross_entropy(classes[: len(images)], labels)}
+
+    def _generator_losses(self, images: Tensor, labels: Tensor, asked: Asked, draws: Draws) -> dict[str, Tensor]:
+        with torch.no_grad():
+            _, seen, seen_points = self.critic(images)
+        edits = self.generator(images, asked.points)
+        made, classes, points = self.critic(edits)
+        values, some = {"made": -made}, {}
+        right = F.cross_entropy(classes, asked.classes, reduction="none")
+        if self.settings.space == "linear":
+            confidence = classes.softmax(1).amax(1)
+            values["point"] = (points - asked.points) ** 2
+            some["class"] = right, asked.guided
+            some["strength"] = (confidence - asked.strengths) ** 2, asked.strengths > _LEAST_STRENGTH
+            back = self.generator.places()[labels] * seen.softmax(1).amax(1, keepdim=True)
+        else:
+            values["class"] = symmetric_divergence(classes, self.generator.closeness(asked.points))
+            some["prediction"] = right, asked.guided
+            back = seen_points
+        values["cycle"] = (self.generator(edits, back) - images).abs()
+        rows, place = self._edited(draws), draws.place
+        losses = {name: mean_over(value, rows, place) for name, value in values.items()}
+        counts = {name: int(place.total(counted.sum())) for name, (_, counted) in some.items()}
+        return losses | {name: mean_over(v * counted, counts[name], place) for name, (v, counted) in some.items()}
+
+    def _edited(self, draws: Draws) -> int:
+        """How many rows of the whole batch are edited: the first ones."""
+        return max(1, round(self.settings.edited * draws.batch))
+
+    def _ask(self, draws: Draws) -> Asked:
+        """Codes of the rows to edit, free ones first: of the linear space by class and strength, else by mean."""
+        place, places = draws.place, self.generator.places()
+        rows = torch.arange(place.rank, self._edited(draws), place.world, device=places.device)
+        n, free = len(rows), round(self.settings.free * self._edited(draws))
+        guided = rows >= free
+        if self.settings.space == "gaussian":
+            classes = (rows - free) % CLASSES
+            points = torch.where(guided[:, None], places[classes], draws.uniform(2, low=-1.0)[:n])
+            return Asked(points, classes, torch.ones_like(points[:, 0]), guided)
+        classes, share = draws.integers(CLASSES)[:n], draws.uniform()[:n]
+        spread = torch.where(classes == 0, 0.0, _LEAST_STRENGTH)
+        strengths = spread + share * torch.where(classes == 0, _LEAST_STRENGTH, 1 - _LEAST_STRENGTH)
+        angles = draws.uniform(high=2 * torch.pi)[:n]
+        anywhere = strengths[:, None] * torch.stack([angles.cos(), angles.sin()], 1)
+        points = places[classes] * strengths[:, None] + _NOISE * draws.normal(2)[:n]
+        if self.settings.full:
+            full = draws.uniform()[:n] < self.settings.full
+            points = torch.where(full[:, None], places[classes], points)
+            strengths = torch.where(full, (classes > 0).float(), strengths)
+        return Asked(torch.where(guided[:, None], points, anywhere), classes, strengths, guided)
+
+
+def gradient_penalty(critic: nn.Module, real: Tensor, made: Tensor, share: Tensor) -> Tensor:
+    """(|d critic / d x| - 1)**2 at x between `real` and `made`, (n,); `share` (n, 1, 1, 1) is the way from `made`.
+
+    Gulrajani et al., NeurIPS 2017, eq. 3; the critic's patches are summed.
+    """
+    between = torch.lerp(made, real, share).requires_grad_()
+    patches = critic(between)[0]
+    (slope,) = torch.autograd.grad(patches.sum(), between, create_graph=True)
+    return (slope.flatten(1).norm(dim=1) - 1) ** 2
+
+
+def symmetric_divergence(logits: Tensor, others: Tensor) -> Tensor:
+    """KL(p, q) + KL(q, p) of two softmaxes (n, classes): the sum of (p - q)(log p - log q), (n,)."""
+    p, q = logits.log_softmax(1), others.log_softmax(1)
+    return ((p.exp() - q.exp()) * (p - q)).sum(1)
+
+
+def mean_over(values: Tensor, rows: int, place: Place) -> Tensor:
+    """This rank's part of a mean over `rows` rows of all ranks: its average over ranks is that mean, however they lie.
+
+    `values` are (n, ...), rows that do not count 0.
+    """
+    each = values.flatten(1).mean(1) if values.ndim > 1 else values
+    return each.sum() * place.world / max(1, rows)
