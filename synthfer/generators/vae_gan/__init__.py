@@ -1,0 +1,33 @@
+"""The VAE-GAN as a generator: faces of the training split, varied in the code of a small network trained on them.
+
+After "Semantic Data Augmentation for Long-tailed Facial Expression Recognition" (Li, Wang, Guan and Yin, arXiv
+2411.17254). The networks are in `networks`, what is done to codes in `operations`; `jobs/train.py task=vae_gan` trains
+them.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from synthfer.config import REQUIRED, option
+
+if TYPE_CHECKING:
+    from synthfer.generators.vae_gan.generator import VaeGanGenerator
+
+PLAN = "variations"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Options of the generator. What the network is, its card says."""
+
+    weights: str = option(REQUIRED, "checkpoint of a vae_gan, path or s3://; its card lies beside it")
+    batch_size: int = option(16, "rows per call", low=1)
+    device: str = option("auto", "where it runs: auto, cpu, cuda or cuda:N")
+    threads: int = option(1, "CPU threads of torch, for the CPU", low=1)
+
+
+def build(config: Config) -> "VaeGanGenerator":
+    """The generator with its weights loaded; `ConfigError` or `ValueError` where they are missing or do not fit."""
+    from synthfer.generators.vae_gan.generator import VaeGanGenerator  # torch is slow to import, options are not
+
+    return VaeGanGenerator(config)

@@ -1,0 +1,238 @@
+"""Trains the VAE-GAN of `synthfer.generators.vae_gan`: codes of faces from which a rare class can grow.
+
+Losses after "Semantic Data Augmentation for Long-tailed Facial Expression Recognition" (Li, Wang, Guan and Yin, arXiv
+2411.17254): hinge losses, reconstruction, and the divergence of the posterior from N(0, I). The paper says no weights.
+Reconstructions are compared in the discriminator's maps, too (Larsen et al., ICML 2016), a part of the divergence is
+free (Kingma et al., NeurIPS 2016), and the gradient on real pictures is penalised every few steps (Mescheder et al.,
+ICML 2018; lazily as in Karras et al., CVPR 2020). A classifier that learns beside them, on real pictures alone,
+compares reconstructions in its maps and judges what was made for a class (CVAE-GAN; Bao et al., ICCV 2017): an
+expression is a few pixels of a face, which no other loss minds.
+
+All sides see one forward pass and take their gradients from it before any of them moves.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synthfer.config import option
+from synthfer.generators.vae_gan.networks import CLASSES, Discriminator, Judge, NetworkConfig, Seen, VaeGan
+from synthfer.training.draws import Draws
+from synthfer.training.ema import Average
+from synthfer.training.tasks import Batch
+
+_WEIGHED = ("pixel", "feature", "class_feature", "kl", "adversarial", "classification")
+_SHOWN = 8  # pictures on a sheet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(NetworkConfig):
+    """The network, the weights of its losses, and how it learns."""
+
+    pixel: float = option(20.0, "weight of the reconstruction's mean absolute difference, pixels in -1..1", low=0)
+    feature: float = option(1.0, "weight of its difference in the discriminator's maps, summed over maps", low=0)
+    class_feature: float = option(3.0, "weight of its difference in a classifier's maps, summed over maps", low=0)
+    kl: float = option(0.002, "weight of the divergence from N(0, I), in nats per picture", low=0)
+    free_bits: float = option(0.05, "nats of each number of the code that cost nothing", low=0)
+    kl_warmup: float = option(0.2, "share of the steps in which the divergence's weight grows from 0", low=0, high=1)
+    adversarial: float = option(0.05, "weight of the discriminator's verdict on what is made", low=0)
+    classification: float = option(0.2, "weight of the classifier's verdict on what is made", low=0)
+    foreign: float = option(
+        0.5, "share of codes without a picture to match that are a picture's, not N(0, I)'s", low=0, high=1
+    )
+    r1: float = option(1.0, "weight (gamma) of the discriminator's squared gradient on real pictures", low=0)
+    r1_every: int = option(16, "steps from one penalty on that gradient to the next", low=1)
+    lr: float = option(2e-3, "learning rate of encoder, generator and classifier", low=0)
+    lr_discriminator: float = option(1e-3, "learning rate of the discriminator", low=0)
+    beta1: float = option(0.5, "Adam's memory of gradients", low=0, high=0.999)
+    beta2: float = option(0.99, "Adam's memory of their squares", low=0, high=0.99999)
+    decay: float = option(0.3, "share of the steps, at the end, in which the rates fall to 0", low=0, high=1)
+    ema: float = option(0.998, "memory of the averaged weights, which are those that are kept", low=0, high=0.99999)
+
+
+def divergence(mean: Tensor, log_variance: Tensor, free: float = 0.0) -> Tensor:
+    """KL(N(mean, variance) || N(0, I)) in nats, (n,), of (n, latent) each; no number counts less than `free`."""
+    each = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+    return each.clamp(min=free).sum(1)
+
+
+def hinge(real: Tensor, *made: Tensor) -> Tensor:
+    """The discriminator's hinge loss: E max(0, 1 - real) + the mean over `made` of E max(0, 1 + made)."""
+    return F.relu(1 - real).mean() + torch.stack([F.relu(1 + values).mean() for values in made]).mean()
+
+
+def difference(one: Seen, other: Seen) -> Tensor:
+    """Mean absolute difference of the maps of two batches, summed over maps."""
+    return torch.stack([(a - b).abs().mean() for a, b in zip(one.maps, other.maps, strict=True)]).sum()
+
+
+def psnr(pictures: Tensor, others: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB, (n,), of pictures (n, 3, size, size) in [-1, 1]."""
+    error = (pictures - others).square().flatten(1).mean(1) / 4
+    return -10 * error.clamp(min=1e-10).log10()
+
+
+class VaeGanTask:
+    """Encoder, generator and discriminator in training, and the average of the first two, which is kept."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.size = config, config.size
+        self._network = NetworkConfig(**{field.name: getattr(config, field.name) for field in fields(NetworkConfig)})
+        self.net, self.discriminator = VaeGan(self._network), Discriminator(self._network)
+        self._average = Average(self.net, config.ema)
+        self.judge = Judge(self._network) if config.classification or config.class_feature else None
+        self.modules: dict[str, nn.Module] = {
+            "net": self.net,
+            "discriminator": self.discriminator,
+            **({"judge": self.judge} if self.judge is not None else {}),
+            "average": self._average.model,
+        }
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self._steps, self._grey = 1, False
+
+    @property
+    def kept(self) -> VaeGan:
+        """The averaged network."""
+        kept = self.modules["average"]
+        assert isinstance(kept, VaeGan)
+        return kept
+
+    def begin(self, steps: int) -> None:
+        """Makes the optimisers of a run of so many steps."""
+        betas, self._steps = (self.config.beta1, self.config.beta2), steps
+        self._rates = {"net": self.config.lr, "discriminator": self.config.lr_discriminator, "judge": self.config.lr}
+        self.optimizers = {
+            name: torch.optim.Adam(self.modules[name].parameters(), rate, betas)
+            for name, rate in self._rates.items()
+            if name in self.modules
+        }
+
+    def step(self, step: int, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """One step of all sides; losses by name, unweighted, detached scalars."""
+        mean, log_variance, made, labels = self._make(batch, draws)
+        told = {
+            "pixel": (batch.images - made[0]).abs().mean(),
+            "kl": divergence(mean, log_variance, self.config.free_bits).mean(),
+            **self._discriminated(batch, made, labels),
+            **(self._judged(self.judge, batch, made, labels) if self.judge is not None else {}),
+        }
+        sides = {name: told[name] for name in self.optimizers if name in told} | {"net": self._wanted(told, step)}
+        if self.config.r1 and step % self.config.r1_every == 0:
+            told["r1"] = self._steepness(batch)
+            sides["discriminator"] = sides["discriminator"] + self.config.r1 / 2 * self.config.r1_every * told["r1"]
+        self._learn(step, sides, draws)
+        return {name: loss.detach() for name, loss in told.items()}
+
+    def _make(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
+        """Mean and log-variance, reconstructions and fresh pictures, and the classes of the latter.
+
+        A fresh picture is of N(0, I) and the row's own class, so that its classes are as frequent as the real ones, or
+        it is of the row's own code and any class.
+        """
+        mean, log_variance = self.net.encoder(batch.images)
+        codes = mean + (0.5 * log_variance).exp() * draws.normal(self.config.latent)
+        prior, foreign = draws.normal(self.config.latent), draws.uniform() < self.config.foreign
+        labels = torch.where(foreign, draws.integers(CLASSES), batch.labels)
+        fresh = torch.where(foreign[:, None], codes, prior)
+        both = self.net.generator(torch.cat([codes, fresh]), torch.cat([batch.labels, labels]))
+        again, made = both.chunk(2)
+        return mean, log_variance, (again, made), labels
+
+    def _discriminated(self, batch: Batch, made: tuple[Tensor, Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Losses of real pictures, reconstructions and fresh pictures before the discriminator, and its own."""
+        pictures, shown = torch.cat([batch.images, *made]), torch.cat([batch.labels, batch.labels, labels])
+        real, again, fresh = self.discriminator(pictures, shown).thirds()
+        return {
+            "feature": difference(real, again),
+            "adversarial": -(again.verdict.mean() + fresh.verdict.mean()) / 2,
+            "discriminator": hinge(real.verdict, again.verdict, fresh.verdict),
+        }
+
+    def _judged(self, judge: Judge, batch: Batch, made: tuple[Tensor, Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """The same before the classifier."""
+        real, again, fresh = judge(torch.cat([batch.images, *made])).thirds()
+        return {
+            "class_feature": difference(real, again),
+            "classification": F.cross_entropy(fresh.verdict, labels),
+            "judge": F.cross_entropy(real.verdict, batch.labels),
+        }
+
+    def _wanted(self, told: dict[str, Tensor], step: int) -> Tensor:
+        """The loss of encoder and generator."""
+        config, warm = self.config, self.config.kl_warmup * self._steps
+        weights = {name: getattr(config, name) for name in _WEIGHED if name in told}
+        weights["kl"] *= min(1.0, (step + 1) / max(warm, 1))
+        return torch.stack([weight * told[name] for name, weight in weights.items()]).sum()
+
+    def _steepness(self, batch: Batch) -> Tensor:
+        """Mean squared gradient of the verdict on real pictures with respect to their pixels."""
+        pictures = batch.images.detach().requires_grad_()
+        verdict = self.discriminator(pictures, batch.labels).verdict.sum()
+        (gradient,) = torch.autograd.grad(verdict, pictures, create_graph=True)
+        return gradient.square().flatten(1).sum(1).mean()
+
+    def _learn(self, step: int, sides: dict[str, Tensor], draws: Draws) -> None:
+        """Gradients of each side by its own loss alone, then all move, then the average follows."""
+        left = self._steps - step
+        factor = min(1.0, left / (self.config.decay * self._steps)) if self.config.decay else 1.0
+        for name, loss in sides.items():
+            parameters = list(self.modules[name].parameters())
+            self.optimizers[name].zero_grad()
+            # All losses come from one pass: those to come still need its graph.
+            loss.backward(inputs=parameters, retain_graph=True)
+            draws.place.average_gradients(parameters)
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self._rates[name] * factor
+            optimizer.step()
+        self._average.update(self.net, step)
+
+    @torch.no_grad()
+    def validate(self, batch: Batch, draws: Draws) -> dict[str, float]:
+        """`psnr` in dB of what comes back from the codes' means, `kl` in nats per picture."""
+        mean, log_variance = self.kept.encoder(batch.images)
+        again = self.kept.generator(mean, batch.labels)
+        return {"psnr": float(psnr(batch.images, again).mean()), "kl": float(divergence(mean, log_variance).mean())}
+
+    @torch.no_grad()
+    def grid(self, batch: Batch, draws: Draws) -> np.ndarray:
+        """A row a picture: itself, what comes back, two variations by noise of scale 1, and all classes."""
+        images, labels = batch.images[:_SHOWN], batch.labels[:_SHOWN]
+        mean, log_variance = self.kept.encoder(images)
+        noise = (0.5 * log_variance).exp() * draws.normal(2, self.config.latent)[: len(images)].transpose(0, 1)
+        columns = [images, self.kept.generator(mean, labels)]
+        columns += [self.kept.generator(mean + one, labels) for one in noise]
+        columns += [self.kept.generator(mean, torch.full_like(labels, label)) for label in range(CLASSES)]
+        sheet = torch.stack(columns, 1)  # pictures, columns, 3, size, size
+        levels = ((sheet + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().permute(0, 3, 1, 4, 2)
+        return levels.reshape(len(images) * self.size, len(columns) * self.size, 3).numpy()
+
+    @torch.no_grad()
+    def finish(self, batches: Iterable[Batch]) -> None:
+        """Learns each class's mean and covariance from all training pictures, and whether all of them are grey."""
+        self._grey = True
+        codes, labels = zip(*self._encoded(batches), strict=True)
+        self.kept.learn_classes(torch.cat(codes), torch.cat(labels))
+
+    def _encoded(self, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in batches:
+            self._grey = self._grey and bool((batch.images == batch.images[:, :1]).all())
+            yield self.kept.encoder(batch.images)[0], batch.labels
+
+    def weights(self) -> dict[str, Tensor]:
+        """The averaged network's state dict, with what is known of the classes."""
+        return self.kept.state_dict()
+
+    def card(self) -> dict[str, Any]:
+        """Architecture and options of the network."""
+        return {"architecture": "vae_gan", "options": asdict(self._network) | {"grey": self._grey}}
+
+
+def build(config: Config) -> VaeGanTask:
+    """The task, with random weights of torch's global generator."""
+    return VaeGanTask(config)
