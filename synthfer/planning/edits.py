@@ -16,10 +16,11 @@ import numpy as np
 
 from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.expressions import EXPRESSIONS, index_of
+from synthfer.planning.counts import CountsConfig
 from synthfer.planning.faces import FaceTable, drawn, open_faces, shuffled_nearby
 from synthfer.planning.order import Interleave
-from synthfer.planning.plan import Plan, PlanConfig, check_range
-from synthfer.planning.quotas import labelled_counts, quotas
+from synthfer.planning.plan import Plan, check_range
+from synthfer.planning.quotas import labelled_counts
 from synthfer.planning.usage import counted_attributes, usage
 from synthfer.sample import SPLITS, Row, seed_of
 
@@ -38,7 +39,7 @@ _V_RHO, _V_NEUTRAL_RHO = (0.5, 1.2), (0.0, 0.1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(PlanConfig):
+class Config(CountsConfig):
     """Which faces, which expressions, how strong. Counts (total, per_expression, balance, like) use each face once."""
 
     faces: str = option(REQUIRED, "the faces to edit: a dataset or a view, a folder or s3://bucket/prefix")
@@ -53,10 +54,6 @@ class Config(PlanConfig):
     per_face: str = option(
         "seven", "without counts: each face in all seven expressions, or in one", choices=("seven", "one")
     )
-    total: int | None = option(None, "rows in all, spread evenly over the expressions", low=1)
-    per_expression: int | dict[str, int] | None = option(None, "rows of each expression, as {fear: 500}", low=0)
-    balance: str | None = option(None, "what a labelled set lacks to be uniform: fer2013, rafdb, a dataset, a CSV")
-    balance_to: int | None = option(None, "with balance: fill up to this many per expression", low=1)
     like: str | None = option(None, "as many of each expression as a labelled set has: fer2013, rafdb, a dataset ...")
     code: str = option(
         "expression", "how an edit is said: by expression and intensity, or in the plane", choices=_CODES
@@ -185,22 +182,12 @@ def build(config: Config) -> EditPlan:
 def _counts(config: Config, faces: int) -> dict[str, int] | None:
     """Rows of each expression; None: all of each face."""
     if config.like is not None:
-        if any(value is not None for value in (config.total, config.per_expression, config.balance)):
+        if config.any_count:
             raise ConfigError("plan.like and plan.total, per_expression or balance contradict one another: give one")
         return dict(labelled_counts(config.like, "plan.like"))
-    asked = (config.total, config.per_expression, config.balance, config.balance_to)
-    if config.per_face == "seven" and all(value is None for value in asked):
+    if config.per_face == "seven" and not config.any_count:
         return None
-    total = config.total
-    if all(value is None for value in asked):
-        total = min(faces, config.limit or faces)
-    return quotas(
-        dict.fromkeys(EXPRESSIONS, 1),
-        total=total,
-        per_expression=config.per_expression,
-        balance=config.balance,
-        balance_to=config.balance_to,
-    )
+    return config.counts(total=min(faces, config.limit or faces))
 
 
 def codes_of(config: Config) -> dict[str, Code]:

@@ -4,22 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synthfer.config import ConfigError, option
 from synthfer.expressions import EXPRESSIONS
+from synthfer.planning.counts import CountsConfig
 from synthfer.planning.order import Interleave
-from synthfer.planning.plan import UNLABELLED, Plan, PlanConfig
-from synthfer.planning.quotas import DEFAULT_TOTAL, quotas
+from synthfer.planning.plan import UNLABELLED, Plan
+from synthfer.planning.quotas import DEFAULT_TOTAL
 from synthfer.sample import Row, seed_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(PlanConfig):
+class Config(CountsConfig):
     """How many faces. `total` alone asks for no class; the others need a generator that knows the expressions."""
-
-    total: int | None = option(None, f"unlabelled rows ({DEFAULT_TOTAL} if nothing is asked)", low=1)
-    per_expression: int | dict[str, int] | None = option(None, "rows of each expression, as {fear: 500}", low=0)
-    balance: str | None = option(None, "what a labelled set lacks to be uniform: fer2013, rafdb, a dataset, a CSV")
-    balance_to: int | None = option(None, "with balance: fill up to this many per expression", low=1)
 
 
 class LatentPlan(Plan):
@@ -61,15 +56,6 @@ def from_spec(spec: Mapping[str, Any]) -> LatentPlan:
 
 def build(config: Config) -> LatentPlan:
     """The plan that a config asks for; `ConfigError` says which key to change, and how."""
-    if config.per_expression is None and config.balance is None:
-        if config.balance_to is not None:
-            raise ConfigError("plan.balance_to needs plan.balance, which says what there is")
+    if config.per_expression is None and config.balance is None and config.balance_to is None:
         return LatentPlan({UNLABELLED: config.total or DEFAULT_TOTAL}, config.seed)
-    counts = quotas(
-        dict.fromkeys(EXPRESSIONS, 1),
-        total=config.total,
-        per_expression=config.per_expression,
-        balance=config.balance,
-        balance_to=config.balance_to,
-    )
-    return LatentPlan(counts, config.seed)
+    return LatentPlan(config.counts(), config.seed)

@@ -16,10 +16,10 @@ import numpy as np
 from synthfer.config import ConfigError, option
 from synthfer.expressions import EXPRESSIONS
 from synthfer.nearest import nearest
+from synthfer.planning.counts import CountsConfig
 from synthfer.planning.faces import FaceTable, drawn, open_faces
 from synthfer.planning.order import Interleave
-from synthfer.planning.plan import Plan, PlanConfig, check_range
-from synthfer.planning.quotas import quotas
+from synthfer.planning.plan import Plan, check_range
 from synthfer.planning.usage import counted_attributes, usage
 from synthfer.sample import Row, seed_of
 
@@ -31,19 +31,13 @@ _CONFIG_OF = {"noise": "scale", "tail": "scale", "interpolate": "between", "dire
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(PlanConfig):
-    """Which faces, and how many variations of each expression. Give one of balance, total, per_expression."""
+class Config(CountsConfig):
+    """Which faces, and how many variations of each expression. `plan.balance=URI` names both."""
 
     faces: str | None = option(None, "the faces to vary: a labelled dataset or view (null: that of plan.balance)")
-    balance: str | None = option(
-        None, "fill every expression of this dataset or view up to the largest; a set's name or CSV, with plan.faces"
-    )
-    balance_to: int | None = option(None, "with balance: fill up to this many per expression", low=1)
     most_times: float | None = option(
         None, "with balance: no expression grows beyond so many times its own size (null: no cap)", low=1
     )
-    total: int | None = option(None, "rows in all, spread evenly over the expressions", low=1)
-    per_expression: int | dict[str, int] | None = option(None, "rows of each expression, as {fear: 500}", low=0)
     operations: dict[str, float] = option(
         {}, f"share of each operation, of {', '.join(OPERATIONS)} ({{}}: noise alone)", low=0, high=1e6
     )
@@ -223,13 +217,7 @@ def build(config: Config) -> VariationPlan:
         raise ConfigError("plan.balance or plan.faces is needed: the labelled dataset or view whose faces are varied")
     faces = open_faces(key, uri, ["train"])
     own = dict(zip(EXPRESSIONS, np.bincount(faces.labels[faces.labels >= 0], minlength=7).tolist(), strict=True))
-    counts = quotas(
-        dict.fromkeys(EXPRESSIONS, 1),
-        total=config.total,
-        per_expression=config.per_expression,
-        balance=config.balance,
-        balance_to=config.balance_to,
-    )
+    counts = config.counts()
     if config.most_times is not None:
         if config.balance is None:
             raise ConfigError("plan.most_times needs plan.balance, which says what there is")

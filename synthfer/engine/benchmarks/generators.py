@@ -95,7 +95,7 @@ def _parts(config: NetworksConfig, faces: str, folder: Path) -> dict[str, Any]:
     places = [table.place(number) for number in range(min(config.edits, len(table)))]
     bodies = Pictures(table.uris).read(places)
     pictures = [_decoded(bodies[place]) for place in places]
-    uri = _saved("expression_editor", config, folder / "edit")
+    uri = _saved("expression_editor", config, folder)
     editor = expression_editor.build(expression_editor.Config(weights=uri, batch_size=config.batch_size))
     clocks: dict[str, float] = {}
     with _timed(clocks, "detection"):
