@@ -147,20 +147,23 @@ class ExpressionEditor:
         return guarded(run)
 
     def _make(self, rows: Sequence[Row], faces: Sequence[Faces]) -> list[Picture]:
-        results: list[Picture | _Work] = [self._begin(row, given) for row, given in zip(rows, faces, strict=True)]
+        cuts: dict[int, Cut | None] = {}  # rows of one face share its pixels, and what is found in them
+        results: list[Picture | _Work] = [self._begin(row, given, cuts) for row, given in zip(rows, faces, strict=True)]
         places = [i for i, result in enumerate(results) if isinstance(result, _Work)]
         works = [result for result in results if isinstance(result, _Work)]
         for i, picture in zip(places, self._attempt(works), strict=True):
             results[i] = picture
         return [result for result in results if not isinstance(result, _Work)]
 
-    def _begin(self, row: Row, faces: Faces) -> "_Work | Failure":
+    def _begin(self, row: Row, faces: Faces, cuts: dict[int, Cut | None]) -> "_Work | Failure":
         """What the network needs of a row, or why there is nothing to edit."""
         if len(faces) != 1:
             return Failure(f"an edit is made from one face, the row has {len(faces)}")
         try:
             point = self.plane.point(row)
-            face = self.find(faces[0])
+            if id(faces[0]) not in cuts:
+                cuts[id(faces[0])] = self.find(faces[0])
+            face = cuts[id(faces[0])]
         except ROW_ERRORS as error:
             if concerns_the_device(error):
                 raise
