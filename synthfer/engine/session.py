@@ -4,6 +4,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,8 +49,8 @@ def session() -> Iterator[Resources]:
 
 def _connect() -> None:
     options = {"logging_level": "ERROR", "log_to_driver": False}
-    if os.environ.get("RAY_ADDRESS") or _STARTED_HERE.exists():
-        ray.init(address="auto", **options)
+    if address := os.environ.get("RAY_ADDRESS") or _started_here():
+        ray.init(address=address, **options)
         log.info("joined the Ray cluster at %s", ray.get_runtime_context().gcs_address)
         return
     if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
@@ -57,6 +58,24 @@ def _connect() -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     ray.init(address="local", include_dashboard=False, **options)
     log.info("started a local Ray session")
+
+
+def _started_here() -> str | None:
+    """The address of the cluster that `ray start` began on this machine, if it is still there.
+
+    One that was killed leaves its file behind, and Ray's own search would then join whatever else runs here, as the
+    session of another job, and fall with it.
+    """
+    try:
+        address = _STARTED_HERE.read_text().strip()
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=3):
+            return address
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        log.warning("the Ray cluster in %s is gone; this job starts a session of its own", _STARTED_HERE)
+        return None
 
 
 def _quiet() -> None:
