@@ -28,6 +28,8 @@ from synthfer.tensors import fitting, read_tensors
 log = logging.getLogger(__name__)
 N = TypeVar("N", bound=nn.Module)
 
+OWN = "trained by synthfer"
+"""The source of a card that the training job wrote."""
 SUFFIXES = (".card.yaml", ".card.yml", ".card.json")
 _BODIES = (".safetensors", ".pth", ".pt", ".ckpt", ".tar")
 _HOW_TO = """write it:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import safetensors.torch
 
 from synthfer.classifiers.ancestry import Seen
-from synthfer.generators.weights import Card, card_text
+from synthfer.generators.weights import OWN, Card, card_text
 from synthfer.store import ObjectStore
 from synthfer.training.adversarial import TaskTraining
 from synthfer.training.data import Data
@@ -25,7 +25,7 @@ def write(store: ObjectStore, training: TaskTraining, data: Data) -> None:
     state = {name: value.detach().cpu().contiguous().clone() for name, value in task.weights().items()}
     card = Card(
         **task.card(),
-        source="trained by synthfer",
+        source=OWN,
         trained_on=trained_on(data, run),
         training=facts(training.config, run, training.place, data),
     )

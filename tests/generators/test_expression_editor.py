@@ -23,6 +23,7 @@ from synthfer.generators import Failure, Made
 from synthfer.generators.expression_editor import Config, build
 from synthfer.generators.expression_editor.editor import ExpressionEditor
 from synthfer.generators.expression_editor.networks import Generator, NetworkConfig
+from synthfer.generators.weights import OWN
 from synthfer.images import decode
 from synthfer.sample import Row, pixels_hash
 from synthfer.sources.avatars import draw, sample_attributes
@@ -329,3 +330,10 @@ def test_it_is_registered_with_the_plan_of_edits(weights: Path) -> None:
     made = generator.make([row(i) for i in range(7)], [face(0)] * 7)
     assert len(set(hashes(made))) == len(EXPRESSIONS)
     assert generator.source_type == "compositeWithTrainedAlgorithmicMedia"  # type: ignore[attr-defined]
+
+
+def test_weights_of_unknown_origin_come_with_the_published_ones_licence(tmp_path: Path, caplog: Any) -> None:
+    editor(saved(tmp_path / "own.safetensors", {"source": OWN}))
+    assert "not for commercial use" not in caplog.text
+    editor(saved(tmp_path / "theirs.safetensors"))
+    assert "the published weights of GANmut are not for commercial use" in caplog.text

@@ -4,6 +4,7 @@ Every call of the network has one shape, short batches repeat their last row; ar
 works on BGR, as its authors' code fed it: its card says so, and faces are turned before and after.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -22,8 +23,10 @@ from synthfer.generators.expression_editor.codes import Plane
 from synthfer.generators.expression_editor.networks import Generator, NetworkConfig
 from synthfer.sample import Row
 
+log = logging.getLogger(__name__)
 R = TypeVar("R")
 ARCHITECTURE = "expression_editor"
+LICENCE = "the published weights of GANmut are not for commercial use; if this file is one of them, so are its edits"
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class ExpressionEditor:
         self.batch_size = config.batch_size
         self._device = device_of(config.device)
         loaded = weights.read(config.weights, ARCHITECTURE)
+        if loaded.card.licence is None and loaded.card.source != weights.OWN:
+            log.warning("%s: its card names no licence: %s", config.weights, LICENCE)
         network = weights.options_of(NetworkConfig, loaded.card)
         # Whole: what a card leaves to defaults makes the pictures, too.
         self._facts = weights.facts(loaded) | {"options": asdict(network)}
