@@ -163,7 +163,8 @@ def _pairs(source: Mapping[str, Any], role: str) -> list[str]:
 def facts(config: DataConfig, run: Run, place: Place, data: Data) -> dict[str, Any]:
     """What the card says of the training: all that another would need to do it again."""
     told = to_dict(config)
-    for key in ("out", "engine", "log"):
+    # What chose the job, its places and its cluster: the same training elsewhere has the same card.
+    for key in ("out", "engine", "log", *(["task"] if isinstance(config, TrainConfig) else [])):
         told.pop(key, None)
     return {
         "run": run.to_json(),

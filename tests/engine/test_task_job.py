@@ -13,7 +13,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from synthfer import images
+from synthfer import generators, images
 from synthfer.classifiers.ancestry import Seen
 from synthfer.cli import COMPLETE, Invocation
 from synthfer.config import ConfigError, load
@@ -21,7 +21,7 @@ from synthfer.engine.gang import CONTRACT
 from synthfer.engine.task_training import is_asked_for, opened, preview, train
 from synthfer.engine.training_settings import TaskJob
 from synthfer.generators import weights
-from synthfer.generators.vae_gan.networks import NetworkConfig, VaeGan
+from synthfer.sample import Row
 from synthfer.store import Dataset, open_store
 from synthfer.training import adversarial, pixels, result
 from synthfer.training.data import open_data
@@ -90,10 +90,12 @@ def test_the_card_says_what_was_trained_on_what(trained, uri):
 
 
 def test_a_generator_takes_the_weights_by_their_card(trained):
-    found = weights.read(f"{trained.out}/{RUN}/{result.MODEL}", "vae_gan")
-    net = VaeGan(weights.options_of(NetworkConfig, found.card))
-    weights.load(net, found)
-    assert all(bool(value.isfinite().all()) for value in net.state_dict().values())
+    uri = f"{trained.out}/{RUN}/{result.MODEL}"
+    generator = generators.build("vae_gan", weights=uri)
+    assert generator.producer()["trained_on"] == weights.read(uri, "vae_gan").card.trained_on
+    row = Row(index=0, label=3, seed=1, operation="noise", code=(1.0,))
+    (picture,) = generator.make([row], [(np.zeros((40, 40, 3), np.uint8),)])
+    assert isinstance(picture, np.ndarray)
 
 
 def test_what_was_seen_is_what_it_was_trained_on(trained):

@@ -25,7 +25,7 @@ from synthfer.training.runs import Run
 from synthfer.training.task_settings import TaskConfig
 
 TRAINED, HELD = 2800, 140
-WORDS = ("task=vae_gan", "task.width=8", "batch=32", "steps=2000", "validate_every=500")
+WORDS = ("task=vae_gan", "task.width=8", "batch=32", "steps=4000", "validate_every=1000")
 KEEPS = {"noise", "interpolate", "style"}
 
 

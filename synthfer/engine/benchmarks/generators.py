@@ -46,7 +46,8 @@ def measure(part: str, config: NetworksConfig, invocation: Invocation) -> dict[s
     """One of `PARTS`: a generator's job against a bare loop, or the parts of an edit."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        faces = config.faces or made_data.seal(root / "faces", made_data.faces(config.images, 96), "train")
+        given = config.faces if part in ("expression_editor", "edit") else None  # others need labels
+        faces = given or made_data.seal(root / "faces", made_data.faces(config.images, 96), "train")
         return _parts(config, faces, root) if part == "edit" else _job(part, config, faces, root, invocation)
 
 
@@ -61,7 +62,7 @@ def _job(
         "gan": [],
     }[name]
     total = f"plan.total={config.images}"
-    unit = f"plan.unit_size={4 * config.batch_size}"
+    unit = f"plan.unit_size={max(4 * config.batch_size, config.images // 12)}"
     words = [f"generator.name={name}", f"generator.weights={uri}", f"generator.batch_size={config.batch_size}"]
     return against_bare_loop([*words, *asked, total, unit], config.images, invocation)
 
