@@ -5,9 +5,9 @@ works on BGR, as its authors' code fed it: its card says so, and faces are turne
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +17,21 @@ from synthfer.faces.mtcnn import Detector, squared
 from synthfer.faces.paste import cut, paste
 from synthfer.faces.restoration import Restorer
 from synthfer.generators import Faces, Failure, Made, Picture, weights
-from synthfer.generators._device import ROW_ERRORS, concerns_the_device, device_notes, device_of, exact, guarded
+from synthfer.generators._device import (
+    ROW_ERRORS,
+    concerns_the_device,
+    device_notes,
+    device_of,
+    filled,
+    run_exactly,
+    to_pixels,
+)
 from synthfer.generators.expression_editor import Config
 from synthfer.generators.expression_editor.codes import Plane
 from synthfer.generators.expression_editor.networks import Generator, NetworkConfig
 from synthfer.sample import Row
 
 log = logging.getLogger(__name__)
-R = TypeVar("R")
 ARCHITECTURE = "expression_editor"
 LICENCE = "the published weights of GANmut are not for commercial use; if this file is one of them, so are its edits"
 
@@ -78,7 +85,7 @@ class ExpressionEditor:
             raise ValueError(
                 f"{len(rows)} rows with {len(faces)} sources; expected as many, at most {self.batch_size}."
             )
-        return self._run(lambda: self._make(rows, faces))
+        return run_exactly(lambda: self._make(rows, faces), self._config.threads, self._device)
 
     def producer(self) -> dict[str, Any]:
         """What makes the pictures, as JSON: weights, the way of a face, versions; no path and no machine."""
@@ -123,17 +130,15 @@ class ExpressionEditor:
 
     def edit(self, crops: Sequence[np.ndarray], points: Sequence[np.ndarray]) -> list[np.ndarray | None]:
         """Edited crops (uint8, size x size x 3, RGB), None where values are not finite; at most `batch_size`."""
-        short = self.batch_size - len(crops)
-        pixels = np.stack([*crops, *[crops[-1]] * short])
-        codes = torch.from_numpy(np.stack([*points, *[points[-1]] * short])).to(self._device)
-        images = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels, codes = (
+            filled([*map(torch.from_numpy, parts)], self.batch_size).to(self._device) for parts in (crops, points)
+        )
+        images = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
         bgr = self._network.config.channels == "BGR"
         with torch.no_grad():
             edits = self._network(images.flip(1) if bgr else images.contiguous(), codes)
         edits = edits.flip(1) if bgr else edits
-        finite = edits.isfinite().flatten(1).all(1).tolist()
-        levels = ((edits.nan_to_num(0.0) + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
-        return [levels[i] if finite[i] else None for i in range(len(crops))]
+        return [None if isinstance(edit, Failure) else edit for edit in to_pixels(edits[: len(crops)])]
 
     def put_back(self, picture: np.ndarray, patch: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         """The picture (uint8, H x W x 3) with the edited crop, of any size, in its place; a whole one is replaced."""
@@ -141,15 +146,6 @@ class ExpressionEditor:
         return paste(picture, patch, finer, "hard" if self._config.crop == "whole" else self._config.paste)
 
     # -- rows
-
-    def _run(self, call: Callable[[], R]) -> R:
-        """`call` with exact kernels, and with memory errors translated."""
-
-        def run() -> R:
-            with exact(self._config.threads, self._device.type == "cuda"):
-                return call()
-
-        return guarded(run)
 
     def _make(self, rows: Sequence[Row], faces: Sequence[Faces]) -> list[Picture]:
         cuts: dict[int, Cut | None] = {}  # rows of one face share its pixels, and what is found in them

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from synthfer import images
 from synthfer.generators import Faces, Failure, Picture, weights
-from synthfer.generators._device import device_notes, device_of, exact, guarded
+from synthfer.generators._device import device_notes, device_of, filled, run_exactly, to_pixels
 from synthfer.generators.vae_gan import Config
 from synthfer.generators.vae_gan.networks import CardOptions, VaeGan
 from synthfer.generators.vae_gan.operations import Classes, Encoded, codes, refusal
@@ -53,10 +53,9 @@ class VaeGanGenerator:
         if good:
 
             def run() -> list[Picture]:
-                with exact(self._config.threads, self._device.type == "cuda"), torch.inference_mode():
-                    return self._vary([rows[i] for i in good], [given[i] for i in good])
+                return self._vary([rows[i] for i in good], [given[i] for i in good])
 
-            for i, picture in zip(good, guarded(run), strict=True):
+            for i, picture in zip(good, run_exactly(run, self._config.threads, self._device), strict=True):
                 pictures[i] = picture
         return [picture for picture in pictures if picture is not None]
 
@@ -96,7 +95,7 @@ class VaeGanGenerator:
         made = self._net.generator(early, labels, late)
         if self._network.grey:
             made = made.mean(1, keepdim=True).expand_as(made)
-        return _pictures(made[: len(rows)])
+        return [*to_pixels(made[: len(rows)])]
 
     def _encode(self, pictures: Sequence[np.ndarray]) -> list[Encoded]:
         squares = [torch.from_numpy(images.square(picture, self._network.size)) for picture in pictures]
@@ -106,14 +105,4 @@ class VaeGanGenerator:
         return [Encoded(mean[i], deviation[i]) for i in range(len(pictures))]
 
     def _filled(self, parts: list[Tensor]) -> Tensor:
-        """A batch of the one shape: the last part is repeated."""
-        return torch.stack([*parts, *[parts[-1]] * (self.batch_size - len(parts))])
-
-
-def _pictures(made: Tensor) -> list[Picture]:
-    """Pictures of float (n, 3, size, size) in [-1, 1]; a `Failure` for one that is not finite."""
-    finite = made.isfinite().flatten(1).all(1).tolist()
-    levels = ((made.nan_to_num(0.0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    pixels = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    broken = Failure("the picture has values that are not finite (NaN)")
-    return [one if good else broken for one, good in zip(pixels, finite, strict=True)]
+        return filled(parts, self.batch_size)
