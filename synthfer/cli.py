@@ -302,7 +302,10 @@ def _print_list(console: Console, title: str, rows: Mapping[str, Sequence[str]])
 
 
 def _script() -> str:
-    return escape(f"python {sys.argv[0]}")
+    """How this program was called: a file, or a package by `-m`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    package = spec.name.removesuffix(".__main__") if spec else ""
+    return escape(f"python -m {package}" if package.startswith("synthfer") else f"python {sys.argv[0]}")
 
 
 def _set_up_logging(invocation: Invocation) -> None:
