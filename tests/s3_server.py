@@ -37,7 +37,7 @@ def _free(port: int) -> bool:
     return False
 
 
-def _free_ports() -> int:
+def free_ports() -> int:
     """A P such that P..P+3 and P+10000..P+10003 are free: every port of the server has a gRPC twin."""
     for first in range(18330 + os.getpid() % 1000 * 8, 34000, _PORTS):
         if all(_free(first + i + twin) for i in range(_PORTS) for twin in (0, 10000)):
@@ -133,7 +133,7 @@ def _spawn(folder: Path, port: int) -> subprocess.Popen[bytes]:
 @contextlib.contextmanager
 def running_server() -> Iterator[S3Server]:
     """A server on free ports with its data in a temporary folder; nothing of it is left afterwards."""
-    folder, port = Path(tempfile.mkdtemp(prefix="synthfer-s3-")), _free_ports()
+    folder, port = Path(tempfile.mkdtemp(prefix="synthfer-s3-")), free_ports()
     server = S3Server(port, folder, _spawn(folder, port))
     try:
         server.wait_ready()

@@ -161,6 +161,7 @@ def _environment(job: Object, name: str, kind: str, group_name: str) -> Iterator
     yield {"name": "RAY_PORT", "value": str(GCS_PORT)}
     yield {"name": "RAY_ADDRESS", "value": address}
     yield {"name": "RAY_USAGE_STATS_KUBERAY_IN_USE", "value": "1"}
+    yield {"name": "RAY_DASHBOARD_ENABLE_K8S_DISK_USAGE", "value": "1"}
     yield from _token(job, name)
 
 

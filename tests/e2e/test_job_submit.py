@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,8 @@ def head(request, tmp_path_factory):
     """`ray start --head` with its own ports and folders; the environment that its clients need."""
     folder = Path("/tmp") / f"sf-{os.getpid()}-{request.param}"  # Ray's sockets need a short path
     env = {**os.environ, "RAY_AUTH_MODE": request.param, "HOME": str(tmp_path_factory.mktemp("home"))}
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    env.pop("PYTHONPATH")  # what runs is what the checkout has
     if request.param == "token":
         env["RAY_AUTH_TOKEN"] = "0123456789abcdef0123456789abcdef"
     dashboard = free_port()
@@ -47,26 +50,39 @@ def head(request, tmp_path_factory):
     subprocess.run(["rm", "-rf", str(folder)], check=False)
 
 
-def submit(env: dict[str, str], *words: str) -> subprocess.CompletedProcess:
-    """`ray job submit` from the root of the repository, tried again while the head is still starting."""
-    command = [RAY, "job", "submit", "--working-dir", str(ROOT / "jobs"), "--", sys.executable, *words]
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A clean checkout: the files that git knows or would add, and nothing that was built or made here."""
+    folder = tmp_path_factory.mktemp("checkout")
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def submit(env: dict[str, str], checkout: Path, *words: str) -> subprocess.CompletedProcess:
+    """`ray job submit` from the root of the checkout, tried again while the head is still starting."""
+    command = [RAY, "job", "submit", "--working-dir", ".", "--", "python", *words]
     deadline = time.monotonic() + 60
     while True:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=env, cwd=checkout, capture_output=True, text=True, check=False)
         unreachable = "Failed to connect" in done.stderr + done.stdout
         if not unreachable or time.monotonic() > deadline:
             return done
         time.sleep(1)
 
 
-def test_a_submitted_job_makes_the_dataset_and_tells_its_exit_code(head, tmp_path):
+def test_a_submitted_job_makes_the_dataset_and_tells_its_exit_code(head, checkout, tmp_path):
     out = tmp_path / "dataset"
-    words = ("generate.py", f"out={out}", "--json", "generator.name=simulated", "plan.total=70")
-    done = submit(head, *words)
+    words = ("jobs/generate.py", f"out={out}", "--json", "generator.name=simulated", "plan.total=70")
+    done = submit(head, checkout, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"uri"'))
     assert summary["rows"] == 70
     assert Dataset.open(str(out)).manifest.manifest_hash == summary["manifest_hash"]
-    wrong = submit(head, "generate.py", f"out={out}", "plan.totl=70")
+    wrong = submit(head, checkout, "jobs/generate.py", f"out={out}", "plan.totl=70")
     assert wrong.returncode != 0
     assert "plan.total" in wrong.stdout + wrong.stderr
