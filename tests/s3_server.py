@@ -130,6 +130,13 @@ def _spawn(folder: Path, port: int) -> subprocess.Popen[bytes]:
         )
 
 
+def remove_sockets(port: int) -> None:
+    """Removes what a killed server on `port` and the next ones has left in /tmp."""
+    for number in (port + i + twin for i in range(_PORTS) for twin in (0, 10000)):
+        for left in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+            left.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def running_server() -> Iterator[S3Server]:
     """A server on free ports with its data in a temporary folder; nothing of it is left afterwards."""
@@ -142,9 +149,7 @@ def running_server() -> Iterator[S3Server]:
         server.process.kill()  # SIGKILL loses no acknowledged object, and SIGTERM takes long
         server.process.wait()
         shutil.rmtree(folder, ignore_errors=True)
-        for number in (port + i + twin for i in range(_PORTS) for twin in (0, 10000)):
-            for left in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
-                left.unlink(missing_ok=True)
+        remove_sockets(port)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 
 from synthfer.store import open_store
 from tests.k8s.overlays import rendered
-from tests.s3_server import free_ports
+from tests.s3_server import free_ports, remove_sockets
 
 WEED = Path(sys.executable).with_name("weed")
 PORTS = ("master", "volume", "filer")
@@ -26,7 +26,8 @@ def container() -> dict:
 def test_the_local_store_makes_its_bucket_and_creates_once(tmp_path, monkeypatch):
     (secret,) = [one for one in rendered("local") if one["kind"] == "Secret"]
     keys = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
-    ports = {name: free_ports() + i for i, name in enumerate(("s3", *PORTS))}
+    first = free_ports()
+    ports = {name: first + i for i, name in enumerate(("s3", *PORTS))}
     here = {
         "-dir=/data": f"-dir={tmp_path}",
         "-logdir=/tmp": f"-logdir={tmp_path}",
@@ -54,3 +55,4 @@ def test_the_local_store_makes_its_bucket_and_creates_once(tmp_path, monkeypatch
     finally:
         server.kill()
         server.wait()
+        remove_sockets(first)
