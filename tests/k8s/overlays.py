@@ -34,6 +34,18 @@ def job_of(name: str) -> dict[str, Any]:
     return next(one for one in rendered(name) if one["kind"] == "RayJob")
 
 
+def policies_of(place: str) -> list[dict[str, Any]]:
+    """The NetworkPolicies of a place."""
+    return [one for one in rendered(place) if one["kind"] == "NetworkPolicy"]
+
+
+def store_pod() -> dict[str, Any]:
+    """The pod of the local overlay's S3 store."""
+    (deployment,) = [one for one in rendered("local") if one["kind"] == "Deployment"]
+    template = deployment["spec"]["template"]
+    return {"metadata": {**template["metadata"], "name": "s3"}, "spec": template["spec"]}
+
+
 def digested(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The objects with a digest of an image in place of the zeros that stand for it."""
     import yaml
