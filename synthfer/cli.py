@@ -41,10 +41,11 @@ EXIT_CODES = "0 complete, 1 failure, 2 wrong config or input, 3 stopped with wor
 log = logging.getLogger(__name__)
 
 
-class Stopped(BaseException):
+class Stopped(KeyboardInterrupt):
     """The work was stopped before its end; `summary` says how far it came.
 
-    Like `KeyboardInterrupt` it is no `Exception`: it may come at any line, and no handler of errors may swallow it.
+    It may come at any line, and no handler of errors may swallow it. It is a `KeyboardInterrupt`, since a wait inside
+    Ray goes on after anything else that a handler of signals raises.
     """
 
     def __init__(self, message: str, summary: Mapping[str, Any] | None = None) -> None:

@@ -226,12 +226,14 @@ def _defaults(schema: type, given: Any) -> dict[str, Any]:
     """The tree of default values, which interpolations may point to."""
     values: dict[str, Any] = {}
     for field, _, nested, inner in _sections(schema, given):
-        registry: _Registry | None = field.metadata.get("registry")
+        registry, default = field.metadata.get("registry"), _default(field)
+        if isinstance(inner, (list, dict)) and isinstance(inner, list) is not isinstance(default, list):
+            continue  # a list does not merge with what is none; the reader says what is wrong
         if nested:
             values[field.name] = _defaults(nested, inner)
         if registry:
             values[field.name] = values.get(field.name, {}) | {"name": _name(registry, inner)}
-        elif not nested and (default := _default(field)) is not REQUIRED:
+        elif not nested and default is not REQUIRED:
             values[field.name] = _plain(default, hide=False)
     return values
 
@@ -277,7 +279,8 @@ class _Reader:
         try:
             return schema(**filled)
         except ValueError as error:
-            self.problems += [f"{prefix.rstrip('.')}: {error}" if prefix else str(error)]
+            named = str(error).partition(":")[0] in fields
+            self.problems += [f"{prefix}{error}" if named or not prefix else f"{prefix.rstrip('.')}: {error}"]
             return None
 
     def field(self, field: dataclasses.Field[Any], hint: Any, values: Mapping[str, Any], prefix: str) -> Any:

@@ -1,6 +1,7 @@
 """What a person sees during long work: a bar in a terminal, a line per interval in a job's log."""
 
 import logging
+import math
 import time
 from collections import deque
 from types import TracebackType
@@ -55,13 +56,20 @@ class Meter:
 
     @property
     def rate(self) -> float:
-        """Things per second over the last `WINDOW` seconds."""
-        (then, before), (now, done) = self.events[0], self.events[-1]
-        return (done - before) / (now - then) if now > then else 0.0
+        """Things per second over the last `WINDOW` seconds; it falls towards 0 while nothing is done."""
+        then, before = self.events[0]
+        spent = time.monotonic() - then
+        return (self.done - before) / spent if spent > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until all is done at this rate; infinite while nothing is done."""
+        rate, left = self.rate, self.total - self.done
+        return left / rate if rate else math.inf if left else 0.0
 
     def _note(self) -> str:
-        left = (self.total - self.done) / self.rate if self.rate else float("inf")
-        eta = f"{_clock(left)} left" if left < float("inf") else "..."
+        left = self.seconds_left
+        eta = f"{_clock(left)} left" if left < math.inf else "..."
         return f"{self.rate:.1f} {self.what}/s, {eta}" + (f", {self.failed:,} failed" if self.failed else "")
 
     def __str__(self) -> str:

@@ -79,3 +79,15 @@ class KillableCluster:
 
     def shutdown(self) -> None:
         self.cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def gpu_cluster():
+    """A head without CPUs and a node of pool l4-spot with what Ray takes for a GPU; jobs join by its address."""
+    from ray.cluster_utils import Cluster
+
+    options = {"include_dashboard": False, "object_store_memory": 150 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
+    cluster.add_node(num_cpus=2, num_gpus=1, labels={"synthfer.io/pool": "l4-spot"}, object_store_memory=150 * 2**20)
+    yield cluster
+    cluster.shutdown()

@@ -156,6 +156,8 @@ def test_interpolation_reaches_defaults_and_the_environment(monkeypatch: pytest.
         ("generator.name=drown", "generator.name: unknown generator 'drown'; did you mean 'drawn'?"),
         ("generator=drown", "generator.name: unknown generator 'drown'; did you mean 'drawn'?"),
         ("plan=5", "plan is a section: give its keys (plan.…=…), not 5"),
+        ("plan=[5]", "plan is a section: give its keys (plan.…=…), not [5]"),
+        ("generator.lora={a: b}", "generator.lora: expected list of text, got {'a': 'b'}"),
         ("plan.total=", "plan.total= has no value; write plan.total=null for none, plan.total=\"''\" for empty text"),
         ("plan.total", "'plan.total' is not a key=value word; --help lists the keys"),
         ("=5", "'=5' is not a key=value word; --help lists the keys"),

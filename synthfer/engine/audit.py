@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ import ray
 
 from synthfer.cli import COMPLETE, FAILURE, Invocation, Outcome
 from synthfer.config import REQUIRED, option
+from synthfer.engine.nodes import Nodes
 from synthfer.engine.session import session
 from synthfer.evaluation.audit import AuditConfig, blocks_of, examine, left_out, open_sides, pictures, uris_of
 from synthfer.evaluation.pool import Pool, Serial
@@ -43,17 +44,18 @@ class AuditJob(AuditConfig):
     out: str = option(REQUIRED, "folder or s3://bucket/prefix for pairs.parquet, audit.json and index.html; replaced")
     dedupe: bool = option(False, "write a view of the training data without the rows that fail")
     view: str | None = option(None, "where that view goes (null: view below out)")
+    engine: Nodes = field(default_factory=Nodes)
 
 
 class RayPool:
     """Calls as Ray tasks of one CPU each; handles are object references, so blocks never pass through the driver."""
 
-    def __init__(self, cpus: int) -> None:
-        self.window = _AHEAD * max(1, cpus)
+    def __init__(self, cpus: int, nodes: Nodes) -> None:
+        self.window, self.placement = _AHEAD * max(1, cpus), nodes.placement
 
     def start(self, function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef:
         """Begins a task; its result stays in the object store."""
-        return _task(function).remote(*arguments)
+        return _task(function).options(**self.placement).remote(*arguments)
 
     def one_by_one(self, handles: Sequence[ray.ObjectRef]) -> Iterable[Any]:
         """Fetches each result when it is reached, on the worker that iterates."""
@@ -88,8 +90,8 @@ def _task(function: Callable[..., Any]) -> Any:
 def run(config: AuditJob, invocation: Invocation) -> Outcome:
     """Audits, writes the three files, prints the verdicts. Exit code 1 where a guard fails."""
     store = open_store(config.out)
-    with session() as resources, causes():
-        pool = RayPool(resources.cpus)
+    with session(config.engine) as resources, causes():
+        pool = RayPool(resources.cpus, config.engine)
         sides = open_sides(config, pool)
         rows = {name: f"{len(side):,}" for name, side in sides.items()}
         log.info("comparing %s training rows with %s test rows", rows["train"], rows["test"])

@@ -27,6 +27,8 @@ from synthfer.cli import Invocation, Outcome
 from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.engine.audit import PAIRS as AUDITED
 from synthfer.engine.audit import VERDICT, causes
+from synthfer.engine.departure import Departure
+from synthfer.engine.nodes import Nodes
 from synthfer.engine.session import Resources, session
 from synthfer.evaluation.cells import VARIANTS, Answers, Candidate, MatrixConfig, TestSet
 from synthfer.evaluation.guards import NO_AUDITS, Audits
@@ -48,7 +50,7 @@ MATRIX, ANSWERS, PAGE = "matrix.json", "answers.parquet", "index.html"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringPool:
+class ScoringPool(Nodes):
     """How many workers score at once, and what each of them needs; no number depends on it."""
 
     max_workers: int | None = option(
@@ -106,7 +108,7 @@ def evaluate(config: EvaluateJob, invocation: Invocation) -> Outcome:
     """Scores, writes the matrix, prints it. The job of `jobs/evaluate.py`."""
     start = time.monotonic()
     store, job = open_store(config.out), opened(config)
-    with session() as resources, causes():
+    with session(config.engine) as resources, causes():
         tests, answers = score(config, job, resources, invocation)
     result = matrix([one.candidate for one in job.judged], tests, answers, config, job.audits)
     write(result, tests, answers, store)
@@ -276,7 +278,7 @@ def crew(config: EvaluateJob, resources: Resources, most: int) -> list[Any]:
         log.warning("%d workers of %g CPUs and %g GPUs are asked for, the cluster has room for %d: %s",
                     number, cpus, gpus, room, "the others wait" if room else "they wait until it has more")  # fmt: skip
     actor = ray.remote(ScoringWorker).options(
-        num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=engine.max_unit_retries
+        num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=engine.max_unit_retries, **engine.placement
     )
     return [actor.remote(config.variants, config.batch, cpus) for _ in range(number)]
 
@@ -311,17 +313,22 @@ class ScoringWorker:
         torch.set_num_threads(max(1, int(cpus)))
         self.variants, self.batch = variants, batch
         self.scorer: Scorer | None = None
+        self.departure = Departure()
 
     def up(self) -> None:
         """Returns when the actor has started."""
 
     def score(self, checkpoints: Sequence[ray.ObjectRef], part: Part, splits: Sequence[str]) -> Scored:
         """A part's answers; `checkpoints` holds one reference to them all by name."""
-        if self.scorer is None:
-            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            models = {name: one.restore() for name, one in ray.get(checkpoints[0]).items()}
-            self.scorer = Scorer(models, self.variants, self.batch, device)
-        return self.scorer.score(part, splits)
+        self.departure.begin(part)
+        try:
+            if self.scorer is None:
+                device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+                models = {name: one.restore() for name, one in ray.get(checkpoints[0]).items()}
+                self.scorer = Scorer(models, self.variants, self.batch, device)
+            return self.scorer.score(part, splits)
+        finally:
+            self.departure.done(part)
 
 
 def write(result: dict[str, Any], tests: Sequence[TestSet], answers: Answers, store: ObjectStore) -> None:

@@ -24,6 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from synthfer import images
 from synthfer.cli import Invocation, Stopped
 from synthfer.config import ConfigError
+from synthfer.engine.metrics import Metrics, stepping
 from synthfer.engine.session import Resources, session
 from synthfer.engine.tracking import Tracker
 from synthfer.engine.training_settings import Job, TaskJob, TrainJob
@@ -51,18 +52,19 @@ def on_any_node(config: AnyConfig) -> AnyConfig:
     return replace(config, out=open_store(config.out).uri, engine=replace(engine, cache=cache))
 
 
-def carry_out(job: Job, invocation: Invocation) -> int:
-    """Makes every run of an opened job that is not done, and says how many these were."""
-    config = job.config
+def carry_out(job: Job, invocation: Invocation) -> dict[str, Any]:
+    """Makes every run of an opened job that is not done, and says how many these were and what they cost."""
+    config, cost = job.config, dict[str, float]()
     store = open_store(config.out)
     with Tracker(config.log, store.uri, Path(store.uri).name) as tracker:
         claim(store, job.contract())
         todo = [run for run in job.runs if not result.is_done(store, run)]
         log.info("%d of %d runs to train, %d steps each", len(todo), len(job.runs), job.runs[0].steps)
         if todo:
-            with session() as resources:
-                follow(job, todo, resources, invocation, tracker)
-    return len(todo)
+            with session(config.engine) as resources, Metrics("train", store.uri, config.engine.prices) as metrics:
+                follow(job, todo, resources, invocation, tracker, metrics)
+            cost = metrics.bill.summary()
+    return {"trained_now": len(todo), **cost}
 
 
 def claim(store: ObjectStore, ours: Mapping[str, Any]) -> None:
@@ -78,7 +80,9 @@ def claim(store: ObjectStore, ours: Mapping[str, Any]) -> None:
         )
 
 
-def follow(job: Job, todo: Sequence[Run], resources: Resources, invocation: Invocation, tracker: Tracker) -> None:
+def follow(
+    job: Job, todo: Sequence[Run], resources: Resources, invocation: Invocation, tracker: Tracker, metrics: Metrics
+) -> None:
     """Runs the gang and shows its progress; raises what ended it."""
     config = job.config
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -88,13 +92,18 @@ def follow(job: Job, todo: Sequence[Run], resources: Resources, invocation: Invo
 
     def fit() -> None:
         try:
-            trainer(config, settings, resources).fit()
+            while True:
+                trainer(config, settings, resources).fit()
+                if not ray.get(board.take_interrupted.remote()):
+                    return
+                log.info("a node of the gang is about to leave: another gang goes on from a checkpoint")
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             failure.append(error)
 
     # Ray Train waits where no signal reaches it, so it waits in another thread.
     thread = threading.Thread(target=fit, daemon=True)
     with Meter("steps", sum(run.steps for run in todo), invocation.status) as meter:
+        metrics.progress = lambda: stepping(meter)
         thread.start()
         heard = Listener(job, meter, tracker)
         while thread.is_alive():
@@ -125,6 +134,7 @@ def trainer(config: TrainJob | TaskJob, settings: Mapping[str, Any], resources: 
             use_gpu=gpus > 0,
             resources_per_worker=each,
             accelerator_type=engine.accelerator_type,
+            label_selector=engine.placement.get("label_selector"),
         ),
         run_config=RunConfig(
             name=uuid.uuid4().hex,

@@ -12,6 +12,7 @@ from synthfer.cli import Invocation, Outcome
 from synthfer.config import to_dict
 from synthfer.engine import probe as probing
 from synthfer.engine.making import make_missing, seal, summary
+from synthfer.engine.metrics import Metrics
 from synthfer.engine.pool import Crew
 from synthfer.engine.session import session
 from synthfer.engine.settings import GenerateConfig
@@ -32,13 +33,13 @@ def generate(config: GenerateConfig, invocation: Invocation) -> Outcome:
     plan = planning.build(config.plan)
     tally = Tally(config.engine.max_failed_share)
     tell_faces(plan)
-    with session() as resources:
+    with session(config.engine) as resources, Metrics("generate", config.out, config.engine.prices) as metrics:
         config = config.settled(resources)
         dataset = open_dataset(config, plan)
         if dataset.manifest is None:
-            make_missing(dataset, crew(config, plan), tally, invocation)
+            make_missing(dataset, crew(config, plan), tally, invocation, metrics)
     manifest = seal(dataset, tally)
-    return Outcome(summary(dataset, manifest, tally, time.monotonic() - start))
+    return Outcome(summary(dataset, manifest, tally, metrics.bill, time.monotonic() - start))
 
 
 def crew(config: GenerateConfig, plan: Plan) -> Crew:
@@ -99,7 +100,7 @@ def preview(config: GenerateConfig, invocation: Invocation) -> Outcome:
     plan = planning.build(config.plan)
     told: dict[str, Any] = {"out": config.out}
     if config.engine.probe:
-        with session() as resources:
+        with session(config.engine) as resources:
             config = config.settled(resources)
             look = probe(config, plan, first_rows(plan))
         workers, gpus = config.engine.max_workers or 1, config.engine.gpus_per_worker or 0.0

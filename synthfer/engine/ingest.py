@@ -12,6 +12,7 @@ from synthfer.cli import Invocation, Outcome
 from synthfer.config import REQUIRED, Choice, option, registry_section, to_dict
 from synthfer.engine.intake import Intake, Terms
 from synthfer.engine.making import make_missing, seal, summary
+from synthfer.engine.metrics import Bill, Metrics
 from synthfer.engine.pool import Crew
 from synthfer.engine.probe import Probe, unit_size
 from synthfer.engine.session import session
@@ -101,6 +102,7 @@ class IngestWorker(Worker):
 
     def _make(self, unit: int) -> Report:
         with self.reading:
+            self.departure.begin(unit)
             start = time.time()
             table = self.intake.table(self.index.unit(unit))
             end = time.time()
@@ -111,24 +113,24 @@ def ingest(config: IngestConfig, invocation: Invocation) -> Outcome:
     """Reads what is missing of the dataset and seals it. The job of `jobs/ingest.py`."""
     start = time.monotonic()
     collection, index = look(config, invocation)
-    dataset, tally = read_missing(config, collection, index, invocation)
+    dataset, tally, bill = read_missing(config, collection, index, invocation)
     manifest = seal(dataset, tally)
     found = told(collection, index, invocation)
-    return Outcome(found | summary(dataset, manifest, tally, time.monotonic() - start))
+    return Outcome(found | summary(dataset, manifest, tally, bill, time.monotonic() - start))
 
 
 def read_missing(
     config: IngestConfig, collection: Collection, index: Index, invocation: Invocation
-) -> tuple[Dataset, Tally]:
-    """The dataset with every unit committed, and what was done for it now."""
+) -> tuple[Dataset, Tally, Bill]:
+    """The dataset with every unit committed, what was done for it now, and what that cost."""
     tally = Tally(config.engine.max_failed_share)
-    with session() as resources:
+    with session(config.engine) as resources, Metrics("ingest", config.out, config.engine.prices) as metrics:
         engine = config.engine.sized(config.engine.room(resources.cpus))
         dataset = open_dataset(replace(config, engine=engine), collection, index)
         if dataset.manifest is None:
             recipe = IngestRecipe(config.out, config.place, config.source.name, config.face, config.image)
-            make_missing(dataset, Crew(IngestWorker, recipe, engine), tally, invocation)
-    return dataset, tally
+            make_missing(dataset, Crew(IngestWorker, recipe, engine), tally, invocation, metrics)
+    return dataset, tally, metrics.bill
 
 
 def preview(config: IngestConfig, invocation: Invocation) -> Outcome:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.data.exceptions import ExecutionTimeoutError
 
 from synthfer.cli import Invocation, Stopped
+from synthfer.engine.metrics import Bill, Making, Metrics
 from synthfer.engine.pool import Crew, run_units
 from synthfer.engine.tally import Tally, TooManyFailures, failed_rows
 from synthfer.engine.worker import Report
@@ -20,7 +22,7 @@ from synthfer.store import Counts, Dataset, Manifest, Spec
 log = logging.getLogger(__name__)
 
 
-def make_missing(dataset: Dataset, crew: Crew, tally: Tally, invocation: Invocation) -> None:
+def make_missing(dataset: Dataset, crew: Crew, tally: Tally, invocation: Invocation, metrics: Metrics) -> None:
     """Makes and commits the missing units; raises `TooManyFailures`, or `Stopped` where units are left.
 
     A unit that kills its worker at every try takes down those that are in the same hands: what such a pass leaves is
@@ -30,6 +32,7 @@ def make_missing(dataset: Dataset, crew: Crew, tally: Tally, invocation: Invocat
     left = sum(len(spec.unit_rows(int(unit))) for unit in missing)
     log.info("%d of %d units to make, %d rows", len(missing), spec.units, left)
     with Meter("images", spec.rows, invocation.status, spec.rows - left) as meter:
+        metrics.progress = Making(meter, tally, spec, spec.units - len(missing))
         for overlap in (True, False):
             make_once(missing, overlap, spec, crew, tally, meter)
             missing = dataset.missing()
@@ -37,7 +40,7 @@ def make_missing(dataset: Dataset, crew: Crew, tally: Tally, invocation: Invocat
         what = f"{len(missing)} of {spec.units} units are left (unit {', '.join(map(str, missing[:8]))})"
         if not tally.receipts:
             raise TooManyFailures(f"no unit could be made: {what}; the errors above and Ray's logs say why.")
-        raise Stopped(f"{what}: their workers died or gave them up. Run the same command again to try once more.")
+        raise Stopped(f"{what}: workers died, gave them up or had no node. Run the same command again to go on.")
 
 
 def make_once(units: np.ndarray, overlap: bool, spec: Spec, crew: Crew, tally: Tally, meter: Meter) -> None:
@@ -49,6 +52,8 @@ def make_once(units: np.ndarray, overlap: bool, spec: Spec, crew: Crew, tally: T
                 meter.add(*rows_of(report, spec))
     except ray.exceptions.RayError as error:
         log.error("workers died at every try: %s", error)
+    except ExecutionTimeoutError as error:
+        log.error("nothing was made for long: no node had room for a worker, or a worker hangs: %s", error)
 
 
 def rows_of(report: Report, spec: Spec) -> tuple[int, int]:
@@ -67,7 +72,7 @@ def seal(dataset: Dataset, tally: Tally) -> Manifest:
     return dataset.seal(tally.receipts, approve=approve)
 
 
-def summary(dataset: Dataset, manifest: Manifest, tally: Tally, seconds: float) -> dict[str, Any]:
+def summary(dataset: Dataset, manifest: Manifest, tally: Tally, bill: Bill, seconds: float) -> dict[str, Any]:
     """What a person or a program wants to know at the end."""
     made = {"images_per_s": tally.images_per_s, "device_busy": tally.device_busy} if tally.rows else {}
     return {
@@ -77,5 +82,6 @@ def summary(dataset: Dataset, manifest: Manifest, tally: Tally, seconds: float) 
         "counts": manifest.counts,
         "made_now": tally.rows,
         **made,
+        **bill.summary(),
         "seconds": seconds,
     }

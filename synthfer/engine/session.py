@@ -12,6 +12,8 @@ from pathlib import Path
 
 import ray
 
+from synthfer.engine.nodes import Nodes
+
 log = logging.getLogger(__name__)
 
 # `ray start` leaves the address of its cluster in this file and `ray stop` removes it.
@@ -20,17 +22,17 @@ _STARTED_HERE = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_curren
 
 @dataclass(frozen=True)
 class Resources:
-    """What the cluster has at this moment; an autoscaling one may grow beyond it."""
+    """What the nodes of a job have at this moment; an autoscaling cluster may grow beyond it."""
 
     cpus: int
     gpus: int
 
 
 @contextmanager
-def session() -> Iterator[Resources]:
+def session(nodes: Nodes | None = None) -> Iterator[Resources]:
     """Joins the running cluster (`RAY_ADDRESS`, a Ray job, `ray start` on this machine) or starts a local one.
 
-    A session that is already open in this process is used and left open.
+    A session that is already open in this process is used and left open. The resources are those of `nodes`, or all.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     owned = not ray.is_initialized()
@@ -40,11 +42,17 @@ def session() -> Iterator[Resources]:
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would end the cluster under a running job
     _quiet()
     try:
-        total = ray.cluster_resources()
-        yield Resources(int(total.get("CPU", 0)), int(total.get("GPU", 0)))
+        yield _resources(nodes or Nodes())
     finally:
         if owned:
             ray.shutdown()
+
+
+def _resources(nodes: Nodes) -> Resources:
+    """What the living ones of some nodes have."""
+    there = [node["Resources"] for node in ray.nodes() if node["Alive"] and nodes.take(node["Labels"])]
+    cpus, gpus = (sum(node.get(kind, 0) for node in there) for kind in ("CPU", "GPU"))
+    return Resources(int(cpus), int(gpus))
 
 
 def _connect() -> None:

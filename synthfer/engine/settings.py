@@ -1,20 +1,24 @@
 """The keys of the generation job, and what is left open in them filled in from the cluster."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from synthfer import generators, planning
 from synthfer.config import REQUIRED, Choice, ConfigError, option, registry_section
+from synthfer.engine.nodes import Nodes
 from synthfer.engine.session import Resources
 from synthfer.engine.worker import FaceSource, Recipe
 from synthfer.gates.edits import EditConfig
 from synthfer.images import ImageConfig
 from synthfer.planning import Plan
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
-class PoolConfig:
+class PoolConfig(Nodes):
     """How many workers a job may use, and what each of them needs; no sample depends on it."""
 
     min_workers: int = option(1, "workers kept while there is little work; all that fit start at once", low=1)
@@ -23,11 +27,12 @@ class PoolConfig:
     )
     cpus_per_worker: float = option(1.0, "CPUs that Ray keeps free for one worker", low=0)
     max_unit_retries: int = option(10, "times a unit is tried again after its worker died", low=0)
+    prices: dict[str, float] = option({}, "price of one GPU-hour by pool: {l4-spot: 0.25}; the spend is told", low=0)
 
     @property
     def worker_resources(self) -> dict[str, Any]:
-        """What Ray keeps free for one worker."""
-        return {"num_cpus": self.cpus_per_worker}
+        """What Ray keeps free for one worker, and on which nodes."""
+        return {"num_cpus": self.cpus_per_worker, **self.placement}
 
     def room(self, cpus: int) -> float:
         """How many workers so many CPUs have room for."""
@@ -38,6 +43,8 @@ class PoolConfig:
         most = self.max_workers or max(1, int(room))
         if self.min_workers > most:
             raise ConfigError(f"engine.min_workers: {self.min_workers} is more than the {most} that may run at once")
+        if room < 1:
+            log.warning("no node has room for a worker yet: waiting until one has (engine.nodes=%s)", self.nodes)
         return replace(self, max_workers=most)
 
 
@@ -48,7 +55,9 @@ class EngineConfig(PoolConfig):
     gpus_per_worker: float | None = option(
         None, "GPUs of one worker, may be a fraction (null: 1 where the cluster has GPUs, else 0)", low=0
     )
-    accelerator_type: str | None = option(None, "kind of GPU to insist on, by Ray's name: H100, A100, L4 ...")
+    accelerator_type: str | None = option(
+        None, "kind of GPU to insist on, by Ray's name: H100, A100, L4 ... (starts no pool; say nodes for that)"
+    )
     encoder_threads: int = option(1, "threads of a worker that encode pictures beside the device", low=1)
     max_failed_share: float = option(0.05, "stop when more than this share of rows fails", low=0, high=1)
     probe: bool = option(False, "with --dry-run: start the generator and measure, to estimate time and cost")
@@ -56,7 +65,7 @@ class EngineConfig(PoolConfig):
 
     @property
     def worker_resources(self) -> dict[str, Any]:
-        """What Ray keeps free for one worker."""
+        """What Ray keeps free for one worker, and on which nodes."""
         resources = super().worker_resources | {"num_gpus": self.gpus_per_worker}
         if self.accelerator_type:
             resources["accelerator_type"] = self.accelerator_type

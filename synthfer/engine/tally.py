@@ -21,12 +21,17 @@ class TooManyFailures(RuntimeError):
 
 @dataclass
 class Tally:
-    """Receipts, rows and failures of this run, and the devices' time."""
+    """Receipts, rows and failures of this run, and the devices' time.
+
+    `units` is how many were committed meanwhile, by whomever; `rows`, `failed` and `rejected` are of those made here.
+    """
 
     max_failed_share: float = 1.0
     receipts: list[Receipt] = field(default_factory=list)
+    units: int = 0
     rows: int = 0
     failed: int = 0
+    rejected: int = 0
     errors_in_a_row: int = 0
     workers: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     """name -> when its device first started, when it last ended (seconds since the epoch), seconds it was busy"""
@@ -38,11 +43,13 @@ class Tally:
         if report.error:
             log.error("unit %d: %s", report.unit, report.error)
         self.errors_in_a_row = self.errors_in_a_row + 1 if report.error else 0
+        self.units += not report.error
         if report.receipt:
             self.receipts.append(report.receipt)
         if report.receipt and report.receipt.created:
             self.rows += report.receipt.rows
             self.failed += failed_rows(report.receipt.counts)
+            self.rejected += decided(report.receipt.counts, "rejected")
             self._time(report)
         self._check()
 
@@ -71,10 +78,16 @@ class Tally:
             )
 
     @property
+    def device_seconds(self) -> tuple[float, float]:
+        """Seconds that the devices were at work, and between the first and last picture of each; summed over all."""
+        workers = list(self.workers.values())  # another thread may look while a worker is added
+        return sum(busy for *_, busy in workers), sum(last - first for first, last, _ in workers)
+
+    @property
     def device_busy(self) -> float | None:
         """Share of the time between a worker's first and last picture that its device was at work, 0..1."""
-        span = sum(last - first for first, last, _ in self.workers.values())
-        return sum(busy for *_, busy in self.workers.values()) / span if span else None
+        busy, span = self.device_seconds
+        return busy / span if span else None
 
     @property
     def images_per_s(self) -> float | None:
@@ -87,4 +100,9 @@ class Tally:
 
 def failed_rows(counts: Counts) -> int:
     """Failed rows in counts by expression and decision."""
-    return sum(decisions.get("failed", 0) for decisions in counts.values())
+    return decided(counts, "failed")
+
+
+def decided(counts: Counts, decision: str) -> int:
+    """Rows of one decision in counts by expression and decision."""
+    return sum(decisions.get(decision, 0) for decisions in counts.values())

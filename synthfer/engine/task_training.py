@@ -36,13 +36,13 @@ def train(config: TaskJob, invocation: Invocation) -> Outcome:
     """Trains every run that is not done. The job of `jobs/train.py` for tasks."""
     start = time.monotonic()
     job = opened(config, invocation)
-    trained_now = carry_out(job, invocation)
+    done = carry_out(job, invocation)
     store = open_store(job.config.out)
     histories = {run.key: json.loads(store.get(f"{run.key}/{result.HISTORY}"))["history"] for run in job.runs}
     models = f"{store.uri}/*/seed-*/{result.MODEL}"
     last = {key: {"step": history[-1]["step"], **history[-1]["validation"]} for key, history in histories.items()}
     seconds = time.monotonic() - start
-    return Outcome({"out": store.uri, "models": models, "trained_now": trained_now, "seconds": seconds, **last})
+    return Outcome({"out": store.uri, "models": models, **done, "seconds": seconds, **last})
 
 
 def preview(config: TaskJob, invocation: Invocation) -> Outcome:

@@ -33,14 +33,14 @@ def train(config: TrainJob, invocation: Invocation) -> Outcome:
     """Trains every run that is not done. The job of `jobs/train.py`."""
     start = time.monotonic()
     job = opened(config, invocation)
-    trained_now = carry_out(job, invocation)
+    done = carry_out(job, invocation)
     store = open_store(job.config.out)
     results = [json.loads(store.get(f"{run.key}/{result.HISTORY}")) for run in job.runs]
     print_results(results, invocation.results)
     seconds = {"seconds": time.monotonic() - start}
     told = {run.key: told["best"] for run, told in zip(job.runs, results, strict=True)} if invocation.json else {}
     models = f"{store.uri}/*/seed-*/{result.MODEL}"
-    return Outcome({"out": store.uri, "models": models, "trained_now": trained_now, **seconds, **told})
+    return Outcome({"out": store.uri, "models": models, **done, **seconds, **told})
 
 
 def preview(config: TrainJob, invocation: Invocation) -> Outcome:

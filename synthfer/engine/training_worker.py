@@ -15,10 +15,11 @@ import ray.train
 import torch
 from ray.train.torch import get_device
 
+from synthfer.engine.departure import Lookout
 from synthfer.engine.training_settings import Job
 from synthfer.store import open_store
 from synthfer.training import pixels, result
-from synthfer.training.place import Place
+from synthfer.training.place import Interrupted, Place
 
 _TELL_SECONDS = 10.0
 # Errors that would come again at every try. Those of lost peers and of the store are others.
@@ -31,6 +32,7 @@ class Board:
     def __init__(self) -> None:
         self.told: list[Mapping[str, Any]] = []
         self.failed: tuple[bool, str] | None = None
+        self.interrupted = False
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Progress."""
@@ -49,6 +51,15 @@ class Board:
         """The error, if there is one."""
         return self.failed
 
+    def interrupt(self) -> None:
+        """The gang has ended before its work, since a node is about to leave; another gang goes on."""
+        self.interrupted = True
+
+    def take_interrupted(self) -> bool:
+        """Whether a gang has ended so since the last time."""
+        interrupted, self.interrupted = self.interrupted, False
+        return interrupted
+
 
 def work(settings: Mapping[str, Any]) -> None:
     """A worker's life: all runs that are left, in order. Called by Ray Train in each process of the gang."""
@@ -59,7 +70,7 @@ def work(settings: Mapping[str, Any]) -> None:
         job: Job = ray.get(settings["job"])
         torch.set_num_threads(job.config.engine.cpus_per_worker)
         context = ray.train.get_context()
-        place = Place(context.get_world_rank(), context.get_world_size(), get_device())
+        place = Place(context.get_world_rank(), context.get_world_size(), get_device(), Lookout())
         store = open_store(job.config.out)
         with decoded(job, reading(place, board)) as pictures:
             for run in settings["runs"]:
@@ -105,9 +116,11 @@ def telling(place: Place, board: Any) -> Callable[[Mapping[str, Any]], None]:
 
 @contextmanager
 def told_to(board: Any) -> Iterator[None]:
-    """An error that would come again ends the job, not only this life of the worker."""
+    """An error that would come again ends the job, not only this life of the worker; an interruption ends no job."""
     try:
         yield
+    except Interrupted:
+        ray.get(board.interrupt.remote())
     except ConnectionError:
         raise  # the store may be back at the next try
     except ValueError as error:

@@ -20,6 +20,7 @@ import ray
 
 from synthfer import generators
 from synthfer.canonical import canonical_json
+from synthfer.engine.departure import Departure
 from synthfer.engine.unit import Encoded, Files, make_unit, to_table
 from synthfer.gates.edits import EditConfig, EditGate
 from synthfer.generators import Failure, Generator, OutOfMemory
@@ -112,6 +113,7 @@ class Worker(ABC):
     def __init__(self, uri: str) -> None:
         self.name = f"{ray.get_runtime_context().get_node_id()[:8]}/{ray.get_runtime_context().get_actor_id()}"
         self.dataset = Dataset.open(uri)
+        self.departure = Departure()
 
     def __call__(self, block: dict[str, np.ndarray]) -> dict[str, list[str]]:
         """Ray Data's side: a block of unit numbers in, a block of reports out."""
@@ -126,10 +128,12 @@ class Worker(ABC):
         except Exception as error:  # the driver decides what it means for the job
             log.exception("unit %d", unit)
             return Report(unit, self.name, error=f"{type(error).__name__}: {error}", notices=self._told())
+        finally:
+            self.departure.done(unit)
 
     @abstractmethod
     def _make(self, unit: int) -> Report:
-        """Makes a unit that is missing, and commits it."""
+        """Makes a unit that is missing, and commits it. Says to `departure` when it begins what takes long."""
 
     def _told(self) -> tuple[str, ...]:
         """Notices for the driver since the last report."""
@@ -171,6 +175,7 @@ class GenerationWorker(Worker):
         rows = self.plan.rows(self.dataset.spec.unit_rows(unit))
         files = files_of(self.plan, rows, self.pictures)
         with self.device:
+            self.departure.begin(unit)
             start = time.time()
             futures = self._on_device(rows, files)
             end = time.time()

@@ -29,7 +29,7 @@ from synthfer.training.checkpoint import Progress
 from synthfer.training.draws import Draws
 from synthfer.training.feed import Feed
 from synthfer.training.loop import Clock, NotFinite, Tell
-from synthfer.training.place import Place
+from synthfer.training.place import Interrupted, Place
 from synthfer.training.runs import Run
 from synthfer.training.task_settings import TaskConfig
 from synthfer.training.tasks import Batch, Task
@@ -72,18 +72,30 @@ class TaskTraining:
         task.begin(run.steps)
         self.progress = Progress()
         self.losses: list[dict[str, Tensor]] = []
+        self.since = defaultdict[str, list[float]](list)  # losses since the last validation
 
     def fit(self, store: ObjectStore, tell: Tell) -> None:
-        """Goes on from the last checkpoint, if there is one, to the end. `NotFinite` where a loss is."""
+        """Goes on from the last checkpoint, if there is one, to the end.
+
+        `NotFinite` where a loss is; `Interrupted` where a machine is about to be taken away, with a checkpoint of the
+        steps until then.
+        """
         if body := checkpoint.latest(store, self.run.key, self.place):
             self.load(body)
         while self.progress.step < self.run.steps:
             until = next(mark for mark in self.run.marks(self.config.validate_every) if mark > self.progress.step)
-            losses = self.advance(until, tell)
+            reached = self.advance(until, tell)
             for module in self.task.modules.values():
                 # Statistics that ranks gather from their own rows go on from the first one's, as after a resume.
                 self.place.share_buffers(module)
-            self.progress = replace(self.progress, step=until)
+            if reached < until:
+                self.progress = replace(self.progress, step=reached, losses=dict(self.since))
+                if self.place.rank == 0:
+                    self.save(store)
+                raise Interrupted(f"{self.run.key}: after step {reached}")
+            self.progress = replace(self.progress, step=until, losses={})
+            losses = _means(self.since)
+            self.since.clear()
             if self.place.rank == 0:
                 self.look(store, losses, tell)
             self.place.from_first(until)  # the others wait
@@ -107,6 +119,7 @@ class TaskTraining:
             module.load_state_dict(modules[name])
         for name, optimizer in self.task.optimizers.items():
             checkpoint.restore(optimizer, optimizers[name])
+        self.since.update({name: list(losses) for name, losses in self.progress.losses.items()})
 
     def save(self, store: ObjectStore) -> None:
         """Writes the checkpoint of this step, and deletes those that nothing needs."""
@@ -116,19 +129,21 @@ class TaskTraining:
         store.put_new(checkpoint.key(self.run.key, self.progress.step), body)
         checkpoint.prune(store, self.run.key)
 
-    def advance(self, until: int, tell: Tell) -> dict[str, float]:
-        """Steps until `until`; the mean of each loss over them."""
+    def advance(self, until: int, tell: Tell) -> int:
+        """Steps until `until`, or fewer where a machine is about to be taken away: the number of steps done then."""
         self._train(True)
-        found, clock = defaultdict[str, list[float]](list), Clock()
+        clock = Clock()
         for step in range(self.progress.step, until):
             self.losses.append(self.step(step, clock))
             if len(self.losses) == _WINDOW or step + 1 == until:
                 losses = self.flush(step + 1)
                 for name, values in losses.items():
-                    found[name] += values
+                    self.since[name] += values
                 facts = {"run": self.run.key, "step": step + 1, "steps": self.run.steps, **_means(losses)}
                 tell({"kind": "steps", **facts, **clock.read(self.config.batch)})
-        return _means(found)
+                if self.place.interrupted():
+                    return step + 1
+        return until
 
     def step(self, step: int, clock: Clock) -> dict[str, Tensor]:
         """One step of the task; this rank's losses."""

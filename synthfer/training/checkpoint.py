@@ -6,7 +6,7 @@ averages, the optimisers' moments, the schedule's memory, and what validation ha
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,11 +26,15 @@ _OPTIMIZER = "optimizer"
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run has come: `step` steps done, every validation until then, the schedule's memory."""
+    """How far a run has come: `step` steps done, every validation until then, the schedule's memory.
+
+    `losses` are those of the steps since the last validation, by name.
+    """
 
     step: int = 0
     history: tuple[Mapping[str, Any], ...] = ()
     schedule: Mapping[str, Any] = field(default_factory=dict)
+    losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def key(run: str, step: int) -> str:
@@ -94,7 +98,7 @@ def unpack(body: bytes) -> tuple[Progress, dict[str, dict[str, Tensor]], dict[st
         owner, number, slot = name.split("/")
         optimizers[owner]["state"].setdefault(int(number), {})[slot] = value
     told = header["progress"]
-    progress = Progress(step=told["step"], history=tuple(told["history"]), schedule=told["schedule"])
+    progress = Progress(**told | {"history": tuple(told["history"])})
     return progress, modules, optimizers
 
 

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from synthfer.training.ema import Average
 from synthfer.training.feed import Feed
 from synthfer.training.losses import Criterion, intra_class
 from synthfer.training.optim import Schedule, build_optimizer
-from synthfer.training.place import Place
+from synthfer.training.place import Interrupted, Place
 from synthfer.training.runs import Run
 from synthfer.training.sam import Sam, frozen_statistics
 from synthfer.training.settings import TrainConfig
@@ -78,6 +78,7 @@ class Training:
         self.parallel = self._parallel()
         self.progress = Progress()
         self.losses: list[Tensor] = []
+        self.since: list[float] = []  # losses since the last validation
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
@@ -115,13 +116,23 @@ class Training:
         return self.run.marks(self.config.validate_every or self.run.epoch)
 
     def fit(self, store: ObjectStore, tell: Tell) -> None:
-        """Goes on from the last checkpoint, if there is one, until it is done. `NotFinite` where the loss is."""
+        """Goes on from the last checkpoint, if there is one, until it is done.
+
+        `NotFinite` where the loss is; `Interrupted` where a machine is about to be taken away, with a checkpoint of
+        the steps until then.
+        """
         self.resume(store)
         while not self.done:
             until = next(mark for mark in self.marks if mark > self.progress.step)
-            loss = self.advance(until, tell)
+            reached = self.advance(until, tell)
+            if reached < until:
+                losses, schedule = {"loss": self.since}, self.schedule.state()
+                self.progress = replace(self.progress, step=reached, losses=losses, schedule=schedule)
+                self.save(store)
+                raise Interrupted(f"{self.run.key}: after step {reached}")
             self.network.eval()
-            record = self.record(until, loss)
+            record = self.record(until, sum(self.since) / len(self.since))
+            self.since.clear()
             self.schedule.validated(record["score"])
             self.progress = Progress(
                 step=until, history=(*self.progress.history, record), schedule=self.schedule.state()
@@ -142,6 +153,7 @@ class Training:
             self.average.load_state_dict(modules["average"])
         checkpoint.restore(self.optimizer, optimizers["network"])
         self.schedule.load(dict(self.progress.schedule))
+        self.since = list(self.progress.losses.get("loss", ()))
 
     def save(self, store: ObjectStore) -> None:
         """Writes the checkpoint of this step, by the first rank, and deletes those that nothing needs."""
@@ -152,21 +164,21 @@ class Training:
             modules["average"] = self.average.state_dict()
         body = checkpoint.pack(self.progress, modules, {"network": self.optimizer.state_dict()})
         store.put_new(checkpoint.key(self.run.key, self.progress.step), body)
-        assert self.best is not None
-        checkpoint.prune(store, self.run.key, self.best["step"])
+        checkpoint.prune(store, self.run.key, self.best["step"] if self.best else None)
 
-    def advance(self, until: int, tell: Tell) -> float:
-        """Steps until `until`; their mean loss over all rows."""
+    def advance(self, until: int, tell: Tell) -> int:
+        """Steps until `until`, or fewer where a machine is about to be taken away: the number of steps done then."""
         self.parallel.train()
-        total, start, clock = 0.0, self.progress.step, Clock()
-        for step in range(start, until):
+        clock = Clock()
+        for step in range(self.progress.step, until):
             self.losses.append(self.step(step, clock))
             if len(self.losses) == _WINDOW or step + 1 == until:
-                losses = self.flush(step + 1)
-                total += sum(losses)
-                facts = {"run": self.run.key, "step": step + 1, "steps": self.run.steps, "loss": losses[-1]}
+                self.since += self.flush(step + 1)
+                facts = {"run": self.run.key, "step": step + 1, "steps": self.run.steps, "loss": self.since[-1]}
                 tell({"kind": "steps", **facts, "lr": self.schedule.rate(step), **clock.read(self.config.batch)})
-        return total / (until - start)
+                if self.place.interrupted():
+                    return step + 1
+        return until
 
     def flush(self, step: int) -> list[float]:
         """Mean loss of each step since the last flush, `step` being the number of steps done. `NotFinite`."""

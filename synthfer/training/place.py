@@ -1,6 +1,6 @@
 """Where a process stands in a gang that trains together, and what the gang does as one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +10,26 @@ from torch import Tensor, nn
 _CPU = torch.device("cpu")
 
 
+def _stays() -> bool:
+    return False
+
+
+class Interrupted(Exception):
+    """The machine of some rank is about to be taken away; what was trained until now is kept."""
+
+
 @dataclass(frozen=True)
 class Place:
-    """Which of `world` ranks this is, and its device."""
+    """Which of `world` ranks this is, its device, and what says that its machine is about to be taken away."""
 
     rank: int = 0
     world: int = 1
     device: torch.device = _CPU
+    leaving: Callable[[], bool] = _stays
+
+    def interrupted(self) -> bool:
+        """Whether some rank's machine is about to be taken away. All ranks hear the same, so all must ask."""
+        return bool(self.total(torch.tensor(float(self.leaving()))) > 0)
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all ranks of a tensor on any device; itself, in place."""

@@ -61,9 +61,12 @@ def finished(driver: subprocess.Popen, timeout: float = 200) -> dict:
 
 @pytest.fixture(scope="module")
 def calm(uri, tmp_path_factory) -> Path:
-    """Where an undisturbed run left its weights: two processes that no Ray looks after."""
-    folder = tmp_path_factory.mktemp("calm")
-    job = configs.load(TrainJob, (f"data={{faces: {uri}}}", "out=calm", *LONG))
+    return undisturbed(tmp_path_factory.mktemp("calm"), uri, LONG)
+
+
+def undisturbed(folder: Path, uri: str, words: tuple[str, ...]) -> Path:
+    """Where an undisturbed run leaves its weights: two processes that no Ray looks after."""
+    job = configs.load(TrainJob, (f"data={{faces: {uri}}}", "out=calm", *words))
     config = TrainConfig(**{field.name: getattr(job, field.name) for field in dataclasses.fields(TrainConfig)})
     (run,) = plan(config, [], ["faces"], open_data(config).count("train"))
     on_two_ranks(config, run, folder)

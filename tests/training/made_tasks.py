@@ -1,5 +1,6 @@
 """Short trainings of tasks on drawn faces."""
 
+import contextlib
 from functools import cache
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from torch import distributed as dist
 from synthfer import config as configs
 from synthfer import images
 from synthfer.store import open_store
-from synthfer.training import checkpoint
+from synthfer.training import adversarial, checkpoint
 from synthfer.training.adversarial import TaskTraining, build
 from synthfer.training.feed import Feed
-from synthfer.training.place import Place
+from synthfer.training.place import Interrupted, Place
 from synthfer.training.runs import Run
 from synthfer.training.task_settings import TaskConfig
 from tests.training.made_training import drawn
@@ -79,7 +80,8 @@ def check_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) 
 def on_two_ranks(folder: Path, **trainings: tuple[str, ...]) -> list[dict[str, list]]:
     """Makes trainings in two processes without Ray: of each rank, by name, all weights and the history.
 
-    Then the last checkpoint is lost, and all goes on from the one before: what comes out then stands beside it.
+    Then the last checkpoint is lost, and all goes on from the one before; at last the second rank's machine is taken
+    away between two checkpoints. What comes out of either stands beside it.
     """
     mp.spawn(_rank_of_two, args=(folder, trainings), nprocs=2)
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
@@ -97,5 +99,16 @@ def _rank_of_two(rank: int, folder: Path, trainings: dict[str, tuple[str, ...]])
         if rank == 0:
             store.delete(checkpoint.key(training.run.key, config.steps))
         dist.barrier()
+    adversarial._WINDOW = 2
+    for name in trainings:
+        config, store = config_of(*trainings[name]), open_store(f"{folder}/{name}-left")
+        asked = iter([False, False, rank == 1])
+        with contextlib.suppress(Interrupted):
+            training_of(config, Place(rank, 2, leaving=lambda asked=asked: next(asked))).fit(store, quiet)
+        dist.barrier()
+        assert rank or max(checkpoint.steps(store, "run/seed-0")) % config.validate_every
+        training = training_of(config, Place(rank, 2))
+        training.fit(store, quiet)
+        left[name].append([states(training), training.progress.history])
     torch.save(left, folder / f"rank-{rank}.pt")
     dist.destroy_process_group()

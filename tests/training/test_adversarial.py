@@ -7,11 +7,11 @@ import torch
 from synthfer import images
 from synthfer.sample import seed_of
 from synthfer.store import open_store
-from synthfer.training import checkpoint
+from synthfer.training import adversarial, checkpoint
 from synthfer.training.adversarial import build, grid_key
 from synthfer.training.draws import Draws
 from synthfer.training.loop import NotFinite
-from synthfer.training.place import Place
+from synthfer.training.place import Interrupted, Place
 from synthfer.training.tasks import Batch
 from tests.training.made_tasks import (
     ROWS,
@@ -57,6 +57,22 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(kind, tmp_path):
     assert store.get(last) == open_store(str(tmp_path / "whole")).get(last)
 
 
+def test_a_run_whose_machine_is_taken_away_loses_no_step(tmp_path, monkeypatch):
+    """Between two validations: nothing is lost, and the next life comes to the same."""
+    config, store = config_of(*TINY), open_store(str(tmp_path / "left"))
+    whole = training_of(config)
+    whole.fit(open_store(str(tmp_path / "whole")), quiet)
+    monkeypatch.setattr(adversarial, "_WINDOW", 2)
+    asked = iter([False, False, True])
+    with pytest.raises(Interrupted, match="run/seed-0: after step 5"):
+        training_of(config, Place(leaving=lambda: next(asked))).fit(store, quiet)
+    assert checkpoint.steps(store, "run/seed-0") == [3, 5]
+    again = training_of(config)
+    again.fit(store, quiet)
+    assert again.progress == whole.progress
+    check_equal(states(again), states(whole))
+
+
 def by_hand(config) -> dict[str, torch.Tensor]:
     """The same steps without the loop: pictures and labels of the feed, mirrored nowhere, draws by step."""
     training = training_of(config)
@@ -98,9 +114,11 @@ def test_two_ranks_make_the_steps_of_one(two, tmp_path):
 def test_two_ranks_go_on_from_a_checkpoint_to_the_same_weights(two):
     for name in ("exact", "tiny"):
         for rank in (0, 1):
-            (whole, history), (again, told) = two[rank][name]
-            check_equal(again, whole)
-            assert rank or told == history
+            (whole, history), *others = two[rank][name]
+            assert len(others) == 2
+            for again, told in others:
+                check_equal(again, whole)
+                assert rank or told == history
 
 
 def test_a_loss_that_is_no_number_names_step_and_samples(tmp_path):

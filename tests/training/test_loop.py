@@ -10,10 +10,10 @@ import yaml
 from synthfer.classifiers import weights
 from synthfer.classifiers.ancestry import Seen
 from synthfer.store import open_store
-from synthfer.training import checkpoint, result
+from synthfer.training import checkpoint, loop, result
 from synthfer.training.aux_batchnorm import without_aux
 from synthfer.training.loop import NotFinite, Training
-from synthfer.training.place import Place
+from synthfer.training.place import Interrupted, Place
 from synthfer.training.runs import Run
 from tests.training.made_training import FAST, config_of, data_at, feed_of, on_two_ranks, training_of
 
@@ -81,6 +81,35 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(kind, uri, made, tmp_
     assert again.progress == whole.progress
     theirs, ours = whole.judged.state_dict(), again.judged.state_dict()
     assert theirs.keys() == ours.keys() and all(torch.equal(theirs[k], ours[k]) for k in theirs)
+
+
+def leaving_when_asked(time: int):
+    """What says, from so many times on, that the machine is about to be taken away."""
+    asked = iter(range(1, 100))
+    return lambda: next(asked) >= time
+
+
+@pytest.mark.parametrize(("kind", "time", "kept"), [*((kind, 3, [4, 7]) for kind in KINDS), ("plain", 1, [3])])
+def test_a_run_whose_machine_is_taken_away_loses_no_step(kind, time, kept, uri, made, tmp_path, monkeypatch):
+    """Between two validations, or before the first one: nothing is lost, and the next life comes to the same."""
+    words = (f"data={{faces: {uri}, made: {made}}}", "synthetic=[made]", f"out={tmp_path}", *FAST, *KINDS[kind])
+    config = config_of(*words)
+    run, store = run_of(config), open_store(str(tmp_path / "left"))
+    whole = fitted(config, run, open_store(str(tmp_path / "whole")))
+    monkeypatch.setattr(loop, "_WINDOW", 3)
+    with pytest.raises(Interrupted, match=f"run/seed-0: after step {kept[-1]}"):
+        fitted(config, run, store, Place(leaving=leaving_when_asked(time)))
+    assert checkpoint.steps(store, run.key) == kept
+    again = fitted(config, run, store)
+    assert again.progress == whole.progress
+    theirs, ours = whole.judged.state_dict(), again.judged.state_dict()
+    assert theirs.keys() == ours.keys() and all(torch.equal(theirs[k], ours[k]) for k in theirs)
+
+
+def test_a_run_that_is_asked_to_leave_when_it_is_done_is_done(uri, tmp_path):
+    config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *FAST)
+    training = fitted(config, run_of(config), open_store(str(tmp_path)), Place(leaving=leaving_when_asked(3)))
+    assert training.progress.step == 12  # it is asked after each window, and the third one ends with the run
 
 
 def test_a_checkpoint_is_what_it_was(uri, tmp_path):

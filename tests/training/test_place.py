@@ -11,7 +11,7 @@ from synthfer.training.place import Place
 
 def together(rank: int, folder) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    place = Place(rank, 2)
+    place = Place(rank, 2, leaving=lambda: rank == 1)
     network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
     for number, parameter in enumerate(network.parameters()):
         parameter.grad = None if number == 1 else torch.full_like(parameter, float(rank + 10 * number))
@@ -24,6 +24,7 @@ def together(rank: int, folder) -> None:
         "buffer": network[1].running_mean.tolist(),
         "total": place.total(torch.tensor([1.0 + rank, 2.0])).tolist(),
         "first": place.from_first(7 + rank),
+        "interrupted": place.interrupted(),
     }
     torch.save(told, folder / f"{rank}.pt")
     dist.destroy_process_group()
@@ -44,6 +45,7 @@ def test_gradients_are_the_mean_of_both_and_absent_ones_stay_absent(told):
 def test_all_ranks_have_the_same(told):
     assert told[0] == told[1]
     assert (told[0]["buffer"], told[0]["total"], told[0]["first"]) == ([5.0] * 3, [3.0, 4.0], 7)
+    assert told[0]["interrupted"] is True  # the other one's machine is taken away
 
 
 def test_a_rank_alone_changes_nothing():
@@ -53,3 +55,4 @@ def test_a_rank_alone_changes_nothing():
     place.share_buffers(network)
     assert network.weight.grad.tolist() == [1, 2] and network.running_mean.tolist() == [0, 0]
     assert place.total(torch.tensor(3.0)) == 3 and place.from_first(4) == 4
+    assert not place.interrupted() and Place(leaving=lambda: True).interrupted()

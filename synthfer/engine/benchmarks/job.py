@@ -12,6 +12,7 @@ from synthfer.cli import Invocation
 from synthfer.config import load
 from synthfer.engine.generation import crew, open_dataset
 from synthfer.engine.making import make_missing
+from synthfer.engine.metrics import Metrics
 from synthfer.engine.session import session
 from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.tally import Tally
@@ -65,9 +66,9 @@ def bare_rate(generator: Generator, plan: Plan, images: int) -> float:
 def run(job: GenerateConfig, invocation: Invocation, **engine: Any) -> Tally:
     """The job's units, made by one worker unless `engine` says otherwise; not sealed."""
     job, tally = replace(job, engine=replace(job.engine, **{"max_workers": 1, **engine})), Tally()
-    with session() as resources:
+    with session() as resources, Metrics("benchmark", job.out, job.engine.prices) as metrics:
         job, plan = job.settled(resources), planning.build(job.plan)
-        make_missing(open_dataset(job, plan), crew(job, plan), tally, invocation)
+        make_missing(open_dataset(job, plan), crew(job, plan), tally, invocation, metrics)
     return tally
 
 

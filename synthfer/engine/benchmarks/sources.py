@@ -73,7 +73,7 @@ def _job(layout: str, path: Path, out: Path, faces: int, invocation: Invocation)
         start = time.perf_counter()
         collection, index = look(config, invocation)
         indexed = time.perf_counter()
-        _, tally = read_missing(config, collection, index, invocation)
+        _, tally, _ = read_missing(config, collection, index, invocation)
         end = time.perf_counter()
     return {
         "index_s": round(indexed - start, 3),

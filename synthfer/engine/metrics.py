@@ -1,0 +1,186 @@
+"""What a running job tells Prometheus, and what its GPUs cost.
+
+Ray serves these numbers on the metrics port of the driver's node, with `ray_` before each name. The driver sets them
+all, since it has every report; workers count nothing. A thread sets them again and again, because Ray forgets a gauge
+that nobody has set for 20 seconds: what is shown is never old, a stalled job shows that nothing moves, a job that has
+ended shows nothing, and what is not known is not there.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+import ray
+from ray.util.metrics import Gauge
+
+from synthfer.cli import Stopped
+from synthfer.engine.tally import Tally
+from synthfer.progress import Meter
+from synthfer.store import Spec, open_store
+
+log = logging.getLogger(__name__)
+
+Values = Mapping[str, float | None]
+
+REFRESH = 5.0
+"""Seconds between two settings of all gauges, and between two looks at the cluster's nodes."""
+
+BUSY_WINDOW = 300.0
+"""Seconds that the busy share is taken over: several units of every worker."""
+
+TAGS = ("stage", "dataset")
+"""The job by the name of its script, and the URI that it writes to. Prometheus has a `job` of its own."""
+
+GAUGES = {
+    "synthfer_images_per_second": "Images per second over the last minute, failed ones too",
+    "synthfer_device_busy_share": "Share of the last five minutes that the workers' devices were at work, 0 to 1",
+    "synthfer_units_committed": "Units of the dataset that are committed",
+    "synthfer_units_planned": "Units of the dataset",
+    "synthfer_rows_failed": "Rows that failed in this run",
+    "synthfer_failed_share": "Share of this run's rows that failed, 0 to 1",
+    "synthfer_rejected_share": "Share of this run's rows that a gate rejected, 0 to 1",
+    "synthfer_steps_done": "Steps of training that this run has done, those before its checkpoints included",
+    "synthfer_steps_planned": "Steps of training that this run is for",
+    "synthfer_seconds_left": "Seconds until all is done at the rate of the last minute",
+    "synthfer_gpu_hours": "GPU-hours that the cluster has held during this run, idle ones too",
+    "synthfer_spend": "What these GPU-hours cost by engine.prices",
+}
+
+
+class Bill:
+    """GPU-hours of all nodes that the cluster holds while this run goes on, whoever uses them, and their price.
+
+    As Ray sees nodes, while the job works with them: those that still start are not in it, nor is the sealing of a
+    dataset. An earlier run of the same job has a bill of its own.
+    `prices`: pool -> price of one GPU-hour, in any currency.
+    """
+
+    def __init__(self, prices: Mapping[str, float]) -> None:
+        self.prices, self.hours = prices, defaultdict[str, float](float)
+
+    def add(self, nodes: Iterable[Mapping[str, Any]], seconds: float) -> None:
+        """Charges `seconds` of all GPUs that are there now, by what `ray.nodes()` says."""
+        for pool, gpus in gpus_held(nodes).items():
+            if self.prices and pool not in self.prices and pool not in self.hours:
+                log.warning(
+                    "engine.prices has no price for the GPUs of pool %s, so the spend is not known; it has %s",
+                    pool, ", ".join(self.prices),
+                )  # fmt: skip
+            self.hours[pool] += gpus * seconds / 3600
+
+    @property
+    def spend(self) -> float | None:
+        """None without prices, and where one is missing: a part of the sum would look like all of it."""
+        if not self.prices or self.hours.keys() - self.prices.keys():
+            return None
+        return sum(hours * self.prices[pool] for pool, hours in self.hours.items())
+
+    def summary(self) -> dict[str, float]:
+        """The lines of a job's summary; none where no GPU was held."""
+        spend = {} if self.spend is None else {"spend": self.spend}
+        return {"gpu_hours": sum(self.hours.values()), **spend} if self.hours else {}
+
+
+def gpus_held(nodes: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """GPUs by pool of the nodes that are alive. A node that says no pool is named after its group, else `gpu`."""
+    held = defaultdict[str, float](float)
+    for node in nodes:
+        if node["Alive"] and (gpus := node["Resources"].get("GPU")):
+            labels = node["Labels"]
+            held[labels.get("synthfer.io/pool") or labels.get("ray.io/node-group") or "gpu"] += gpus
+    return dict(held)
+
+
+class Metrics:
+    """Sets the gauges of one run of a job while it is open, from `progress` and the bill. No error here ends a job.
+
+    `with Metrics("generate", uri, prices) as metrics: metrics.progress = Making(...)`, once there is progress to tell.
+    """
+
+    def __init__(self, stage: str, dataset: str, prices: Mapping[str, float]) -> None:
+        self.bill = Bill(prices)
+        self.progress: Callable[[], Values] = dict
+        self._tags = dict(zip(TAGS, (stage, open_store(dataset).uri), strict=True))
+        self._gauges: dict[str, Gauge] = {}
+        self._broken = False
+        self._ended, self._thread = threading.Event(), threading.Thread(target=self._keep, daemon=True)
+
+    def __enter__(self) -> "Metrics":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join(REFRESH)  # a lost cluster may never answer
+        told = self.bill.summary()
+        if told:
+            log.info("this run: %s", ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
+        if isinstance(error, Stopped):
+            error.summary |= told
+
+    def _keep(self) -> None:
+        charged = time.monotonic()
+        while True:
+            last = self._ended.wait(REFRESH)
+            try:
+                nodes, now = ray.nodes(), time.monotonic()
+                self.bill.add(nodes, now - charged)
+                charged = now
+                self._set(self.progress())
+                self._set({f"synthfer_{name}": value for name, value in self.bill.summary().items()})
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with metrics, the job goes on
+                if not self._broken:
+                    log.warning("metrics are missing or late: %s", error)
+                self._broken = True
+            if last:
+                return
+
+    def _set(self, values: Values) -> None:
+        for name, value in values.items():
+            if value is not None and math.isfinite(value):
+                gauge = self._gauges.get(name) or self._gauges.setdefault(name, Gauge(name, GAUGES[name], TAGS))
+                gauge.set(value, self._tags)
+
+
+class Making:
+    """The progress of a job that makes a dataset; `committed` units were there before."""
+
+    def __init__(self, meter: Meter, tally: Tally, spec: Spec, committed: int) -> None:
+        self.meter, self.tally, self.spec, self.committed = meter, tally, spec, committed
+        self._device = deque([(time.monotonic(), *tally.device_seconds)])
+
+    def __call__(self) -> Values:
+        tally = self.tally
+        return {
+            "synthfer_images_per_second": self.meter.rate,
+            "synthfer_device_busy_share": self._busy(),
+            "synthfer_units_committed": self.committed + tally.units,
+            "synthfer_units_planned": self.spec.units,
+            "synthfer_rows_failed": tally.failed,
+            "synthfer_failed_share": tally.failed / tally.rows if tally.rows else None,
+            "synthfer_rejected_share": tally.rejected / tally.rows if tally.rows else None,
+            "synthfer_seconds_left": self.meter.seconds_left,
+        }
+
+    def _busy(self) -> float | None:
+        """None before the first report; 0 where none came for the whole window."""
+        now, (busy, span) = time.monotonic(), self.tally.device_seconds
+        self._device.append((now, busy, span))
+        while now - self._device[0][0] > BUSY_WINDOW:
+            self._device.popleft()
+        _, busy_then, span_then = self._device[0]
+        return (busy - busy_then) / (span - span_then) if span > span_then else 0.0 if span else None
+
+
+def stepping(meter: Meter) -> Values:
+    """The progress of a training job."""
+    return {
+        "synthfer_steps_done": meter.done,
+        "synthfer_steps_planned": meter.total,
+        "synthfer_seconds_left": meter.seconds_left,
+    }

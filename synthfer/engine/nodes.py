@@ -1,0 +1,68 @@
+"""Which nodes of a cluster a job's workers run on, said by labels; nothing that is made depends on it.
+
+A job that names no nodes takes any, so that work for CPUs may land on a node with GPUs, and hold it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from synthfer.config import option
+
+_VALUE = re.compile(r"(?P<no>!?)(?:in\((?P<several>.*)\)|(?P<one>.*))")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nodes:
+    """The key that says which nodes. `ValueError`: labels that no node can have."""
+
+    nodes: list[dict[str, str]] = option(
+        [],
+        "labels of the nodes to run on, as [{pool: l4}, {pool: h100}]: the next alternative is for what the ones "
+        "before have no room for. A value may be '!cpu' or 'in(l4,h100)'; of several pools in one alternative a "
+        "cluster that grows starts the one with the highest priority that did not fail lately (empty: any node)",
+    )
+
+    def __post_init__(self) -> None:
+        if not all(self.nodes):
+            raise ValueError("nodes: an alternative without labels is any node; name a label, or leave nodes out")
+        try:
+            ray.remote(_nothing).options(**self.placement)
+        except ValueError as error:
+            raise ValueError(f"nodes: {error}") from error
+
+    @property
+    def placement(self) -> dict[str, Any]:
+        """Ray's options for whatever is started on these nodes."""
+        # Ray takes the space in `in(a, b)` for a part of b, and finds no such node.
+        selectors = [{key: value.replace(" ", "") for key, value in selector.items()} for selector in self.nodes]
+        if not selectors:
+            return {}
+        others = [{"label_selector": selector} for selector in selectors[1:]]
+        return {"label_selector": selectors[0]} | ({"fallback_strategy": others} if others else {})
+
+    def take(self, labels: Mapping[str, str]) -> bool:
+        """Whether a node with these labels is one of them."""
+        return not self.nodes or any(
+            all(_fits(labels.get(key), wanted) for key, wanted in selector.items()) for selector in self.nodes
+        )
+
+
+def _nothing() -> None:
+    """What Ray is asked about, which checks labels where work is described."""
+
+
+def values_of(wanted: str) -> tuple[bool, list[str]]:
+    """A selector's value, `a`, `!a`, `in(a, b)` or `!in(a, b)`: whether these labels are wanted, and which."""
+    found = _VALUE.fullmatch(wanted)
+    assert found  # it matches all text
+    values = [found["one"]] if found["several"] is None else found["several"].split(",")
+    return not found["no"], [value.strip() for value in values]
+
+
+def _fits(label: str | None, wanted: str) -> bool:
+    positive, values = values_of(wanted)
+    return (label in values) is positive
