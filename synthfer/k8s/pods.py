@@ -29,12 +29,15 @@ class RayPod:
     max_replicas: int = 1
 
 
-def pods_of(job: Object, cluster: str | None = None) -> list[RayPod]:
-    """Head, submitter and one pod of each worker group. `cluster` is the RayCluster's name, else KubeRay's pattern."""
-    name = cluster or f"{job['metadata']['name']}-xxxxx"
+def pods_of(job: Object, cluster: str | None = None, submission: str | None = None) -> list[RayPod]:
+    """Head, submitter and one pod of each worker group.
+
+    `cluster` is the RayCluster's name and `submission` the id of the Ray job, else KubeRay's patterns of them.
+    """
+    name, submission = (given or f"{job['metadata']['name']}-xxxxx" for given in (cluster, submission))
     pods = [_head(job, name)]
     if job["spec"].get("submissionMode", "K8sJobMode") == "K8sJobMode":
-        pods.append(_submitter(job, name))
+        pods.append(_submitter(job, name, submission))
     return pods + [_worker(job, group, name) for group in groups(job)]
 
 
@@ -76,7 +79,7 @@ def _head(job: Object, name: str) -> RayPod:
     manifest = _ray_pod(job, group, name, "head", "headgroup", words)
     if autoscaling:
         pod = manifest["spec"]
-        pod["containers"].append(_autoscaler(spec, pod, name))
+        pod["containers"].append(_autoscaler(job, pod, name))
         pod["restartPolicy"] = "Never"
         pod.setdefault("volumes", []).append({"name": "ray-logs", "emptyDir": {}})
         ray_container(pod)["volumeMounts"].append({"name": "ray-logs", "mountPath": "/tmp/ray"})
@@ -121,7 +124,9 @@ def _ray_pod(
     container = ray_container(pod)
     container["command"] = ["/bin/bash", "-c", "--"]
     container["args"] = [f"ulimit -n 65536; ray start {' '.join(words)}"]
-    container.setdefault("env", []).extend(_environment(job, name, kind, group_name))
+    told = container.setdefault("env", [])
+    there = {variable["name"] for variable in told}
+    told.extend(one for one in _environment(job, name, kind, group_name) if one["name"] not in there)
     container.setdefault("volumeMounts", []).append({"name": "shared-mem", "mountPath": "/dev/shm"})
     memory = container.get("resources", {}).get("requests", {}).get("memory")
     size = {"sizeLimit": memory} if memory else {}
@@ -172,27 +177,33 @@ def _token(job: Object, name: str) -> Iterator[dict[str, Any]]:
         yield {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": {"name": secret, "key": "auth_token"}}}
 
 
-def _autoscaler(spec: Mapping[str, Any], pod: Mapping[str, Any], name: str) -> dict[str, Any]:
-    options = spec.get("autoscalerOptions") or {}
+def _autoscaler(job: Object, pod: Mapping[str, Any], name: str) -> dict[str, Any]:
+    options = cluster_spec(job).get("autoscalerOptions") or {}
     size = {"cpu": "500m", "memory": "512Mi"}
     own = {key: options[key] for key in ("securityContext", "envFrom") if key in options}
     own |= {key: value for key, value in ray_container(pod).items() if key == "imagePullPolicy"}
-    namespace = {"name": "RAY_CLUSTER_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
     return {
         "name": "autoscaler",
         "image": options.get("image") or ray_container(pod)["image"],
         "command": ["/bin/bash", "-c", "--"],
         "args": [
-            f"ray kuberay-autoscaler --cluster-name {name} --cluster-namespace $(RAY_CLUSTER_NAMESPACE)"
+            "ray kuberay-autoscaler --cluster-name $(RAY_CLUSTER_NAME) --cluster-namespace $(RAY_CLUSTER_NAMESPACE)"
         ],
-        "env": [{"name": "RAY_CLUSTER_NAME", "value": name}, namespace, *options.get("env", [])],
+        "env": [
+            {"name": "RAY_CLUSTER_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['ray.io/cluster']"}}},
+            {"name": "RAY_CLUSTER_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            {"name": "RAY_HEAD_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "KUBERAY_CRD_VER", "value": "v1"},
+            *_token(job, name),
+            *options.get("env", []),
+        ],
         "resources": options.get("resources") or {"limits": size, "requests": size},
         "volumeMounts": [*options.get("volumeMounts", []), {"name": "ray-logs", "mountPath": "/tmp/ray"}],
         **copy.deepcopy(own),
-    }  # fmt: skip
+    }
 
 
-def _submitter(job: Object, name: str) -> RayPod:
+def _submitter(job: Object, name: str, submission: str) -> RayPod:
     """The pod that submits the entrypoint; KubeRay asks first whether the id is there, so that it runs once."""
     default = {
         "spec": {
@@ -211,7 +222,6 @@ def _submitter(job: Object, name: str) -> RayPod:
     template = copy.deepcopy(dict(job["spec"].get("submitterPodTemplate") or default))
     container = ray_container(template["spec"])
     address = f"http://{head_service(name, job)}:{DASHBOARD_PORT}"
-    submission = f"{job['metadata']['name']}-xxxxx"
     container.setdefault("command", ["/bin/bash", "-ce", "--"])
     container.setdefault("args", [submit_script(job, address, submission)])
     container.setdefault("env", []).extend(

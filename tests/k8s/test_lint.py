@@ -361,6 +361,10 @@ def config_of(objects) -> dict:
     [
         ({"nodes": []}, "CPU work may start GPU nodes"),
         ({"nodes": [{"synthfer.io/pool": "tpu"}]}, "no worker group has the labels synthfer.io/pool=tpu"),
+        (
+            {"nodes": [{"synthfer.io/pool": "in(l4-spot, a1000)"}]},
+            "no worker group has the label synthfer.io/pool=a1000",
+        ),
         ({"gpus_per_worker": None}, "no GPU yet when the job starts"),
         ({"max_workers": 5}, "5 workers of 1 GPUs are more than the 4 GPUs"),
     ],

@@ -5,6 +5,7 @@ from typing import Any
 
 from synthfer.k8s.lint.case import Case, Finding, Rule
 from synthfer.k8s.objects import of_kind, quantity, ray_container
+from synthfer.labels import fits, values_of
 
 POOL = "synthfer.io/pool"
 GPU = "nvidia.com/gpu"
@@ -45,6 +46,8 @@ def demand(case: Case) -> Iterator[Finding]:
         if not _matching(case, selector):
             told = ", ".join(f"{key}={value}" for key, value in selector.items())
             yield case.finding("engine.nodes", f"no worker group has the labels {told}: workers would wait for ever")
+        for name in _unknown(case, selector):
+            yield case.finding("engine.nodes", f"no worker group has the label {name}: list its pool, or leave it out")
     if not nodes:
         what = "is not set: without it CPU work may start GPU nodes, and GPU work the dearest ones"
         yield case.finding("engine.nodes", what)
@@ -84,16 +87,18 @@ def gpus_of(group: Mapping[str, Any]) -> int:
     return int(sum(quantity(amount) for key, amount in limits.items() if key.endswith("gpu") or ".com/mig-" in key))
 
 
+def _unknown(case: Case, selector: Mapping[str, str]) -> Iterator[str]:
+    """Labels that stand in a list of several and that no group has."""
+    for key, wanted in selector.items():
+        there = {(group.get("labels") or {}).get(key) for group in case.groups}
+        positive, values = values_of(wanted)
+        if positive and len(values) > 1:
+            yield from (f"{key}={value}" for value in values if value not in there)
+
+
 def _matching(case: Case, selector: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Groups with labels that a selector of plain values asks for; operators are Ray's to read."""
-    return [
-        group
-        for group in case.groups
-        if all(
-            str(value).startswith(("!", "in(")) or (group.get("labels") or {}).get(key) == value
-            for key, value in selector.items()
-        )
-    ]
+    """The groups that a selector means."""
+    return [group for group in case.groups if fits(group.get("labels") or {}, selector)]
 
 
 def _any_of(case: Case, nodes: list[Mapping[str, str]]) -> list[dict[str, Any]]:
