@@ -3,7 +3,6 @@
 A job that names no nodes takes any, so that work for CPUs may land on a node with GPUs, and hold it.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import ray
 
 from synthfer.config import option
-
-_VALUE = re.compile(r"(?P<no>!?)(?:in\((?P<several>.*)\)|(?P<one>.*))")
+from synthfer.labels import fits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,23 +44,8 @@ class Nodes:
 
     def take(self, labels: Mapping[str, str]) -> bool:
         """Whether a node with these labels is one of them."""
-        return not self.nodes or any(
-            all(_fits(labels.get(key), wanted) for key, wanted in selector.items()) for selector in self.nodes
-        )
+        return not self.nodes or any(fits(labels, selector) for selector in self.nodes)
 
 
 def _nothing() -> None:
     """What Ray is asked about, which checks labels where work is described."""
-
-
-def values_of(wanted: str) -> tuple[bool, list[str]]:
-    """A selector's value, `a`, `!a`, `in(a, b)` or `!in(a, b)`: whether these labels are wanted, and which."""
-    found = _VALUE.fullmatch(wanted)
-    assert found  # it matches all text
-    values = [found["one"]] if found["several"] is None else found["several"].split(",")
-    return not found["no"], [value.strip() for value in values]
-
-
-def _fits(label: str | None, wanted: str) -> bool:
-    positive, values = values_of(wanted)
-    return (label in values) is positive

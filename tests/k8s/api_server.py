@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PUT":
             return 200, objects.replace(given, manager, dry)
         if self.command == "DELETE":
-            return 200, objects.delete(what, name, namespace, given.get("gracePeriodSeconds"), dry)
+            return 200, objects.delete(what, name, namespace, given.get("gracePeriodSeconds"), dry or "dryRun" in given)
         how = self.headers["Content-Type"].removeprefix("application/").partition("+")[0]
         if how == "apply-patch":
             return 200, objects.apply(given, manager, self.query.get("force") == "true", dry)
