@@ -31,7 +31,8 @@ def running(tmp_path_factory) -> Iterator[ApiServer]:
 def server(running) -> Iterator[ApiServer]:
     """The place for development, without any job."""
     yield running
-    kube(running, "delete", "rayjob", "--all", "-n", NAMESPACE)
+    for one in running.objects.select("ray.io/v1/RayJob"):
+        running.objects.remove("ray.io/v1/RayJob", one["metadata"]["name"], NAMESPACE)
 
 
 @pytest.fixture
@@ -65,11 +66,8 @@ def of_server(server: ApiServer, job: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("how", [["--server-side"], []])
 def test_what_is_applied_again_is_not_changed(server, job, how):
-    for _ in range(2):
-        kube(server, "apply", *how, "-k", PLACE)
-        kube(server, "apply", *how, "-f", "-", given=job)
-        version = server.objects.version
-    kube(server, "apply", *how, "-k", PLACE)
+    kube(server, "apply", *how, "-f", "-", given=job)
+    version = server.objects.version
     kube(server, "apply", *how, "-f", "-", given=job)
     assert server.objects.version == version
     kube(server, "diff", *how, "-f", "-", given=job)
@@ -104,13 +102,19 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("words", [["create"], ["create", "--dry-run=server"], ["apply"], ["apply", "--server-side"]])
 @pytest.mark.parametrize("what", WRONG)
-def test_a_custom_resource_against_its_definition_is_refused(server, job, what, words):
+def test_a_custom_resource_against_its_definition_is_refused(server, job, what):
     change, said = WRONG[what]
     change(job["spec"])
-    told = refused(server, *words, "-f", "-", given=job)
+    told = refused(server, "create", "-f", "-", given=job)
     assert "is invalid" in told and said in told
+    assert not server.objects.select("ray.io/v1/RayJob")
+
+
+@pytest.mark.parametrize("words", [["create", "--dry-run=server"], ["apply"], ["apply", "--server-side"]])
+def test_it_is_refused_whatever_brings_it(server, job, words):
+    job["spec"]["backofLimit"] = 2
+    assert "backofLimit" in refused(server, *words, "-f", "-", given=job)
     assert not server.objects.select("ray.io/v1/RayJob")
 
 
@@ -131,7 +135,7 @@ def test_what_kubernetes_itself_does_not_know_is_refused(server):
     elsewhere = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "nowhere"}}
     assert 'namespaces "nowhere" not found' in refused(server, "create", "-f", "-", given=elsewhere)
     nothing = {"apiVersion": "ray.io/v1", "kind": "RayJobs", "metadata": {"name": "a"}}
-    assert "no matches for kind" in refused(server, "create", "-f", "-", given=nothing)
+    assert "no matches for kind" in refused(server, "create", "--validate=false", "-f", "-", given=nothing)
 
 
 def test_a_job_that_is_applied_again_stays_admitted(server, job):

@@ -39,7 +39,7 @@ class World:
                 return
         raise AssertionError(f"not {state}, but {self.status}")
 
-    def an_hour_later(self, key: str = "startTime") -> None:
+    def days_later(self, key: str = "startTime") -> None:
         then = datetime.now(UTC) - timedelta(days=3)
         self.objects.set_status(JOB, self.name, "synthfer", {key: then.strftime("%Y-%m-%dT%H:%M:%SZ")})
 
@@ -95,11 +95,12 @@ def test_what_only_the_controller_refuses_ends_the_job(crds):
 def test_a_job_that_is_too_late_is_not_tried_again(crds):
     world = World(crds)
     world.reach("Initializing")
-    world.an_hour_later()
+    world.kuberay.step()
+    world.days_later()
     world.reach("Failed")
     assert world.status["reason"] == "DeadlineExceeded" and world.status["failed"] == 1
     assert world.objects.select(CLUSTER)
-    world.an_hour_later("endTime")
+    world.days_later("endTime")
     world.kuberay.step()
     assert not world.objects.select(CLUSTER) and world.objects.select(JOB)  # after 10 minutes, as the manifest says
 
@@ -112,7 +113,7 @@ def test_a_cluster_that_does_not_come_is_tried_again_as_often_as_allowed(crds):
         world.kuberay.step()
         seen.append((world.status["rayClusterName"], world.status["jobId"]))
         assert [one["metadata"]["name"] for one in world.objects.select(CLUSTER)] == [seen[-1][0]]
-        world.an_hour_later()
+        world.days_later()
         world.kuberay.step()
     assert world.status["jobDeploymentStatus"] == "Failed" and world.status["failed"] == 3
     assert world.status["reason"] == "PreRunningDeadlineExceeded"
