@@ -9,7 +9,7 @@ PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c 
 FACE_WEIGHTS := facenet-pytorch==2.6.0 gan-face-generate==1.1.1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: run test test-all check format clean
+.PHONY: run test test-faults test-all check format clean
 
 run: $(VENV)/.run
 	$(VENV)/bin/python jobs/generate.py out=$(OUT) generator.model=builtin:faces plan.total=700
@@ -17,6 +17,10 @@ run: $(VENV)/.run
 
 test: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -m "not slow"
+
+# What `make test` has no time for and no change may land without: a training that is killed, a node that drains.
+test-faults: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -m slow tests/faults -k "few_times_the_weights or told_to_end_finishes"
 
 test-all: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest
