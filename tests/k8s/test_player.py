@@ -4,6 +4,7 @@ Whatever happens, the dataset is that of an undisturbed run, and no unit is begu
 """
 
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from synthfer.k8s.objects import groups, rayjobs, render
+from synthfer.k8s.objects import groups, head_spec, rayjobs, render
 from synthfer.store import Dataset
 from tests.faults.test_crashes import finished
 from tests.k8s.crds import Crds, folder
@@ -23,7 +24,7 @@ from tests.k8s.kuberay_player import NAMESPACE, Job, Player, playing
 from tests.k8s.overlays import K8S, copied
 from tests.ray_sessions import start_job
 
-UNITS, UNIT_SIZE, BATCH = 16, 8, 4
+UNITS, UNIT_SIZE, BATCH = 12, 8, 4
 MADE = {
     "plan": {"total": UNITS * UNIT_SIZE, "unit_size": UNIT_SIZE},
     "generator": {"name": "tests.k8s.journal", "batch_size": BATCH},
@@ -84,8 +85,15 @@ class Run:
         """The units that were begun so far, in the order of their beginning."""
         return beginnings(self.journal, UNIT_SIZE)
 
-    def wait_begun(self, number: int) -> None:
-        self.player.wait_until(lambda: len(self.begun) >= number, f"{number} units are begun")
+    def wait_begun(self, number: int) -> Beginning:
+        """Until so many units are begun; the last of them, which was begun within the last second."""
+
+        def now() -> bool:
+            begun = self.begun
+            return len(begun) >= number and time.time() - begun[-1].time < 1
+
+        self.player.wait_until(now, f"{number} units are begun")
+        return self.begun[-1]
 
     def check(self, calm: str, client: Any = None) -> None:
         """The dataset is whole and that of the undisturbed run, and nothing of it was made twice."""
@@ -98,13 +106,16 @@ class Run:
 
 
 def shrink(job: dict[str, Any]) -> None:
-    """The job for two cores: at most two small workers in a pool, who go after 5 s without work, and so on."""
+    """The job for two cores: at most two small workers in a pool, who go after 10 s without work, and so on."""
+    for variable in head_spec(job)["containers"][0]["env"]:
+        if variable["name"] == "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S":
+            variable["value"] = "5"  # a head with a driver never ends before
     for group in groups(job):
-        group |= {"maxReplicas": 2, "idleTimeoutSeconds": 5}
+        group |= {"maxReplicas": 2, "idleTimeoutSeconds": 10}
         for amounts in group["template"]["spec"]["containers"][0]["resources"].values():
             amounts["cpu"] = "1"
     for rule in job["spec"].get("deletionStrategy", {}).get("deletionRules", ()):
-        rule["condition"]["ttlSeconds"] = {"DeleteCluster": 20, "DeleteSelf": 40}[rule["policy"]]
+        rule["condition"]["ttlSeconds"] = {"DeleteCluster": 15, "DeleteSelf": 20}[rule["policy"]]
     if "ttlSecondsAfterFinished" in job["spec"]:
         job["spec"]["ttlSecondsAfterFinished"] = 0
 
@@ -126,7 +137,7 @@ def s3_run(run, s3_uri) -> Run:
 
 
 def test_pools_grow_by_what_a_job_asks_for_and_shrink_to_nothing(player, s3_run, s3_server, calm):
-    job = s3_run.submit("dev", workers=2, seconds=1.5)
+    job = s3_run.submit("dev", workers=2, seconds=3)
     job.wait_for("Running")
     assert job.replicas == {"cpu": 0, "l4-spot": 0}
     player.wait_until(lambda: len(job.running(L4)) == 2, "two workers")
@@ -138,7 +149,7 @@ def test_pools_grow_by_what_a_job_asks_for_and_shrink_to_nothing(player, s3_run,
     assert Counter(one.unit for one in s3_run.begun) == dict.fromkeys(range(UNITS), 1)
     player.wait_until(lambda: not job.running(L4), "no workers")
     assert job.replicas == {"cpu": 0, "l4-spot": 0}
-    assert {one.pod for one in s3_run.begun} == set(job.made(L4)) and not job.made("cpu")
+    assert {one.pod for one in s3_run.begun} <= set(job.made(L4)) and not job.made("cpu")
     player.wait_until(lambda: job.cluster is None, "no cluster")
     player.wait_until(lambda: not job.there and not player.pods, "nothing left")
     s3_run.check(calm, s3_server.client())
@@ -146,8 +157,7 @@ def test_pools_grow_by_what_a_job_asks_for_and_shrink_to_nothing(player, s3_run,
 
 def test_a_worker_is_evicted_in_the_middle_of_a_unit(player, run, calm):
     job = run.submit("dev", workers=2, seconds=3)
-    run.wait_begun(4)
-    last = run.begun[-1]
+    last = run.wait_begun(4)
     player.evict(last.pod)
     job.wait_for("Complete")
     assert [one.pod == last.pod for one in run.begun if one.unit == last.unit] == [True, False]
@@ -156,23 +166,21 @@ def test_a_worker_is_evicted_in_the_middle_of_a_unit(player, run, calm):
 
 
 def test_a_worker_that_is_drained_finishes_its_unit_and_leaves(player, run, calm):
-    job = run.submit("dev", workers=2, seconds=3)
-    run.wait_begun(4)
-    last = run.begun[-1]
+    job = run.submit("dev", workers=2, seconds=4)
+    last = run.wait_begun(4)
     player.drain(last.pod)
     player.wait_until(lambda: last.pod not in player.pods, "it is gone")
-    assert last.pod not in player.kubelet.outstayed
+    assert last.pod not in player.kubelet.outstayed  # by itself
+    assert len(run.begun) < UNITS  # in the middle of the job
     job.wait_for("Complete")
     assert Counter(one.unit for one in run.begun) == dict.fromkeys(range(UNITS), 1)
-    there = [one.unit for one in run.begun if one.pod == last.pod]
-    assert there.index(last.unit) >= len(there) - 2  # a worker looks every two seconds, and a unit takes three
-    assert len(job.made(L4)) == 3 and {one.pod for one in run.begun} == set(job.made(L4))
+    assert len(job.made(L4)) >= 3
     run.check(calm)
 
 
 def test_the_head_is_lost_and_the_job_tried_again_on_a_new_cluster(player, run, calm):
     job = run.submit("dev", 1, 1.5, lambda spec: spec["submitterConfig"].update(backoffLimit=0))
-    run.wait_begun(6)
+    run.wait_begun(4)
     before = job.status
     job.lose_head()
     player.wait_until(lambda: job.status["jobId"] not in ("", before["jobId"]), "another try")
@@ -184,7 +192,7 @@ def test_the_head_is_lost_and_the_job_tried_again_on_a_new_cluster(player, run, 
 def test_the_head_is_lost_and_the_job_submitted_again_to_the_next_one(player, run, calm):
     """With the manifest as it is: the submitter's next pod finds a new head in the same cluster, which knows no job."""
     job = run.submit("dev", workers=1, seconds=1.5)
-    run.wait_begun(6)
+    run.wait_begun(4)
     before = job.status
     job.lose_head()
     job.wait_for("Complete")
@@ -198,14 +206,13 @@ def test_kueue_admits_preempts_and_admits_again(player, run, calm):
     job.wait_for("Suspended")
     assert not player.pods
     job.resume()
-    run.wait_begun(6)
+    run.wait_begun(4)
     before = job.status
     job.suspend()
     job.wait_for("Suspended")
     assert not player.server.objects.select(CLUSTER)
-    player.wait_until(lambda: not player.pods, "the pods have ended")
-    assert 6 <= len(run.begun) < UNITS
-    job.resume()
+    assert len(run.begun) < UNITS
+    job.resume()  # at once: the pods of the first cluster are still ending
     job.wait_for("Complete")
     assert job.status["rayClusterName"] != before["rayClusterName"] and job.status["failed"] == 0
     player.wait_until(lambda: job.cluster is None, "no cluster")
@@ -214,11 +221,11 @@ def test_kueue_admits_preempts_and_admits_again(player, run, calm):
 
 def test_everything_is_deleted_and_the_same_job_submitted_again(player, run, s3_server, calm):
     job = run.submit("dev", workers=1, seconds=1.5)
-    run.wait_begun(6)
+    run.wait_begun(4)
     player.kubectl("delete", "namespace", NAMESPACE)
     assert not job.there
     player.wait_until(lambda: not player.pods, "the pods have ended")
-    assert 6 <= len(run.begun) < UNITS
+    assert 4 <= len(run.begun) < UNITS
     player.set_up(PLACE, s3_server.env)
     again = run.submit("dev", workers=1, seconds=1.5)
     assert again.name == job.name
