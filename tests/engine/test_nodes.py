@@ -177,6 +177,7 @@ def test_an_autoscaler_hears_of_all_alternatives(cluster):
     assert (plain(asked.request), asked.count) == (plain(wanted), 1)
 
 
+@pytest.mark.slow
 def test_a_gang_asks_for_all_its_nodes_at_once(cluster, tmp_path):
     selector = {"pool": "in(never,none)", "kind": "dear"}
     words = (f"data.faces={data_at(tmp_path)}", f"out={tmp_path / 'exp'}", *FAST, "engine.workers=3",
