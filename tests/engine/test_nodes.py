@@ -144,22 +144,22 @@ def test_work_for_cpus_leaves_a_dear_node_asleep(cluster, tmp_path):
 @contextmanager
 def asking(cluster: Cluster, *words: str) -> Iterator[tuple[subprocess.Popen, ClusterResourceState]]:
     """A job whose nodes are not there, and what the cluster tells its autoscaler of it."""
+    asked(cluster, False)  # Ray tells of a driver that has ended for a moment longer
     driver = start_job(*words, RAY_ADDRESS=cluster.address)
-    deadline = time.monotonic() + 60
     try:
-        while not asked_for(now := state(cluster)):
-            assert time.monotonic() < deadline and driver.poll() is None
-            time.sleep(0.2)
-        yield driver, now
+        yield driver, asked(cluster, True)
     finally:
         driver.kill()
         driver.communicate()
-        while asked_for(state(cluster)):
-            time.sleep(0.2)
 
 
-def asked_for(now: ClusterResourceState) -> bool:
-    return bool(now.pending_resource_requests or now.pending_gang_resource_requests)
+def asked(cluster: Cluster, something: bool) -> ClusterResourceState:
+    """What the cluster tells its autoscaler, once it does or does not ask for something."""
+    deadline = time.monotonic() + 60
+    while bool((now := state(cluster)).pending_resource_requests or now.pending_gang_resource_requests) != something:
+        assert time.monotonic() < deadline, now
+        time.sleep(0.2)
+    return now
 
 
 ABSENT = "engine.nodes=[{pool: nowhere, kind: '!dear'}, {pool: 'in(never,none)'}]"
@@ -169,12 +169,12 @@ SIMULATED = ("out=/tmp/never", "generator=simulated", "engine.gpus_per_worker=1"
 def test_an_autoscaler_hears_of_all_alternatives(cluster):
     """Which also shows that tests of scale plans ask for what jobs ask for."""
     with asking(cluster, "generate.py", *SIMULATED, ABSENT) as (driver, now):
-        (asked,) = now.pending_resource_requests
+        (request,) = now.pending_resource_requests
         driver.terminate()
         assert "no node has room for a worker yet" in driver.communicate(timeout=30)[1]
         assert driver.returncode == STOPPED  # it can be told to end while it waits
     wanted = demand(load(GenerateConfig, [*SIMULATED, ABSENT]).engine.worker_resources)
-    assert (plain(asked.request), asked.count) == (plain(wanted), 1)
+    assert (plain(request.request), request.count) == (plain(wanted), 1)
 
 
 @pytest.mark.slow
@@ -183,9 +183,9 @@ def test_a_gang_asks_for_all_its_nodes_at_once(cluster, tmp_path):
     words = (f"data.faces={data_at(tmp_path)}", f"out={tmp_path / 'exp'}", *FAST, "engine.workers=3",
              "engine.gpus_per_worker=1", f"engine.nodes=[{json.dumps(selector)}]")  # fmt: skip
     with asking(cluster, "train.py", *words) as (_, now):
-        (asked,) = now.pending_gang_resource_requests
+        (request,) = now.pending_gang_resource_requests
     wanted = gang({"CPU": 1, "GPU": 1}, selector, 3)
-    found = [[plain(one) for one in each.bundle_selectors[0].resource_requests] for each in (asked, wanted)]
+    found = [[plain(one) for one in each.bundle_selectors[0].resource_requests] for each in (request, wanted)]
     assert found[0] == found[1] and len(found[0]) == 3
 
 
