@@ -9,13 +9,11 @@ manifest.
 import base64
 import contextlib
 import itertools
-import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -112,7 +110,8 @@ class _Pod:
 
 @dataclass
 class Kubelet:
-    """Runs the pods of a server. `image` are the variables of the image; logs and volumes lie in `folder`.
+    """Runs the pods of a server. `image` are the variables of the image, `here` those of this machine, which win; logs
+    and volumes lie in `folder`.
 
     `places` says for each pod, by name, how it fits here; one without a place waits. Only one Ray node starts at a
     time: `ray start` gives up after 30 s, which is little where all of them share two cores.
@@ -121,6 +120,7 @@ class Kubelet:
     server: ApiServer
     folder: Path
     image: Mapping[str, str]
+    here: Mapping[str, str]
     places: dict[str, Place] = field(default_factory=dict)
     outstayed: set[str] = field(default_factory=set)
     """Pods that had not ended when their grace was over."""
@@ -168,8 +168,9 @@ class Kubelet:
         containers = {}
         for one in spec["containers"]:
             texts = {**place.texts, **{at: str(home / "volumes" / volume) for volume, at in _mounts(one)}}
-            env = {**self.image, **self._variables(manifest, one)}
-            env = {key: _placed(value, texts) for key, value in env.items()} | place.env | self.server.pod_env
+            told = {**self.image, **self._variables(manifest, one)}
+            env = {key: _placed(value, texts) for key, value in told.items()}
+            env |= {**self.here, **place.env, **self.server.pod_env}
             words = [_placed(_expanded(word, env), texts) for word in (*one["command"], *one.get("args", ()))]
             words[-1] += place.words.get(one["name"], "")
             mark = f"{manifest['metadata']['uid']}/{one['name']}"
@@ -293,8 +294,3 @@ def remove_folder(folder: Path) -> None:
             return
         time.sleep(0.1)
     raise OSError(f"{folder} cannot be removed: {list(folder.rglob('*'))[:3]}")
-
-
-def base_environment() -> dict[str, str]:
-    """What a container needs of this machine: where programs are, and nothing of this process' own settings."""
-    return {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LANG": "C.UTF-8"}

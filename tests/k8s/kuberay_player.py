@@ -7,6 +7,7 @@ the kubelet look at the world whenever a test waits for something.
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from tests.k8s.api_objects import Object
 from tests.k8s.api_server import ApiServer, running_api_server
 from tests.k8s.crds import Crds
 from tests.k8s.dockerfile import environment
-from tests.k8s.kubelet import Kubelet, Place, base_environment, free_port, remove_folder
+from tests.k8s.kubelet import Kubelet, Place, free_port, remove_folder
 from tests.k8s.kuberay import CLUSTER, JOB, POD, KubeRay, phase, ready
 from tests.ray_sessions import ROOT
 
@@ -98,8 +99,7 @@ class Job:
 
     def wait_for(self, state: str, seconds: float = 400) -> None:
         """Until KubeRay says so; `AssertionError` if that can no longer be."""
-        over = {"Complete", "Failed", "ValidationFailed"}
-        self.player.wait_until(lambda: self.state in {state} | over, f"{self.name} is {state}", seconds)
+        self.player.wait_until(lambda: self.state in (state, "Complete"), f"{self.name} is {state}", seconds)
         assert self.state == state, self.player.story()
 
 
@@ -114,7 +114,7 @@ class Player:
         self.events: list[str] = []
         self._ports: dict[str, tuple[int, int]] = {}
         self._started = time.monotonic()
-        self.kubelet = Kubelet(self.server, self.folder / "pods", self._image())
+        self.kubelet = Kubelet(self.server, self.folder / "pods", environment(), _here())
         self.kuberay = KubeRay(
             self.server.objects, lambda name: f"http://127.0.0.1:{self._ports_of(name)[1]}", self.tell
         )
@@ -164,10 +164,12 @@ class Player:
         self.kubelet.step()
 
     def wait_until(self, happened: Callable[[], Any], what: str = "", seconds: float = 300) -> None:
-        """Lets the world go on until something has happened; `AssertionError` with what did happen else."""
+        """Lets the world go on until something has happened; `AssertionError` if it does not, or a job has failed."""
         deadline = time.monotonic() + seconds
         while not happened():
-            assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}\n{self.story()}"
+            jobs = [one.get("status", {}).get("jobDeploymentStatus") for one in self.server.objects.select(JOB)]
+            given_up = {"Failed", "ValidationFailed"}.intersection(jobs) or time.monotonic() > deadline
+            assert not given_up, f"it does not happen: {what}\n{self.story()}"
             self.step()
             time.sleep(_LOOK_SECONDS)
 
@@ -190,11 +192,6 @@ class Player:
         self.kubelet.stop()
         self.events.clear()
         remove_folder(self.kubelet.folder)
-
-    def _image(self) -> dict[str, str]:
-        """The image's variables, and what tests add: generators of their own, and less work for a small machine."""
-        calm = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0", "OMP_NUM_THREADS": "1"}
-        return {**environment(), **base_environment(), **calm, "PYTHONPATH": str(ROOT)}
 
     def _ports_of(self, cluster: str) -> tuple[int, int]:
         """Where a cluster's GCS and dashboard are here, whichever pod is its head."""
@@ -239,6 +236,15 @@ class Player:
     def _heads(self, cluster: str) -> list[Object]:
         labels = {"ray.io/cluster": cluster, "ray.io/node-type": "head"}
         return [one for one in self.server.objects.select(POD, NAMESPACE, labels) if "status" in one]
+
+
+def _here() -> dict[str, str]:
+    """This machine's programs, the tests' own generators, and little work for few cores; nothing else of this process'
+    variables, which say how other tests run."""
+    return {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT),
+        "RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
 
 
 @contextmanager
