@@ -24,11 +24,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from synthfer import images
 from synthfer.cli import Invocation, Stopped
 from synthfer.config import ConfigError
+from synthfer.engine.board import Board
 from synthfer.engine.metrics import Metrics, stepping
 from synthfer.engine.session import Resources, session
 from synthfer.engine.tracking import Tracker
 from synthfer.engine.training_settings import Job, TaskJob, TrainJob
-from synthfer.engine.training_worker import Board, work
+from synthfer.engine.training_worker import work
 from synthfer.progress import Meter
 from synthfer.store import Dataset, ObjectStore, View, open_store
 from synthfer.store.spec import difference

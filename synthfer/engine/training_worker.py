@@ -1,4 +1,4 @@
-"""What each process of the training gang does, and the board by which it talks to the driver."""
+"""What each process of the training gang does."""
 
 import shutil
 import tempfile
@@ -24,41 +24,6 @@ from synthfer.training.place import Interrupted, Place
 _TELL_SECONDS = 10.0
 # Errors that would come again at every try. Those of lost peers and of the store are others.
 _LASTING = (TypeError, AttributeError, AssertionError, LookupError, ArithmeticError, ImportError, MemoryError)
-
-
-class Board:
-    """What workers say and the driver reads."""
-
-    def __init__(self) -> None:
-        self.told: list[Mapping[str, Any]] = []
-        self.failed: tuple[bool, str] | None = None
-        self.interrupted = False
-
-    def tell(self, facts: Mapping[str, Any]) -> None:
-        """Progress."""
-        self.told.append(facts)
-
-    def take(self) -> list[Mapping[str, Any]]:
-        """All that was told since the last time."""
-        told, self.told = self.told, []
-        return told
-
-    def fail(self, for_the_user: bool, error: str) -> None:
-        """What would come again at every try; the first error stays. Is it the user's to mend?"""
-        self.failed = self.failed or (for_the_user, error)
-
-    def failure(self) -> tuple[bool, str] | None:
-        """The error, if there is one."""
-        return self.failed
-
-    def interrupt(self) -> None:
-        """The gang has ended before its work, since a node is about to leave; another gang goes on."""
-        self.interrupted = True
-
-    def take_interrupted(self) -> bool:
-        """Whether a gang has ended so since the last time."""
-        interrupted, self.interrupted = self.interrupted, False
-        return interrupted
 
 
 def work(settings: Mapping[str, Any]) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 
 import ray
 
+from synthfer.engine.board import Board
 from synthfer.engine.gang import trainer
 from synthfer.engine.session import Resources
 from synthfer.engine.training_settings import Plan
-from synthfer.engine.training_worker import Board
 from synthfer.training.runs import Run
 
 _LOOK_SECONDS = 1.0
