@@ -16,7 +16,7 @@ run: $(VENV)/.run
 	$(VENV)/bin/python jobs/gallery.py uri=$(OUT) out=$(OUT).html
 
 test: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadgroup
 
 # What `make test` has no time for and no change may land without: a training that is killed, a node that drains.
 test-faults: $(VENV)/.dev

@@ -23,6 +23,13 @@ import pytest  # noqa: E402 - Ray reads its settings when it is imported
 pytest_plugins = ["tests.s3_server", "tests.ray_sessions"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of two processes (`make test`) one has all that starts Ray, whose workers want the second core themselves."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group("ray" if folder in ("engine", "faults", "e2e") else item.path.name))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_torch_thread():
     """Two threads on two busy cores are many times slower than one."""

@@ -50,7 +50,8 @@ def decoded(job: Job, progress: Callable[[int, int], None]) -> Iterator[np.ndarr
     context, folder = ray.train.get_context(), job.config.engine.cache
     shared = folder is None and context.get_local_world_size() > 1
     if shared:
-        folder = str(Path(tempfile.gettempdir()) / f"synthfer-pixels-{ray.get_runtime_context().get_job_id()}")
+        here = ray.get_runtime_context()  # ids of jobs begin anew in each session, and one machine may have several
+        folder = str(Path(tempfile.gettempdir()) / f"synthfer-pixels-{here.get_job_id()}-{here.get_node_id()[:16]}")
     yield pixels.load(job.data, job.size, folder, progress)
     if shared and folder and context.get_local_rank() == 0:
         shutil.rmtree(folder, ignore_errors=True)

@@ -18,12 +18,14 @@ from typing import Any, NamedTuple
 
 import kubernetes_validate
 
+from tests.k8s.admission import refusals
 from tests.k8s.crds import Crds
 from tests.k8s.patches import Object, PatchError, Path, json_patched, leaves, merged, without
 
 KUBERNETES = "1.37"
 _BUILT_IN = {
     "v1": "Namespace ConfigMap LimitRange PersistentVolumeClaim Pod ResourceQuota Secret Service ServiceAccount",
+    "admissionregistration.k8s.io/v1": "ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding",
     "apps/v1": "Deployment",
     "networking.k8s.io/v1": "NetworkPolicy",
     "policy/v1": "PodDisruptionBudget",
@@ -32,7 +34,8 @@ _BUILT_IN = {
     # Of another operator, whose definitions are in no package: nothing of these is checked.
     "monitoring.coreos.com/v1": "PodMonitor PrometheusRule",
 }
-_CLUSTER_WIDE = ("Namespace", "PriorityClass")
+_POLICY = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"
+_CLUSTER_WIDE = ("Namespace", "PriorityClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 _UNCHECKED = "monitoring.coreos.com/v1"
 _HERS = ("uid", "creationTimestamp", "generation", "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds")
 """What only the server writes."""
@@ -266,6 +269,8 @@ class Objects:
     def _store(self, key: Key, new: Object, old: Object | None, manager: str, dry: bool) -> Object:
         self._check(key, new, old)
         new = self.crds.defaulted(new) if self.crds.knows(new) else new
+        if old is None:
+            self._admit(key, new)
         changed = old is None or _apart(new) != _apart(old)
         if dry or not changed:
             return new
@@ -291,6 +296,12 @@ class Objects:
             wrong = list(_core_errors(new))
         if wrong:
             raise Refused(422, "Invalid", f'{key.kind}.{key.api_version} "{key.name}" is invalid: {"; ".join(wrong)}')
+
+    def _admit(self, key: Key, new: Object) -> None:
+        kind, namespace = self._kind(key), self.find("v1/Namespace", key.namespace)
+        policies, bindings = self.select(_POLICY), self.select(f"{_POLICY}Binding")
+        for why in refusals(new, kind.plural, namespace, policies, bindings):
+            raise Refused(422, "Invalid", f'{kind.plural} "{key.name}" is forbidden: {why}')
 
     def _touch(self, one: Object) -> None:
         self._version += 1

@@ -14,7 +14,7 @@ import pytest
 from synthfer.k8s.objects import dump, kubectl, rayjobs
 from tests.k8s.api_server import ApiServer, running_api_server
 from tests.k8s.crds import Crds, folder
-from tests.k8s.overlays import K8S, rendered
+from tests.k8s.overlays import K8S, digested, rendered
 
 NAMESPACE = "synthfer"
 PLACE = str(K8S / "overlays/dev")
@@ -37,7 +37,7 @@ def server(running) -> Iterator[ApiServer]:
 
 @pytest.fixture
 def job() -> dict[str, Any]:
-    (job,) = rayjobs(rendered("dev/generate"))
+    (job,) = rayjobs(digested(rendered("dev/generate")))
     return dict(job)
 
 
