@@ -16,11 +16,11 @@ run: $(VENV)/.run
 	$(VENV)/bin/python jobs/gallery.py uri=$(OUT) out=$(OUT).html
 
 test: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadgroup
+	$(VENV)/bin/python -m pytest -m "not slow and not fault" -n 2 --dist loadfile
 
-# What `make test` has no time for and no change may land without: a training that is killed, a node that drains.
+# What `make test` has no time for and no change may land without: jobs, drivers, workers and nodes that are killed.
 test-faults: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest -m slow tests/faults -k "few_times_the_weights or told_to_end_finishes"
+	$(VENV)/bin/python -m pytest -m "fault and not slow"
 
 test-all: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest

@@ -11,6 +11,7 @@ os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_memory_monitor_refresh_ms="0",
     RAY_worker_niceness="0",
+    RAY_metrics_report_interval_ms="2000",
     RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.5",
     RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",
 )
@@ -21,13 +22,6 @@ os.environ["PYTHONPATH"] = str(ROOT)  # Ray's workers import the tests' own gene
 import pytest  # noqa: E402 - Ray reads its settings when it is imported
 
 pytest_plugins = ["tests.s3_server", "tests.ray_sessions"]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of two processes (`make test`) one has all that starts Ray, whose workers want the second core themselves."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group("ray" if folder in ("engine", "faults", "e2e") else item.path.name))
 
 
 @pytest.fixture(autouse=True, scope="session")

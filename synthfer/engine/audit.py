@@ -15,6 +15,7 @@ import ray
 
 from synthfer.cli import COMPLETE, FAILURE, Invocation, Outcome
 from synthfer.config import REQUIRED, option
+from synthfer.engine.metrics import Metrics, counting
 from synthfer.engine.nodes import Nodes
 from synthfer.engine.session import session
 from synthfer.evaluation.audit import AuditConfig, blocks_of, examine, left_out, open_sides, pictures, uris_of
@@ -90,18 +91,23 @@ def _task(function: Callable[..., Any]) -> Any:
 def run(config: AuditJob, invocation: Invocation) -> Outcome:
     """Audits, writes the three files, prints the verdicts. Exit code 1 where a guard fails."""
     store = open_store(config.out)
-    with session(config.engine) as resources, causes():
+    with (
+        session(config.engine) as resources,
+        Metrics("audit", config.out, config.engine.prices) as metrics,
+        causes(),
+    ):
         pool = RayPool(resources.cpus, config.engine)
         sides = open_sides(config, pool)
         rows = {name: f"{len(side):,}" for name, side in sides.items()}
         log.info("comparing %s training rows with %s test rows", rows["train"], rows["test"])
         with Meter("blocks", blocks_of(sides["test"], config.test_block), invocation.status) as meter:
+            metrics.progress = counting("blocks", meter)
             result = examine(config, sides, pool, meter.add)
         write(result, sides, store, pool)
     page = f"{store.uri}/{PAGE}"
     print_verdicts(result, page, invocation.results)
     told: dict[str, Any] = {"page": page, "status": result.status, "pairs": result.pairs.num_rows}
-    told["flagged"] = dict(result.flagged)
+    told |= {"flagged": dict(result.flagged), **metrics.bill.summary()}
     if config.dedupe:
         view = dedupe(config, result)
         told["view"] = view.uri

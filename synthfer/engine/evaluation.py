@@ -28,6 +28,7 @@ from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.engine.audit import PAIRS as AUDITED
 from synthfer.engine.audit import VERDICT, causes
 from synthfer.engine.departure import Departure
+from synthfer.engine.metrics import Metrics, counting
 from synthfer.engine.nodes import Nodes
 from synthfer.engine.session import Resources, session
 from synthfer.evaluation.cells import VARIANTS, Answers, Candidate, MatrixConfig, TestSet
@@ -108,13 +109,17 @@ def evaluate(config: EvaluateJob, invocation: Invocation) -> Outcome:
     """Scores, writes the matrix, prints it. The job of `jobs/evaluate.py`."""
     start = time.monotonic()
     store, job = open_store(config.out), opened(config)
-    with session(config.engine) as resources, causes():
-        tests, answers = score(config, job, resources, invocation)
+    with (
+        session(config.engine) as resources,
+        Metrics("evaluate", config.out, config.engine.prices) as metrics,
+        causes(),
+    ):
+        tests, answers = score(config, job, resources, invocation, metrics)
     result = matrix([one.candidate for one in job.judged], tests, answers, config, job.audits)
     write(result, tests, answers, store)
     tables.print_matrix(result, invocation.results)
     told: dict[str, Any] = {"page": f"{store.uri}/{PAGE}", "checkpoints": len(job.judged), "test_sets": len(tests)}
-    told["seconds"] = time.monotonic() - start
+    told |= {"seconds": time.monotonic() - start, **metrics.bill.summary()}
     return Outcome(told | (result if invocation.json else {}))
 
 
@@ -240,7 +245,7 @@ def titles(uris: Sequence[str], unique: bool = True) -> list[str]:
 
 
 def score(
-    config: EvaluateJob, job: Opened, resources: Resources, invocation: Invocation
+    config: EvaluateJob, job: Opened, resources: Resources, invocation: Invocation, metrics: Metrics
 ) -> tuple[list[TestSet], Answers]:
     """Every test set with every answer, (checkpoint, test set, variant) to probabilities float32 (n, K)."""
     pieces = [(column, part) for column in job.columns for part in parts([column.origin], config.block)]
@@ -248,6 +253,7 @@ def score(
     calls = [(shipped, part, column.splits) for column, part in pieces]
     found: dict[str, list[Scored]] = {column.name: [] for column in job.columns}
     with Meter("blocks", len(pieces), invocation.status) as meter:
+        metrics.progress = counting("blocks", meter)
         for (column, _), scored in zip(pieces, in_turn(crew(config, resources, len(pieces)), calls), strict=True):
             if scored.facts.num_rows:
                 found[column.name].append(scored)

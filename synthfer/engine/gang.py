@@ -25,7 +25,7 @@ from synthfer import images
 from synthfer.cli import Invocation, Stopped
 from synthfer.config import ConfigError
 from synthfer.engine.board import Board
-from synthfer.engine.metrics import Metrics, stepping
+from synthfer.engine.metrics import Metrics, counting
 from synthfer.engine.session import Resources, session
 from synthfer.engine.tracking import Tracker
 from synthfer.engine.training_settings import Job, TaskJob, TrainJob
@@ -104,7 +104,7 @@ def follow(
     # Ray Train waits where no signal reaches it, so it waits in another thread.
     thread = threading.Thread(target=fit, daemon=True)
     with Meter("steps", sum(run.steps for run in todo), invocation.status) as meter:
-        metrics.progress = lambda: stepping(meter)
+        metrics.progress = counting("steps", meter)
         thread.start()
         heard = Listener(job, meter, tracker)
         while thread.is_alive():

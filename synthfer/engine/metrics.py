@@ -46,6 +46,8 @@ GAUGES = {
     "synthfer_rejected_share": "Share of this run's rows that a gate rejected, 0 to 1",
     "synthfer_steps_done": "Steps of training that this run has done, those before its checkpoints included",
     "synthfer_steps_planned": "Steps of training that this run is for",
+    "synthfer_blocks_done": "Blocks of rows that this run has compared or scored",
+    "synthfer_blocks_planned": "Blocks of rows that this run is to compare or score",
     "synthfer_seconds_left": "Seconds until all is done at the rate of the last minute",
     "synthfer_gpu_hours": "GPU-hours that the cluster has held during this run, idle ones too",
     "synthfer_spend": "What these GPU-hours cost by engine.prices",
@@ -177,10 +179,10 @@ class Making:
         return (busy - busy_then) / (span - span_then) if span > span_then else 0.0 if span else None
 
 
-def stepping(meter: Meter) -> Values:
-    """The progress of a training job."""
-    return {
-        "synthfer_steps_done": meter.done,
-        "synthfer_steps_planned": meter.total,
+def counting(what: str, meter: Meter) -> Callable[[], Values]:
+    """The progress of a job that counts `what`: steps of a training, blocks of an audit or an evaluation."""
+    return lambda: {
+        f"synthfer_{what}_done": meter.done,
+        f"synthfer_{what}_planned": meter.total,
         "synthfer_seconds_left": meter.seconds_left,
     }

@@ -1,4 +1,4 @@
-"""Which nodes of a cluster a job's workers run on, said by labels; nothing that is made depends on it.
+"""Which nodes of a cluster a job's workers run on, by labels, and their prices; nothing that is made depends on it.
 
 A job that names no nodes takes any, so that work for CPUs may land on a node with GPUs, and hold it.
 """
@@ -15,7 +15,7 @@ from synthfer.labels import fits
 
 @dataclass(frozen=True, kw_only=True)
 class Nodes:
-    """The key that says which nodes. `ValueError`: labels that no node can have."""
+    """The keys that say which nodes, and what they cost. `ValueError`: labels that no node can have."""
 
     nodes: list[dict[str, str]] = option(
         [],
@@ -23,6 +23,7 @@ class Nodes:
         "before have no room for. A value may be '!cpu' or 'in(l4,h100)'; of several pools in one alternative a "
         "cluster that grows starts the one with the highest priority that did not fail lately (empty: any node)",
     )
+    prices: dict[str, float] = option({}, "price of one GPU-hour by pool: {l4-spot: 0.25}; the spend is told", low=0)
 
     def __post_init__(self) -> None:
         if not all(self.nodes):

@@ -27,7 +27,6 @@ class PoolConfig(Nodes):
     )
     cpus_per_worker: float = option(1.0, "CPUs that Ray keeps free for one worker", low=0)
     max_unit_retries: int = option(10, "times a unit is tried again after its worker died", low=0)
-    prices: dict[str, float] = option({}, "price of one GPU-hour by pool: {l4-spot: 0.25}; the spend is told", low=0)
 
     @property
     def worker_resources(self) -> dict[str, Any]:

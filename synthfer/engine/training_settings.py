@@ -43,7 +43,6 @@ class TrainEngine(Nodes):
         "temporary folder where several workers share a node)",
     )
     max_failures: int = option(20, "lost workers until the job gives up", low=0)
-    prices: dict[str, float] = option({}, "price of one GPU-hour by pool: {l4-spot: 0.25}; the spend is told", low=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -187,11 +187,13 @@ def job_under_fire(folder: Path, tmp_path: Path, *words: str) -> None:
     assert len(killed) == 1
 
 
+@pytest.mark.fault
 def test_an_actor_that_is_killed_changes_nothing(folder, calm, tmp_path):
     job_under_fire(folder, tmp_path, "engine.max_workers=2")
     check_same(tmp_path / "out", calm)
 
 
+@pytest.mark.fault
 def test_a_worker_that_dies_gets_its_room_back_from_the_one_that_waited(folder, calm, tmp_path):
     """One fits at a time: the second takes the place of the first, whose block waits until it is back."""
     job_under_fire(folder, tmp_path, "engine.max_workers=2", "engine.cpus_per_worker=3")

@@ -12,6 +12,9 @@ from rich.console import Console
 from synthfer.cli import STOPPED, Invocation
 from synthfer.config import ConfigError, load
 from synthfer.engine import metrics
+from synthfer.engine.audit import AuditJob
+from synthfer.engine.audit import run as audit
+from synthfer.engine.evaluation import EvaluateJob, evaluate
 from synthfer.engine.generation import generate
 from synthfer.engine.metrics import BUSY_WINDOW, Bill, Making, Metrics
 from synthfer.engine.settings import GenerateConfig
@@ -20,6 +23,7 @@ from synthfer.engine.training import train
 from synthfer.engine.training_settings import TrainJob
 from synthfer.progress import Meter
 from synthfer.store import Dataset, Spec
+from tests.engine.test_evaluation_job import trained
 from tests.engine.test_tally import report
 from tests.metrics_page import Page, page, page_with, values_of
 from tests.ray_sessions import start_job
@@ -85,6 +89,27 @@ def test_a_training_tells_its_steps(tmp_path):
     assert summary["trained_now"] == 1
     seen = told(session_port(), str(out), "train", done)
     assert seen == {"synthfer_steps_done": 12, "synthfer_steps_planned": 12, "synthfer_seconds_left": 0}
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_an_evaluation_tells_its_blocks(tmp_path):
+    experiment = trained(tmp_path / "exp", data_at(tmp_path), 0)
+    test = data_at(tmp_path, "test", first=200, number=42, splits="test", unit_size=10)
+    words = (f"checkpoints=[{experiment}]", f"datasets=[{test}]", "block=10", "replicates=100", "permutations=100")
+    summary = evaluate(load(EvaluateJob, [f"out={tmp_path / 'matrix'}", *words]), quiet()).summary
+    assert summary["test_sets"] == 1
+    seen = told(session_port(), str(tmp_path / "matrix"), "evaluate", done)
+    assert seen == {"synthfer_blocks_done": 5, "synthfer_blocks_planned": 5, "synthfer_seconds_left": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_an_audit_tells_its_blocks(tmp_path):
+    train_on, test = data_at(tmp_path), data_at(tmp_path, "test", first=200, number=40, splits="test")
+    words = (f"train={train_on}", f"test={test}", "train_block=32", "test_block=16", "canaries=4")
+    audit(load(AuditJob, [f"out={tmp_path / 'audit'}", *words]), quiet())
+    seen = told(session_port(), str(tmp_path / "audit"), "audit", done)
+    assert seen == {"synthfer_blocks_done": 3, "synthfer_blocks_planned": 3, "synthfer_seconds_left": 0}
 
 
 def finished(job) -> tuple[dict, str]:

@@ -145,6 +145,7 @@ def test_killed_twenty_times_on_s3(cluster, calm, s3_uri, seed):
     check_killed(cluster, s3_uri, calm, kills=20, seed=seed)
 
 
+@pytest.mark.fault
 def test_two_drivers_on_one_dataset_share_the_work(cluster, calm, s3_uri):
     drivers = [start_generate(cluster, s3_uri) for _ in range(2)]
     said = [finished(driver) for driver in drivers]
@@ -153,7 +154,7 @@ def test_two_drivers_on_one_dataset_share_the_work(cluster, calm, s3_uri):
     check_whole(s3_uri)
 
 
-@pytest.mark.parametrize("polite", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("polite", [pytest.param(signal.SIGTERM, marks=pytest.mark.fault), signal.SIGINT])
 def test_a_polite_kill_stops_the_job_with_work_left(cluster, calm, tmp_path, polite):
     uri = str(tmp_path / "dataset")
     driver = start_generate(cluster, uri)
@@ -167,6 +168,7 @@ def test_a_polite_kill_stops_the_job_with_work_left(cluster, calm, tmp_path, pol
         assert finished(start_generate(cluster, uri))["manifest_hash"] == calm["manifest_hash"]
 
 
+@pytest.mark.fault
 def test_units_that_ray_runs_twice_are_committed_once(calm, tmp_path):
     """Ray loses the answers of finished tasks, so that it runs them again, with nobody killed."""
     lost = {"num_failures": 6, "req_failure_prob": 0, "resp_failure_prob": 25, "in_flight_failure_prob": 0}

@@ -125,7 +125,7 @@ def drained(cluster: Cluster, folder: Path, *words: str) -> tuple[dict, list[dic
     return said, late, early
 
 
-@pytest.mark.slow
+@pytest.mark.fault
 @pytest.mark.timeout(280)
 def test_a_node_that_is_told_to_end_finishes_what_it_has_begun_and_no_more(cluster, calm, tmp_path):
     said, late, early = drained(cluster, tmp_path)

@@ -123,7 +123,7 @@ def train_through_kills(
     finished(driver)
 
 
-@pytest.mark.slow
+@pytest.mark.fault
 @pytest.mark.timeout(290)
 def test_killed_a_few_times_the_weights_are_the_same(cluster, uri, calm, tmp_path):
     train_through_kills(cluster, uri, tmp_path / "exp", ["worker", "driver"], seed=1)

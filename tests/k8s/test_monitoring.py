@@ -197,11 +197,11 @@ def test_monitoring_is_part_of_production_and_the_operator_tells_of_failed_jobs(
 
 @pytest.mark.slow
 def test_in_a_real_run_every_query_finds_something(gpu_cluster, tmp_path):
-    """A real Prometheus reads a real run; left out is what needs a driver of NVIDIA, KubeRay, or a training."""
+    """A real Prometheus reads a real run; left out is what needs a driver of NVIDIA, KubeRay or another job."""
     absent = KUBERAY | {
         "ray_node_gpus_utilization",
         "autoscaler_pending_nodes",
-        *(name for name in OURS if "steps" in name),
+        *(name for name in OURS if "steps" in name or "blocks" in name),
     }
     head, worker = gpu_cluster.head_node, next(iter(gpu_cluster.worker_nodes))
     labels = {"namespace": "synthfer", "ray_io_cluster": "run"}
