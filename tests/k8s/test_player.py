@@ -21,7 +21,7 @@ from tests.k8s.crds import Crds, folder
 from tests.k8s.journal import Beginning, beginnings, committed, remade
 from tests.k8s.kuberay import CLUSTER
 from tests.k8s.kuberay_player import NAMESPACE, Job, Player, playing
-from tests.k8s.overlays import K8S, copied
+from tests.k8s.overlays import K8S, copied, digested
 from tests.ray_sessions import start_job
 
 UNITS, UNIT_SIZE, BATCH = 12, 8, 4
@@ -70,7 +70,7 @@ class Run:
         keys |= {"out": self.uri, "plan": MADE["plan"], "generator": made}
         keys["engine"]["max_workers"] = workers
         (job / "job.yaml").write_text(yaml.safe_dump(keys))
-        objects = render(job)
+        objects = digested(render(job))
         (rayjob,) = rayjobs(objects)
         shrink(rayjob)
         change(rayjob["spec"])
