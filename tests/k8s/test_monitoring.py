@@ -209,7 +209,7 @@ def test_in_a_real_run_every_query_finds_something(gpu_cluster, tmp_path):
         head.metrics_export_port: labels | {"pod": "head"},
         worker.metrics_export_port: labels | {"pod": "worker", "pool": "l4-spot"},
     }
-    words = ("generator.name=simulated", "generator.failed_share=0.03", "plan.total=70000", "plan.unit_size=16")
+    words = ("generator.name=simulated", "generator.failed_share=0.03", "plan.total=7000000", "plan.unit_size=16")
     engine = ("engine.gpus_per_worker=1", "engine.prices={l4-spot: 2.5}")
     with promtool.prometheus(tmp_path, targets) as server:
         idle = server.wait_for(RULES["GpuIdle"]["expr"])
