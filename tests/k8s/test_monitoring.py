@@ -215,14 +215,16 @@ def test_in_a_real_run_every_query_finds_something(gpu_cluster, tmp_path):
         idle = server.wait_for(RULES["GpuIdle"]["expr"])
         assert [one["metric"] for one in idle] == [{"pod": "worker", "pool": "l4-spot", "ray_io_cluster": "run"}]
         job = start_job("generate.py", f"out={tmp_path / 'd'}", *words, *engine, RAY_ADDRESS=gpu_cluster.address)
-        server.wait_for("ray_synthfer_failed_share and ray_synthfer_spend")
-        for name, selector in selectors():
-            assert name in absent or server.wait_for(selector, 30), selector
-        assert not server.find(RULES["GpuIdle"]["expr"])
-        assert server.wait_for(RULES["FailingShare"]["expr"])
-        for query in queries():
-            assert absent & {match[1] for match in SELECTOR.finditer(query)} or server.find(query), query
-        assert not server.find(RULES["DiskFull"]["expr"])
-        job.terminate()
-        job.communicate(timeout=60)
+        try:
+            server.wait_for("ray_synthfer_failed_share and ray_synthfer_spend")
+            for name, selector in selectors():
+                assert name in absent or server.wait_for(selector, 30), selector
+            assert not server.find(RULES["GpuIdle"]["expr"])
+            assert server.wait_for(RULES["FailingShare"]["expr"])
+            for query in queries():
+                assert absent & {match[1] for match in SELECTOR.finditer(query)} or server.find(query), query
+            assert not server.find(RULES["DiskFull"]["expr"])
+        finally:
+            job.terminate()
+            print(job.communicate(timeout=60)[1][-4000:])  # what pytest shows of a test that failed
         server.wait_for("absent_over_time(ray_synthfer_units_planned[5s])")  # what has ended cannot stand still
