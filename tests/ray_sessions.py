@@ -65,8 +65,12 @@ class KillableCluster:
 
     def actors(self, kind: str = "MapWorker") -> list[psutil.Process]:
         """The processes of workers that have started: of units, or of another kind by a part of its name."""
-        raylet = psutil.Process(self._raylet().pid)
-        return [p for p in raylet.children() if kind in "".join(p.cmdline())]
+        found = []
+        for process in psutil.Process(self._raylet().pid).children():
+            with contextlib.suppress(psutil.Error):  # some end while we look
+                if kind in "".join(process.cmdline()):
+                    found.append(process)
+        return found
 
     def _raylet(self):
         return self.node.all_processes["raylet"][0].process
