@@ -20,7 +20,7 @@ test: $(VENV)/.dev
 
 # What `make test` has no time for and no change may land without: jobs, drivers, workers and nodes that are killed.
 test-faults: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest -m "fault and not slow"
+	$(VENV)/bin/python -m pytest -m fault
 
 test-all: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest

@@ -150,7 +150,7 @@ def asking(cluster: Cluster, *words: str) -> Iterator[tuple[subprocess.Popen, Cl
         yield driver, asked(cluster, True)
     finally:
         driver.kill()
-        driver.communicate()
+        print(driver.communicate()[1])  # what pytest shows of a test that failed
 
 
 def asked(cluster: Cluster, something: bool) -> ClusterResourceState:

@@ -138,7 +138,7 @@ def _broken_rules(value: Any, old: Any, schema: Mapping[str, Any], path: str) ->
     """The CEL rules and the keys of lists that the value breaks, from the outside in."""
     for rule in schema.get("x-kubernetes-validations", ()):
         about_change = "oldSelf" in rule["rule"]
-        if not (about_change and old is None) and not _holds(rule["rule"], value, old):
+        if not (about_change and old is None) and not holds(rule["rule"], {"self": value, "oldSelf": old}):
             yield f"{path or 'object'}: {rule.get('message', rule['rule'])}"
     if isinstance(value, dict):
         extra = schema.get("additionalProperties")
@@ -155,8 +155,9 @@ def _broken_rules(value: Any, old: Any, schema: Mapping[str, Any], path: str) ->
             yield from _broken_rules(inner, None, schema.get("items", {}), f"{path}[{i}]")
 
 
-def _holds(rule: str, value: Any, old: Any) -> bool:
+def holds(rule: str, known: Mapping[str, Any]) -> bool:
+    """Whether a CEL rule is true of what it speaks of; one that cannot be evaluated is not."""
     try:
-        return bool(cel.compile(rule).execute({"self": value, "oldSelf": old}))
+        return bool(cel.compile(rule).execute(dict(known)))
     except Exception:  # noqa: BLE001 - whatever ails it: an API server counts that as a rule that failed
         return False

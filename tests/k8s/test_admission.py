@@ -79,6 +79,13 @@ def test_a_job_that_lacks_something_is_refused_here_and_by_the_lint(crds, what):
     assert lint(objects, rendered("dev"))
 
 
+def test_a_job_on_a_cluster_of_somebody_else_is_refused(crds):
+    (job,) = rayjobs(digested(rendered("dev/generate")))
+    del job["spec"]["rayClusterSpec"]
+    with pytest.raises(Refused, match="rayClusterSpec is missing"):
+        place(crds, "dev").create(job)
+
+
 def test_with_a_queue_no_job_gets_past_it(crds):
     (job,) = rayjobs(digested(rendered("production/generate")))
     del job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]
