@@ -1,7 +1,7 @@
 """What synthfer costs and gains, measured: `python jobs/benchmark.py generate [key=value ...] --json`."""
 
+from synthfer.benchmarks import audit, generation, sources, training
 from synthfer.cli import Command, run_commands
-from synthfer.engine.benchmarks import audit, generation, sources, training
 
 if __name__ == "__main__":
     run_commands(

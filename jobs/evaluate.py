@@ -1,7 +1,7 @@
 """Every classifier on every test set: `python jobs/evaluate.py checkpoints=[...] datasets=[...] out=...`."""
 
 from synthfer.cli import run
-from synthfer.engine.evaluation import EvaluateJob, evaluate, preview
+from synthfer.engine.evaluate import EvaluateJob, evaluate, preview
 
 if __name__ == "__main__":
     run(

@@ -1,7 +1,7 @@
 """Makes a dataset of generated faces: `python jobs/generate.py out=... [key=value ...]`; --help lists the keys."""
 
 from synthfer.cli import run
-from synthfer.engine.generation import generate, preview
+from synthfer.engine.generate import generate, preview
 from synthfer.engine.settings import GenerateConfig
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from synthfer.cli import Command, run_command
-from synthfer.engine import task_training, training
+from synthfer.engine import task_training, train
 from synthfer.engine.training_settings import TaskJob, TrainJob
 from synthfer.training import task_settings
 
@@ -26,8 +26,8 @@ TASKS = Command(
 )
 CLASSIFIERS = Command(
     TrainJob,
-    training.train,
-    training.preview,
+    train.train,
+    train.preview,
     about="Trains a classifier of expressions on real data, synthetic data and both, at equal steps, with DDP on "
     f"Ray Train. The best step is chosen on validation data; test splits are not opened. {_RESUMES} "
     f"Tasks besides: task={'|'.join(name for name in task_settings.names() if name != task_settings.CLASSIFIER)}.",

@@ -1,7 +1,7 @@
 """Makes and measures the weights that ship as `builtin:faces`. Needs the extra `avatars`."""
 
+from synthfer.builtin_faces import faces, judge
 from synthfer.cli import Command, Invocation, Outcome, run_commands
-from synthfer.training.builtin import faces, judge
 
 
 def train(config: faces.TrainConfig, invocation: Invocation) -> Outcome:

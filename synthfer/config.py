@@ -18,7 +18,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from synthfer.hints import MismatchError, fit, show, takes
+from synthfer.validation import MismatchError, fit, show, takes
 
 T = TypeVar("T")
 REQUIRED: Any = dataclasses.MISSING

@@ -1,6 +1,6 @@
 """The label space: seven expressions in alphabetical order, and how other words and orders map into it."""
 
-from synthfer.nearest import nearest
+from synthfer.suggest import nearest
 
 EXPRESSIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 

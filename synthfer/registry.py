@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from types import ModuleType
 
-from synthfer.nearest import nearest
+from synthfer.suggest import nearest
 
 
 @dataclass(frozen=True)

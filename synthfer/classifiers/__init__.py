@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthfer.expressions import EXPRESSIONS
-from synthfer.hints import MismatchError, fit, show, takes
-from synthfer.nearest import nearest
 from synthfer.registry import Registry
+from synthfer.suggest import nearest
+from synthfer.validation import MismatchError, fit, show, takes
 
 if TYPE_CHECKING:
     from synthfer.classifiers._network import Classifier

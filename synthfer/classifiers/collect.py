@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from synthfer.classifiers import weights
 from synthfer.classifiers._network import Classifier
-from synthfer.classifiers.ancestry import SUFFIX, Seen
+from synthfer.classifiers.training_fingerprint import SUFFIX, TrainingFingerprint
 from synthfer.classifiers.weights import SUFFIXES, Card
 from synthfer.expressions import EXPRESSIONS
 from synthfer.store import open_store
@@ -37,12 +37,12 @@ class Checkpoint:
         return next(iter(self.files.values()))
 
     @cached_property
-    def seen(self) -> Seen | None:
+    def seen(self) -> TrainingFingerprint | None:
         """The rows that it learned from, or None where nobody wrote them down; `ValueError` for a damaged list."""
         if SUFFIX not in self.files:
             return None
         try:
-            return Seen.from_bytes(self.files[SUFFIX])
+            return TrainingFingerprint.from_bytes(self.files[SUFFIX])
         except ValueError as error:
             raise ValueError(f"{self.uri}: {error}") from error
 

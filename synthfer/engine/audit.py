@@ -15,19 +15,19 @@ import ray
 
 from synthfer.cli import COMPLETE, FAILURE, Invocation, Outcome
 from synthfer.config import REQUIRED, option
-from synthfer.engine.metrics import Metrics, counting
+from synthfer.engine.monitoring import Metrics, counting
 from synthfer.engine.nodes import Nodes
 from synthfer.engine.session import session
 from synthfer.evaluation.audit import AuditConfig, blocks_of, examine, left_out, open_sides, pictures, uris_of
 from synthfer.evaluation.pool import Pool, Serial
-from synthfer.evaluation.sides import Side
+from synthfer.evaluation.sides import AuditSplit
 from synthfer.evaluation.verdict import Audit
 from synthfer.progress import Meter
 from synthfer.report import audit as report
 from synthfer.report.verdict import print_verdicts
 from synthfer.store import ObjectStore, open_store
+from synthfer.store.dataset_ref import dataset_ref
 from synthfer.store.objects import replace_object
-from synthfer.store.origin import origin
 from synthfer.store.view import View
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def run(config: AuditJob, invocation: Invocation) -> Outcome:
     with (
         session(config.engine) as resources,
         Metrics("audit", config.out, config.engine.prices) as metrics,
-        causes(),
+        unwrap_ray_errors(),
     ):
         pool = RayPool(resources.cpus, config.engine)
         sides = open_sides(config, pool)
@@ -124,7 +124,7 @@ def preview(config: AuditJob, _: Invocation) -> Outcome:
 
 
 @contextmanager
-def causes() -> Iterator[None]:
+def unwrap_ray_errors() -> Iterator[None]:
     """An error inside a task comes out as what it was there, however many tasks it went through."""
     try:
         yield
@@ -135,7 +135,7 @@ def causes() -> Iterator[None]:
         raise cause from None
 
 
-def write(result: Audit, sides: Mapping[str, Side], store: ObjectStore, pool: Pool) -> None:
+def write(result: Audit, sides: Mapping[str, AuditSplit], store: ObjectStore, pool: Pool) -> None:
     """Puts pairs, verdict and page, each in place of an older one."""
     sink = pa.BufferOutputStream()
     pq.write_table(result.pairs, sink, compression="zstd")
@@ -150,7 +150,7 @@ def write(result: Audit, sides: Mapping[str, Side], store: ObjectStore, pool: Po
 
 def dedupe(config: AuditJob, result: Audit) -> View:
     """The view of the training data without the rows that fail; what an older view left out stays out."""
-    origins = [origin(uri) for uri in uris_of(config.train)]
+    origins = [dataset_ref(uri) for uri in uris_of(config.train)]
     selection = left_out(result.pairs)
     for named in origins:
         if named.view:

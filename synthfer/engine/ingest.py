@@ -10,15 +10,15 @@ from typing import Any
 from synthfer import sources
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import REQUIRED, Choice, option, registry_section, to_dict
-from synthfer.engine.intake import Intake, Terms
-from synthfer.engine.making import make_missing, seal, summary
-from synthfer.engine.metrics import Bill, Metrics
-from synthfer.engine.pool import Crew
+from synthfer.engine.dataset_job import make_missing, seal, summary
+from synthfer.engine.generation_worker import Report, Worker
+from synthfer.engine.monitoring import CostMeter, Metrics
+from synthfer.engine.pool import WorkerPoolSpec
 from synthfer.engine.probe import Probe, unit_size
+from synthfer.engine.sample_reader import SampleDefaults, SampleReader
 from synthfer.engine.session import session
 from synthfer.engine.settings import PoolConfig
-from synthfer.engine.tally import Tally
-from synthfer.engine.worker import Report, Worker
+from synthfer.engine.tally import JobStats
 from synthfer.faces import FaceConfig, FaceStep
 from synthfer.images import FORMATS, ImageConfig
 from synthfer.report.collection import print_counts
@@ -90,7 +90,7 @@ class IngestWorker(Worker):
             raise FileNotFoundError(f"this node has no {recipe.root}: every node must see the collection at this path")
         self.index = StoredIndex(self.dataset.store)
         spec = self.dataset.spec
-        terms = Terms(
+        terms = SampleDefaults(
             source=recipe.source,
             producer=spec.producer_id,
             source_type=spec.producer["source_type"],
@@ -98,7 +98,7 @@ class IngestWorker(Worker):
             image=recipe.image,
             real=spec.producer["kind"] == "real",
         )
-        self.intake, self.reading = Intake(recipe.root, terms), threading.Lock()
+        self.intake, self.reading = SampleReader(recipe.root, terms), threading.Lock()
 
     def _make(self, unit: int) -> Report:
         with self.reading:
@@ -121,15 +121,15 @@ def ingest(config: IngestConfig, invocation: Invocation) -> Outcome:
 
 def read_missing(
     config: IngestConfig, collection: Collection, index: Index, invocation: Invocation
-) -> tuple[Dataset, Tally, Bill]:
+) -> tuple[Dataset, JobStats, CostMeter]:
     """The dataset with every unit committed, what was done for it now, and what that cost."""
-    tally = Tally(config.engine.max_failed_share)
+    tally = JobStats(config.engine.max_failed_share)
     with session(config.engine) as resources, Metrics("ingest", config.out, config.engine.prices) as metrics:
         engine = config.engine.sized(config.engine.room(resources.cpus))
         dataset = open_dataset(replace(config, engine=engine), collection, index)
         if dataset.manifest is None:
             recipe = IngestRecipe(config.out, config.place, config.source.name, config.face, config.image)
-            make_missing(dataset, Crew(IngestWorker, recipe, engine), tally, invocation, metrics)
+            make_missing(dataset, WorkerPoolSpec(IngestWorker, recipe, engine), tally, invocation, metrics)
     return dataset, tally, metrics.bill
 
 
@@ -197,7 +197,7 @@ def workers(config: IngestConfig) -> int:
 
 def probe(config: IngestConfig, collection: Collection, index: Index) -> Probe:
     """Speed and picture size, from some entries spread over the collection."""
-    terms = Terms(
+    terms = SampleDefaults(
         source=config.source.name,
         producer="",
         source_type=collection.source_type,
@@ -206,6 +206,6 @@ def probe(config: IngestConfig, collection: Collection, index: Index) -> Probe:
         real=collection.kind == "real",
     )
     rows = range(0, len(index), -(-len(index) // _PROBED))
-    intake, start = Intake(config.place, terms), time.perf_counter()
+    intake, start = SampleReader(config.place, terms), time.perf_counter()
     table = intake.table(list(index.entries(rows)))
     return Probe({}, 1, len(rows) / (time.perf_counter() - start), table.nbytes / len(rows))

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from synthfer.config import option
-from synthfer.labels import fits
+from synthfer.label_selectors import fits
 
 
 @dataclass(frozen=True, kw_only=True)

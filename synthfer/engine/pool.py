@@ -10,8 +10,8 @@ import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
+from synthfer.engine.generation_worker import Report, Worker
 from synthfer.engine.settings import PoolConfig
-from synthfer.engine.worker import Report, Worker
 
 # Ray Data keeps every block of a job in the driver's books, about 3 ms each before the first unit starts.
 MAX_BLOCKS = 4096
@@ -20,7 +20,7 @@ MAX_LOST_UNITS = 16
 
 
 @dataclass(frozen=True)
-class Crew:
+class WorkerPoolSpec:
     """Who makes units: a kind of worker, what it is built from, and how many of them the cluster may run."""
 
     worker: type[Worker]
@@ -28,7 +28,7 @@ class Crew:
     engine: PoolConfig
 
 
-def run_units(units: np.ndarray, crew: Crew, overlap: bool = True) -> Iterator[Report]:
+def run_units(units: np.ndarray, crew: WorkerPoolSpec, overlap: bool = True) -> Iterator[Report]:
     """Reports of `units` as they are made, in any order. Leaving the loop ends the workers and drops what they hold.
 
     The driver puts the blocks of unit numbers there itself: a read task would wait for ever for a CPU that the actors

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from synthfer.engine import worker
+from synthfer.engine import generation_worker
+from synthfer.engine.generation_worker import WorkerSpec
 from synthfer.engine.unit import Encoded, Files, make_unit
-from synthfer.engine.worker import Recipe
 from synthfer.gates.edits import EditGate
 from synthfer.generators import Failure, OutOfMemory
 from synthfer.sample import Row
@@ -44,14 +44,14 @@ class Probe:
         }
 
 
-def look(recipe: Recipe, rows: Sequence[Row], files: Sequence[Files], seconds: float) -> Probe:
+def look(recipe: WorkerSpec, rows: Sequence[Row], files: Sequence[Files], seconds: float) -> Probe:
     """Builds the generator and makes the first batch of `rows`, again and again for `seconds`, once to warm up.
 
     `files` are those of the rows' faces, if they have any. Without rows only the producer is read. A device out of
     memory is given half of the batch, once.
     """
-    generator, gate = worker.build(recipe), EditGate(recipe.gate) if recipe.gate else None
-    producer = worker.producer_of(recipe, generator, gate)
+    generator, gate = generation_worker.build(recipe), EditGate(recipe.gate) if recipe.gate else None
+    producer = generation_worker.producer_of(recipe, generator, gate)
     if not rows:
         return Probe(producer, generator.batch_size)
     with ThreadPoolExecutor(recipe.encoder_threads) as encoders:
@@ -68,7 +68,7 @@ def look(recipe: Recipe, rows: Sequence[Row], files: Sequence[Files], seconds: f
             if not half:
                 raise
             del generator
-            generator = worker.build(recipe, half)
+            generator = generation_worker.build(recipe, half)
             make()
         made, start = 0, time.perf_counter()
         while time.perf_counter() - start < seconds or not made:

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 from synthfer import generators, planning
 from synthfer.config import REQUIRED, Choice, ConfigError, option, registry_section
+from synthfer.engine.generation_worker import FaceSource, WorkerSpec
 from synthfer.engine.nodes import Nodes
 from synthfer.engine.session import Resources
-from synthfer.engine.worker import FaceSource, Recipe
 from synthfer.gates.edits import EditConfig
 from synthfer.images import ImageConfig
 from synthfer.planning import Plan
@@ -98,10 +98,10 @@ class GenerateConfig:
         except (ValueError, ImportError, AttributeError):
             return {}  # the error is told where the section is read
 
-    def recipe(self, plan: Plan) -> Recipe:
+    def recipe(self, plan: Plan) -> WorkerSpec:
         """What a worker needs of it."""
         choice: Choice = self.generator
-        return Recipe(
+        return WorkerSpec(
             uri=self.out,
             generator=choice.name,
             options=choice.options,

@@ -4,7 +4,7 @@ import logging
 import math
 from dataclasses import dataclass, field
 
-from synthfer.engine.worker import Report
+from synthfer.engine.generation_worker import Report
 from synthfer.store import Counts, Receipt
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ class TooManyFailures(RuntimeError):
 
 
 @dataclass
-class Tally:
+class JobStats:
     """Receipts, rows and failures of this run, and the devices' time.
 
     `units` is how many were committed meanwhile, by whomever; `rows`, `failed` and `rejected` are of those made here.

@@ -9,17 +9,17 @@ import numpy as np
 
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import ConfigError, given
-from synthfer.engine.gang import carry_out, on_any_node
 from synthfer.engine.training_settings import TaskJob, TaskPlan
+from synthfer.engine.worker_group import carry_out, on_any_node
 from synthfer.report.training import print_data
 from synthfer.store import open_store
 from synthfer.training import result, task_settings
 from synthfer.training.adversarial import TaskTraining, build
 from synthfer.training.augment import draw
 from synthfer.training.data import Data, open_data
-from synthfer.training.feed import Feed
-from synthfer.training.place import Place
+from synthfer.training.feed import TrainingBatches
 from synthfer.training.runs import Run
+from synthfer.training.world import World
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def rehearsed(config: TaskJob, data: Data) -> int:
     run, nothing = plan(config, data)[0], np.empty(0, np.uint8)
     try:
         task = build(config, run)
-        TaskTraining(config, run, Feed.of(data, nothing, run, config.batch, soft=False), task, Place())
+        TaskTraining(config, run, TrainingBatches.of(data, nothing, run, config.batch, soft=False), task, World())
         draw(config.augment, 2, 8, 0)
     except ValueError as error:
         raise ConfigError(f"task {config.task.name}: {error}") from error

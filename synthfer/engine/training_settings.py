@@ -14,13 +14,13 @@ from synthfer.store import ObjectStore
 from synthfer.training import adversarial, result, task_result
 from synthfer.training.adversarial import TaskTraining
 from synthfer.training.data import Data
-from synthfer.training.feed import Feed
+from synthfer.training.feed import TrainingBatches
 from synthfer.training.loop import Tell, Training
-from synthfer.training.place import Place
-from synthfer.training.result import Beginning
+from synthfer.training.result import InitialWeights
 from synthfer.training.runs import Run
 from synthfer.training.settings import TrainConfig
 from synthfer.training.task_settings import CLASSIFIER, TaskConfig
+from synthfer.training.world import World
 
 # More runs may be added to an experiment, on any machines; what decides over a run's weights may not change.
 _FREE = ("out", "engine", "log", "seeds", "strategy", "sweep", "controls")
@@ -97,7 +97,7 @@ class Job(Protocol):
         """JSON: what makes another experiment if it is another."""
         ...
 
-    def train(self, run: Run, pictures: np.ndarray, place: Place, store: ObjectStore, tell: Tell) -> None:
+    def train(self, run: Run, pictures: np.ndarray, place: World, store: ObjectStore, tell: Tell) -> None:
         """One run, from where it is to its end; the first rank leaves its result. Called in each worker."""
         ...
 
@@ -107,13 +107,13 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class ClassifierJob:
     """A training job for classifiers that was opened and checked: a `Job`."""
 
     config: TrainJob
     data: Data
     runs: Sequence[Run]
-    beginning: Beginning | None
+    beginning: InitialWeights | None
 
     @property
     def size(self) -> int:
@@ -128,11 +128,11 @@ class Plan:
             "format": "synthfer-training/1", "config": config, "data": self.data.describe(), "init_sha256": begun
         }  # fmt: skip
 
-    def train(self, run: Run, pictures: np.ndarray, place: Place, store: ObjectStore, tell: Tell) -> None:
+    def train(self, run: Run, pictures: np.ndarray, place: World, store: ObjectStore, tell: Tell) -> None:
         """One run; another may begin with its weights afterwards."""
         config = self.config
         begun = result.beginning_of(store, run) or self.beginning
-        feed = Feed.of(self.data, pictures, run, config.batch, config.loss.soft_labels)
+        feed = TrainingBatches.of(self.data, pictures, run, config.batch, config.loss.soft_labels)
         training = Training(config, run, feed, result.build(config, run, begun), place)
         training.fit(store, tell)
         if place.rank == 0:
@@ -158,10 +158,10 @@ class TaskPlan:
         config = {key: value for key, value in to_dict(self.config).items() if key not in _FREE}
         return {"format": "synthfer-task/1", "config": config, "data": self.data.describe()}
 
-    def train(self, run: Run, pictures: np.ndarray, place: Place, store: ObjectStore, tell: Tell) -> None:
+    def train(self, run: Run, pictures: np.ndarray, place: World, store: ObjectStore, tell: Tell) -> None:
         """One run."""
         config = self.config
-        feed = Feed.of(self.data, pictures, run, config.batch, soft=False)
+        feed = TrainingBatches.of(self.data, pictures, run, config.batch, soft=False)
         training = TaskTraining(config, run, feed, adversarial.build(config, run), place)
         training.fit(store, tell)
         if place.rank == 0:

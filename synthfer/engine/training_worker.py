@@ -15,11 +15,11 @@ import ray.train
 import torch
 from ray.train.torch import get_device
 
-from synthfer.engine.departure import Lookout
+from synthfer.engine.preemption import DrainWatcher
 from synthfer.engine.training_settings import Job
 from synthfer.store import open_store
 from synthfer.training import pixels, result
-from synthfer.training.place import Interrupted, Place
+from synthfer.training.world import Interrupted, World
 
 _TELL_SECONDS = 10.0
 # Errors that would come again at every try. Those of lost peers and of the store are others.
@@ -35,7 +35,7 @@ def work(settings: Mapping[str, Any]) -> None:
         job: Job = ray.get(settings["job"])
         torch.set_num_threads(job.config.engine.cpus_per_worker)
         context = ray.train.get_context()
-        place = Place(context.get_world_rank(), context.get_world_size(), get_device(), Lookout())
+        place = World(context.get_world_rank(), context.get_world_size(), get_device(), DrainWatcher())
         store = open_store(job.config.out)
         with decoded(job, reading(place, board)) as pictures:
             for run in settings["runs"]:
@@ -57,7 +57,7 @@ def decoded(job: Job, progress: Callable[[int, int], None]) -> Iterator[np.ndarr
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def reading(place: Place, board: Any) -> Callable[[int, int], None]:
+def reading(place: World, board: Any) -> Callable[[int, int], None]:
     """Tells how far the pictures are read, by the first rank, now and then."""
     told = time.monotonic()
 
@@ -70,7 +70,7 @@ def reading(place: Place, board: Any) -> Callable[[int, int], None]:
     return progress
 
 
-def telling(place: Place, board: Any) -> Callable[[Mapping[str, Any]], None]:
+def telling(place: World, board: Any) -> Callable[[Mapping[str, Any]], None]:
     """Tells of a run, by the first rank."""
 
     def tell(facts: Mapping[str, Any]) -> None:

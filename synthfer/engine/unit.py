@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from synthfer import images
 from synthfer.gates.edits import EditGate
-from synthfer.generators import Faces, Failure, Generator, Made, Picture
+from synthfer.generators import Faces, Failure, GeneratedImage, Generator, Picture
 from synthfer.sample import SCHEMA, Row, pixels_hash
 
 Files = tuple[bytes | None, ...]
@@ -48,7 +48,7 @@ def encode(
     """The file of a picture. It is decoded once more, since the recorded hash is that of what readers will see."""
     if isinstance(picture, Failure):
         return picture
-    made = picture if isinstance(picture, Made) else Made(picture)
+    made = picture if isinstance(picture, GeneratedImage) else GeneratedImage(picture)
     try:
         data = images.encode(made.pixels, config, source_type)
         found = Encoded.of(data, images.decode(data))
@@ -131,7 +131,7 @@ def _judged(
     """Pictures with the gate's scores, each with the reason why it is rejected, if it is."""
     found: list[tuple[Picture, str | None]] = [(picture, None) for picture in pictures]
     ready = [
-        (number, rows[number], face, picture if isinstance(picture, Made) else Made(picture))
+        (number, rows[number], face, picture if isinstance(picture, GeneratedImage) else GeneratedImage(picture))
         for number, (face, picture) in enumerate(zip(faces, pictures, strict=True))
         if not isinstance(picture, Failure) and not isinstance(face, Failure) and face
     ]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from synthfer.evaluation.sides import Side
+from synthfer.evaluation.sides import AuditSplit
 from synthfer.evaluation.verdict import Verdict
 from synthfer.expressions import EXPRESSIONS, index_of
 from synthfer.metrics import cohen_kappa, confusion
@@ -27,7 +27,7 @@ _MIN_ROWS = 70
 _ROUNDING = 1e-9
 
 
-def read_answers(path: str, side: Side) -> np.ndarray:
+def read_answers(path: str, side: AuditSplit) -> np.ndarray:
     """A classifier's answers from a Parquet file with `sample_id` and `predicted` or `label_probs`: int64 (n,).
 
     `predicted` is an expression index or name, `label_probs` seven numbers. Answers for other samples are not used; a

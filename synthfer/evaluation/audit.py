@@ -22,10 +22,10 @@ from synthfer.evaluation.copies import CopyScan
 from synthfer.evaluation.features import Features, of_pictures, read_pictures
 from synthfer.evaluation.near import Limits
 from synthfer.evaluation.pool import Pool, Serial
-from synthfer.evaluation.sides import FACTS, Side
+from synthfer.evaluation.sides import FACTS, AuditSplit
 from synthfer.evaluation.verdict import Audit, Verdict
 from synthfer.sample import SPLITS
-from synthfer.store.origin import Part, origin, parts
+from synthfer.store.dataset_ref import UnitRange, dataset_ref, parts
 
 # Blocks of training rows of which copies are planted.
 _CANARY_BLOCKS = 4
@@ -62,13 +62,13 @@ def audit(config: AuditConfig, pool: Pool | None = None) -> Audit:
     return examine(config, open_sides(config, pool), pool)
 
 
-def open_sides(config: AuditConfig, pool: Pool) -> dict[str, Side]:
+def open_sides(config: AuditConfig, pool: Pool) -> dict[str, AuditSplit]:
     """Both sides with the facts of all rows."""
     return {name: open_side(name, config, pool) for name in ("train", "test")}
 
 
 def examine(
-    config: AuditConfig, sides: Mapping[str, Side], pool: Pool, progress: Callable[[int], None] | None = None
+    config: AuditConfig, sides: Mapping[str, AuditSplit], pool: Pool, progress: Callable[[int], None] | None = None
 ) -> Audit:
     """The audit of opened sides; `progress(1)` follows each block of test rows."""
     test = sides["test"]
@@ -76,7 +76,7 @@ def examine(
     lineage_verdict, tied = lineage.lineage(sides)
     exact_verdict, same = duplicates.exact(sides)
     seen = look(config, sides, pool, progress or (lambda blocks: None))
-    near_verdicts, alike = near.judge(near.but_for(seen.found, identical(sides)), seen.levels, config.copies)
+    near_verdicts, alike = near.judge(near.exclude_known(seen.found, identical(sides)), seen.levels, config.copies)
     found = [*tied, *same, *alike]
     marks = evidence.flagged(found, sides)
     verdicts = [
@@ -114,15 +114,15 @@ def left_out(audit_pairs: pa.Table) -> pa.Table:
     )
 
 
-def open_side(name: str, config: AuditConfig, pool: Pool) -> Side:
+def open_side(name: str, config: AuditConfig, pool: Pool) -> AuditSplit:
     """One side with the facts of all its rows; `ConfigError` where there are none."""
     uris, splits = uris_of(getattr(config, name)), tuple(getattr(config, f"{name}_splits"))
-    origins = tuple(map(origin, uris))
+    origins = tuple(map(dataset_ref, uris))
     datasets = [dataset.uri for named in origins for dataset in named.datasets]
     if len(set(datasets)) < len(datasets):
         twice = next(uri for uri in datasets if datasets.count(uri) > 1)
         raise ConfigError(f"{name}: {twice} is named twice, by itself or by a view of it; name it once")
-    pieces: Sequence[Part] = list(parts(origins, getattr(config, f"{name}_block")))
+    pieces: Sequence[UnitRange] = list(parts(origins, getattr(config, f"{name}_block")))
     tables: Sequence[pa.Table] = list(pool.map(facts, ((part, splits) for part in pieces)))
     filled = [(part, table) for part, table in zip(pieces, tables, strict=True) if table.num_rows]
     if not filled:
@@ -134,7 +134,7 @@ def open_side(name: str, config: AuditConfig, pool: Pool) -> Side:
         )
     pieces, tables = zip(*filled, strict=True)
     starts = np.cumsum([0, *(table.num_rows for table in tables)])
-    return Side(name, origins, splits, pieces, pa.concat_tables(tables), starts)
+    return AuditSplit(name, origins, splits, pieces, pa.concat_tables(tables), starts)
 
 
 def uris_of(text: str) -> list[str]:
@@ -142,7 +142,7 @@ def uris_of(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def facts(part: Part, splits: Sequence[str]) -> pa.Table:
+def facts(part: UnitRange, splits: Sequence[str]) -> pa.Table:
     """What the guards that need no picture look at."""
     return part.rows(FACTS, splits)
 
@@ -151,13 +151,13 @@ def facts(part: Part, splits: Sequence[str]) -> pa.Table:
 class Seen:
     """What comparing the pictures gave."""
 
-    found: near.Found
+    found: near.NearMatches
     levels: near.Levels
     canaries: Verdict
 
 
-def look(config: AuditConfig, sides: Mapping[str, Side], pool: Pool, progress: Callable[[int], None]) -> Seen:
-    """Compares all training rows with every block of test rows, and hunts the planted copies."""
+def look(config: AuditConfig, sides: Mapping[str, AuditSplit], pool: Pool, progress: Callable[[int], None]) -> Seen:
+    """Compares all training rows with every block of test rows, and run_canaries the planted copies."""
     choice: Choice = config.embedder
     chosen = (choice.name, canonical_json(asdict(choice.options)))
     train, test = sides["train"], sides["test"]
@@ -170,7 +170,7 @@ def look(config: AuditConfig, sides: Mapping[str, Side], pool: Pool, progress: C
         parts.append(near.moved(part, start))
         progress(1)
     found = near.merge(parts, config.near.keep)
-    tallies = hunts(config, train, left, levels, chosen, pool)
+    tallies = run_canaries(config, train, left, levels, chosen, pool)
     shuffled = agreement.shuffled_accuracy(nearest_rows(found, len(test)), train.labels, test.labels, config.seed)
     return Seen(found, levels, canaries.verdict(canaries.add(tallies), shuffled))
 
@@ -186,7 +186,7 @@ class _Blocks:
     offsets: list[int]
 
     @classmethod
-    def of(cls, side: Side, rows: int, chosen: tuple[str, bytes], pool: Pool) -> "_Blocks":
+    def of(cls, side: AuditSplit, rows: int, chosen: tuple[str, bytes], pool: Pool) -> "_Blocks":
         handles, places = [], []
         for number, part in enumerate(side.parts):
             size = int(side.starts[number + 1] - side.starts[number])
@@ -198,8 +198,8 @@ class _Blocks:
         return cls(handles, starts, np.array(sizes), parts, offsets)
 
 
-def hunts(
-    config: AuditConfig, train: Side, blocks: _Blocks, levels: near.Levels, chosen: tuple[str, bytes], pool: Pool
+def run_canaries(
+    config: AuditConfig, train: AuditSplit, blocks: _Blocks, levels: near.Levels, chosen: tuple[str, bytes], pool: Pool
 ) -> list[canaries.Tally]:
     """Planted copies of rows spread over some of the blocks, looked for in all training data as test rows are."""
     if not config.canaries:
@@ -219,7 +219,7 @@ def hunts(
 
 
 def hunt(
-    part: Part,
+    part: UnitRange,
     splits: Sequence[str],
     places: Sequence[int],
     rows: Sequence[int],
@@ -235,12 +235,12 @@ def hunt(
     return canaries.tally(near.compare(blocks, starts, planted, levels, config.copies), rows)
 
 
-def features(part: Part, splits: Sequence[str], chosen: tuple[str, bytes]) -> Features:
+def features(part: UnitRange, splits: Sequence[str], chosen: tuple[str, bytes]) -> Features:
     """The features of a part's rows."""
     return of_pictures(read_pictures(part, splits), embedder(*chosen))
 
 
-def unrelated(train: Side, blocks: _Blocks, pool: Pool) -> Iterator[np.ndarray]:
+def unrelated(train: AuditSplit, blocks: _Blocks, pool: Pool) -> Iterator[np.ndarray]:
     """Vectors of rows spread over each training dataset: pictures of one kind are more alike than those of two."""
     owners = [train.parts[part].dataset for part in blocks.parts]
     for dataset in dict.fromkeys(owners):
@@ -267,18 +267,18 @@ def embedder(name: str, options: bytes) -> embedders.Embedder:
     return embedders.build(name, **json.loads(options))
 
 
-def identical(sides: Mapping[str, Side]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def identical(sides: Mapping[str, AuditSplit]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Tells which pairs of train rows and test rows have the same pixels: guard G2 has them already."""
     train, test = (sides[name].texts("pixels_hash") for name in ("train", "test"))
     return lambda left, right: np.asarray(train[left] == test[right], bool)
 
 
-def blocks_of(side: Side, rows: int) -> int:
+def blocks_of(side: AuditSplit, rows: int) -> int:
     """How many blocks of at most `rows` rows a side is cut into."""
     return int(-(-np.diff(side.starts) // rows).sum())
 
 
-def nearest_rows(found: near.Found, rows: int) -> np.ndarray:
+def nearest_rows(found: near.NearMatches, rows: int) -> np.ndarray:
     """The training row most alike to each test row by its embedding, int64 (rows,); -1 where there is none."""
     nearest = np.full(rows, -1, np.int64)
     nearest[found.nearest.right] = found.nearest.left
@@ -286,7 +286,7 @@ def nearest_rows(found: near.Found, rows: int) -> np.ndarray:
 
 
 def answered(
-    given: np.ndarray | None, sides: Mapping[str, Side], found: near.Found, flagged: np.ndarray
+    given: np.ndarray | None, sides: Mapping[str, AuditSplit], found: near.NearMatches, flagged: np.ndarray
 ) -> list[Verdict]:
     """The guards that need answers for the test rows: those `given`, else those of the nearest training rows."""
     test, answers, who = sides["test"], given, "the classifier"
@@ -299,7 +299,7 @@ def answered(
     ]
 
 
-def pictures(sides: Mapping[str, Side], ids: Sequence[str], pool: Pool) -> dict[str, bytes]:
+def pictures(sides: Mapping[str, AuditSplit], ids: Sequence[str], pool: Pool) -> dict[str, bytes]:
     """The image files of some samples of either side."""
     wanted, calls = pa.array(ids, pa.string()), []
     for side in sides.values():
@@ -309,7 +309,7 @@ def pictures(sides: Mapping[str, Side], ids: Sequence[str], pool: Pool) -> dict[
     return {key: body for some in pool.map(files, calls) for key, body in some.items()}
 
 
-def files(part: Part, splits: Sequence[str], ids: pa.Array) -> dict[str, bytes]:
+def files(part: UnitRange, splits: Sequence[str], ids: pa.Array) -> dict[str, bytes]:
     """The image files of a part's rows with these sample ids."""
     found: dict[str, bytes] = {}
     for batch in part.batches(["sample_id", "image"], splits):

@@ -12,7 +12,7 @@ import numpy as np
 from synthfer.embedders import Embedder
 from synthfer.evaluation.copies import KINDS, plant
 from synthfer.evaluation.features import Features, of_pictures
-from synthfer.evaluation.near import Found
+from synthfer.evaluation.near import NearMatches
 from synthfer.evaluation.verdict import Verdict
 from synthfer.sample import seed_of
 
@@ -34,7 +34,7 @@ def copies_of(pictures: Sequence[np.ndarray], rows: Sequence[int], embedder: Emb
     return of_pictures(planted, embedder)
 
 
-def tally(found: Found, rows: Sequence[int]) -> Tally:
+def tally(found: NearMatches, rows: Sequence[int]) -> Tally:
     """How many of the copies of these training rows a guard would fail; `found.right` counts as `copies_of` does."""
     caught = np.zeros(len(KINDS) * len(rows), bool)
     for part in (found.hashes[found.hashes.view == 1], found.vectors, found.copies):

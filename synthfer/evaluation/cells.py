@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthfer.classifiers.ancestry import Seen, digests
+from synthfer.classifiers.training_fingerprint import TrainingFingerprint, digests
 from synthfer.config import option
 from synthfer.evaluation.fairness import MIN_ROWS
 from synthfer.evaluation.statistics import PERMUTATIONS, REPLICATES
@@ -118,7 +118,7 @@ class TestSet:
 
     @cached_property
     def digests(self) -> pa.Table:
-        """Hashes of what ties a row to others, as `Seen.touches` reads them."""
+        """Hashes of what ties a row to others, as `TrainingFingerprint.touches` reads them."""
         return digests(self.facts)
 
     def attribute(self, name: str) -> list[str | None]:
@@ -143,7 +143,7 @@ class Candidate:
     classes: tuple[str, ...]
     trained_on: tuple[str, ...]
     selection: str
-    seen: Seen | None
+    seen: TrainingFingerprint | None
     ancestors: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -194,7 +194,7 @@ def diagonal(candidate: Candidate, test: TestSet) -> bool:
 
 
 @dataclass(frozen=True)
-class Told:
+class AlignedPredictions:
     """A candidate's answers on a test set of n rows.
 
     `probs` float64 (n, 7) has 0 where the test set has no row of a class. `unmasked` float64 (n, K) is what the network
@@ -213,7 +213,7 @@ class Told:
         return self.probs.argmax(1)
 
 
-def told(candidate: Candidate, test: TestSet, probs: np.ndarray) -> Told:
+def told(candidate: Candidate, test: TestSet, probs: np.ndarray) -> AlignedPredictions:
     """A network's probabilities, float (n, outputs), in the label space of a test set.
 
     A row that gives all of its probability to ruled-out classes says nothing of the others: they share it evenly.
@@ -237,4 +237,4 @@ def told(candidate: Candidate, test: TestSet, probs: np.ndarray) -> Told:
     silent = unmasked[:, present].sum(1) == 0
     spoken = np.where(silent[:, None], (has & present) / (has & present).sum(), unmasked)
     within = masked(spoken, present)[:, : len(EXPRESSIONS)]
-    return Told(within, unmasked, names, bool((has & ~present).any()))
+    return AlignedPredictions(within, unmasked, names, bool((has & ~present).any()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthfer.evaluation.evidence import Pairs, pairs
-from synthfer.evaluation.sides import Side
+from synthfer.evaluation.sides import AuditSplit
 from synthfer.evaluation.verdict import Verdict
 
 
@@ -26,7 +26,7 @@ class _Groups:
         return np.bincount(seen[0], minlength=self.group.max() + 1)
 
 
-def exact(sides: Mapping[str, Side]) -> tuple[Verdict, list[Pairs]]:
+def exact(sides: Mapping[str, AuditSplit]) -> tuple[Verdict, list[Pairs]]:
     """Pixel-identical samples (the hash of the decoded picture), whatever their files are.
 
     Across the sides every row of a group stands in a pair; within one, each copy with the first of them.
@@ -60,7 +60,7 @@ def exact(sides: Mapping[str, Side]) -> tuple[Verdict, list[Pairs]]:
     return verdict, found
 
 
-def conflicts(sides: Mapping[str, Side], found: Sequence[Pairs]) -> Verdict:
+def conflicts(sides: Mapping[str, AuditSplit], found: Sequence[Pairs]) -> Verdict:
     """What the pairs of duplicates and copies say of the labels: the same face under two names."""
     judged = [group for group in found if group.guard in ("G2", "G5") or (group.guard, group.status) == ("G3", "fail")]
     total = bad = 0
@@ -82,7 +82,7 @@ def conflicts(sides: Mapping[str, Side], found: Sequence[Pairs]) -> Verdict:
     )
 
 
-def _groups(sides: Mapping[str, Side]) -> _Groups:
+def _groups(sides: Mapping[str, AuditSplit]) -> _Groups:
     order = [sides["train"], sides["test"]]
     hashes = np.concatenate([side.texts("pixels_hash") for side in order]).astype("S32")
     splits = np.concatenate([side.texts("split") for side in order]).astype("U8")

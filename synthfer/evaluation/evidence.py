@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from synthfer.evaluation.sides import Side
+from synthfer.evaluation.sides import AuditSplit
 from synthfer.evaluation.verdict import PAIRS, Status
 
 
@@ -33,7 +33,7 @@ class Pairs:
         """Whether the pairs join training data with test data."""
         return self.ends == ("train", "test")
 
-    def conflicting(self, sides: Mapping[str, Side]) -> np.ndarray:
+    def conflicting(self, sides: Mapping[str, AuditSplit]) -> np.ndarray:
         """Which pairs have two labels that differ, bool (k,)."""
         left, right = (sides[end].labels[rows] for end, rows in zip(self.ends, (self.left, self.right), strict=True))
         differ: np.ndarray = (left != right) & (left >= 0) & (right >= 0)
@@ -50,7 +50,7 @@ def pairs(
     return Pairs(guard, status, ends, rows[:, 0], rows[:, 1], scores, details)
 
 
-def flagged(found: Iterable[Pairs], sides: Mapping[str, Side]) -> dict[str, np.ndarray]:
+def flagged(found: Iterable[Pairs], sides: Mapping[str, AuditSplit]) -> dict[str, np.ndarray]:
     """Per side, the rows that stand in a failing pair across the sides, bool (n,)."""
     marks = {name: np.zeros(len(side), bool) for name, side in sides.items()}
     for group in found:
@@ -60,12 +60,12 @@ def flagged(found: Iterable[Pairs], sides: Mapping[str, Side]) -> dict[str, np.n
     return marks
 
 
-def table(found: Iterable[Pairs], sides: Mapping[str, Side]) -> pa.Table:
+def table(found: Iterable[Pairs], sides: Mapping[str, AuditSplit]) -> pa.Table:
     """All pairs as the table `PAIRS`, in the order given."""
     return pa.concat_tables([PAIRS.empty_table(), *(_table(group, sides) for group in found)])
 
 
-def _table(group: Pairs, sides: Mapping[str, Side]) -> pa.Table:
+def _table(group: Pairs, sides: Mapping[str, AuditSplit]) -> pa.Table:
     columns: list[pa.Array] = [
         pa.array([group.guard] * len(group)),
         pa.array([group.status] * len(group)),

@@ -9,7 +9,7 @@ import numpy as np
 from synthfer.embedders import Embedder
 from synthfer.evaluation.copies import SIDE, to_grey
 from synthfer.evaluation.perceptual import hashes
-from synthfer.store.origin import Part
+from synthfer.store.dataset_ref import UnitRange
 
 # Decoded pictures are large, their features small.
 _AT_ONCE = 64
@@ -49,7 +49,7 @@ def _of_some(pictures: Sequence[np.ndarray], embedder: Embedder) -> Features:
     )
 
 
-def read_pictures(part: Part, splits: Sequence[str], rows: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+def read_pictures(part: UnitRange, splits: Sequence[str], rows: Sequence[int] | None = None) -> Iterator[np.ndarray]:
     """The pictures of a part's accepted rows, or of some of them (ascending), decoded: uint8 (H, W, 3) each.
 
     `ValueError` names the sample whose picture cannot be read.

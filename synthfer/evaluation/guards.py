@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthfer.classifiers.ancestry import digest
+from synthfer.classifiers.training_fingerprint import digest
 from synthfer.evaluation.cells import Candidate, TestSet, home
 from synthfer.evaluation.verdict import PAIRS, Status, Verdict
 

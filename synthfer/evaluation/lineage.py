@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthfer.evaluation.evidence import Pairs, pairs
-from synthfer.evaluation.sides import Side
+from synthfer.evaluation.sides import AuditSplit
 from synthfer.evaluation.verdict import Verdict
 
 # How a training row may be tied to a test row: the columns that agree, and what that means.
@@ -32,7 +32,7 @@ _TIES = (
 )
 
 
-def lineage(sides: Mapping[str, Side]) -> tuple[Verdict, list[Pairs]]:
+def lineage(sides: Mapping[str, AuditSplit]) -> tuple[Verdict, list[Pairs]]:
     """Every row of either side that is tied to one of the other stands in at least one pair."""
     train, test = sides["train"], sides["test"]
     found, tied = [], {"train": np.zeros(len(train), bool), "test": np.zeros(len(test), bool)}

@@ -18,7 +18,7 @@ from synthfer.evaluation.guards import NO_AUDITS, Audits, Contact, ceiling_of, c
 from synthfer.evaluation.runs import HEADLINES, run
 from synthfer.expressions import EXPRESSIONS
 from synthfer.metrics import finite
-from synthfer.nearest import nearest
+from synthfer.suggest import nearest
 
 FORMAT = "synthfer-matrix/1"
 

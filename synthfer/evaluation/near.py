@@ -50,7 +50,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class Found:
+class NearMatches:
     """Matches of training rows with test rows: by `hashes` (score is minus the distance, view 1 if they agree once
     aligned), `vectors`, `copies`.
 
@@ -63,30 +63,32 @@ class Found:
     nearest: Matches
 
 
-def merge(parts: Sequence[Found], keep: int) -> Found:
+def merge(parts: Sequence[NearMatches], keep: int) -> NearMatches:
     """The matches of several blocks of test rows, or the best of several blocks of training rows."""
 
     def best(name: str, most: int) -> Matches:
         return neighbours.merge(*(getattr(part, name) for part in parts), keep=most)
 
-    return Found(best("hashes", keep), best("vectors", keep), best("copies", keep), best("nearest", 1))
+    return NearMatches(best("hashes", keep), best("vectors", keep), best("copies", keep), best("nearest", 1))
 
 
-def moved(found: Found, right: int) -> Found:
+def moved(found: NearMatches, right: int) -> NearMatches:
     """The same where the first test row is this row of the whole."""
     parts = (found.hashes, found.vectors, found.copies, found.nearest)
-    return Found(*(part.moved(right=right) for part in parts))
+    return NearMatches(*(part.moved(right=right) for part in parts))
 
 
-def but_for(found: Found, known: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Found:
+def exclude_known(found: NearMatches, known: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> NearMatches:
     """Without the pairs of rows that are `known` already; the nearest rows stay."""
     hashes, vectors, alike = (
         part[~known(part.left, part.right)] for part in (found.hashes, found.vectors, found.copies)
     )
-    return Found(hashes, vectors, alike, found.nearest)
+    return NearMatches(hashes, vectors, alike, found.nearest)
 
 
-def compare(blocks: Iterable[Features], starts: Sequence[int], test: Features, levels: Levels, scan: CopyScan) -> Found:
+def compare(
+    blocks: Iterable[Features], starts: Sequence[int], test: Features, levels: Levels, scan: CopyScan
+) -> NearMatches:
     """Everything near between blocks of training rows, which are held one at a time, and one block of test rows.
 
     `starts`: the number of each block's first row; the matches' left rows count from there.
@@ -101,9 +103,9 @@ def compare(blocks: Iterable[Features], starts: Sequence[int], test: Features, l
             neighbours.merge(keep=1),
             neighbours.nearest(theirs, vectors),
         )
-        found = merge([found, Found(*(part.moved(left=int(start)) for part in near))], limits.keep)
+        found = merge([found, NearMatches(*(part.moved(left=int(start)) for part in near))], limits.keep)
         candidates.add(copies.scan(copies.patches(train.grey), views, scan), train.grey, int(start))
-    return Found(found.hashes, found.vectors, candidates.confirmed(test.grey, scan), found.nearest)
+    return NearMatches(found.hashes, found.vectors, candidates.confirmed(test.grey, scan), found.nearest)
 
 
 class _Candidates:
@@ -171,7 +173,7 @@ def strictest(found: Sequence[Levels]) -> Levels:
     return max(found, key=lambda levels: (levels.cosine <= 1, levels.cosine))
 
 
-def judge(found: Found, levels: Levels, scan: CopyScan) -> tuple[list[Verdict], list[Pairs]]:
+def judge(found: NearMatches, levels: Levels, scan: CopyScan) -> tuple[list[Verdict], list[Pairs]]:
     """The three verdicts and their pairs, the worst first."""
     by_hash = _by_hash(found.hashes, levels.limits)
     by_vector = _of("G4", found.vectors, "embeddings {score:.3f} alike")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from synthfer.evaluation import agreement, calibration, fairness, guards
-from synthfer.evaluation.cells import Candidate, MatrixConfig, TestSet, Told
+from synthfer.evaluation.cells import AlignedPredictions, Candidate, MatrixConfig, TestSet
 from synthfer.evaluation.guards import Contact
 from synthfer.evaluation.statistics import cluster_bootstrap
 from synthfer.evaluation.verdict import Verdict
@@ -20,7 +20,7 @@ HEADLINES = ("accuracy", "macro_f1", "balanced_accuracy")
 
 
 def run(
-    candidate: Candidate, test: TestSet, variant: str, answers: Told, found: Contact, config: MatrixConfig
+    candidate: Candidate, test: TestSet, variant: str, answers: AlignedPredictions, found: Contact, config: MatrixConfig
 ) -> dict[str, Any]:
     """One run of a cell, JSON-able. All but `unmasked` is over the classes that the test set has rows of.
 
@@ -48,12 +48,12 @@ def run(
     }
 
 
-def unmasked(answers: Told, truth: np.ndarray) -> dict[str, Any]:
+def unmasked(answers: AlignedPredictions, truth: np.ndarray) -> dict[str, Any]:
     """Scores of the answers as they stand: those that name a class without rows are wrong."""
     return scores(confusion(truth, answers.unmasked.argmax(1), len(answers.names)), answers.names).to_json()
 
 
-def probabilities(answers: Told, test: TestSet) -> dict[str, Any]:
+def probabilities(answers: AlignedPredictions, test: TestSet) -> dict[str, Any]:
     """Scores of the probabilities (`probability`) and the table behind the calibration error (`reliability`)."""
     present = np.flatnonzero(test.support)
     probs, truth = answers.probs[:, present], np.searchsorted(present, test.labels)
@@ -78,7 +78,7 @@ def without(flagged: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> di
 
 
 def verdicts(
-    candidate: Candidate, test: TestSet, answers: Told, score: float, found: Contact, config: MatrixConfig
+    candidate: Candidate, test: TestSet, answers: AlignedPredictions, score: float, found: Contact, config: MatrixConfig
 ) -> list[Verdict]:
     """Guards G7, G8, G9, G10 and G12. `score`: the accuracy."""
     ceiling = guards.ceiling_of(test, config.ceilings)

@@ -18,7 +18,7 @@ from synthfer.classifiers._network import Classifier
 from synthfer.evaluation.cells import VARIANTS
 from synthfer.sample import LINEAGE, SCHEMA
 from synthfer.store import Dataset
-from synthfer.store.origin import Part
+from synthfer.store.dataset_ref import UnitRange
 from synthfer.store.view import View
 
 FACTS = ("sample_id", "label", "source", "split", *LINEAGE, "pixels_hash", "attributes")
@@ -48,7 +48,7 @@ class Scorer:
         self.variants, self.batch, self.device = tuple(variants), batch, device
         self._dataset, self._view = lru_cache(_OPEN)(Dataset), lru_cache(_OPEN)(View)
 
-    def score(self, part: Part, splits: Sequence[str]) -> Scored:
+    def score(self, part: UnitRange, splits: Sequence[str]) -> Scored:
         """Every classifier's answers for the labelled rows of a part; `ValueError` names an unreadable picture."""
         facts, found = [], {(name, variant): list[np.ndarray]() for name in self.models for variant in self.variants}
         for table in self._batches(part, splits):
@@ -62,7 +62,7 @@ class Scorer:
             return Scored(schema.empty_table(), {})
         return Scored(pa.concat_tables(facts), {key: np.concatenate(parts) for key, parts in found.items()})
 
-    def _batches(self, part: Part, splits: Sequence[str]) -> Iterator[pa.Table]:
+    def _batches(self, part: UnitRange, splits: Sequence[str]) -> Iterator[pa.Table]:
         """The labelled rows with their pictures, `batch` at a time; batches of the files may be of any length."""
         held: list[pa.Table] = []
         dataset, view = self._dataset(part.dataset), self._view(part.view) if part.view else None

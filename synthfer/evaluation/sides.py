@@ -9,23 +9,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthfer.sample import LINEAGE
-from synthfer.store.origin import Origin, Part
+from synthfer.store.dataset_ref import DatasetRef, UnitRange
 
 FACTS = ("sample_id", "split", "label", *LINEAGE, "pixels_hash")
 """What the guards that need no picture look at."""
 
 
 @dataclass(frozen=True)
-class Side:
+class AuditSplit:
     """One side: its parts, the facts of each row, and the place where each part's rows begin (and the end).
 
     `facts` has the columns `FACTS`; the rows of `parts[i]` are `starts[i]` to `starts[i + 1]`.
     """
 
     name: str
-    origins: tuple[Origin, ...]
+    origins: tuple[DatasetRef, ...]
     splits: tuple[str, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[UnitRange, ...]
     facts: pa.Table
     starts: np.ndarray
 

@@ -20,7 +20,7 @@ import numpy as np
 from synthfer import embedders
 from synthfer.config import ConfigError, option
 from synthfer.faces.align import crop_box
-from synthfer.generators import Faces, Made
+from synthfer.generators import Faces, GeneratedImage
 from synthfer.sample import Row
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ class EditGate:
             except ValueError as error:
                 raise ConfigError(f"gate.identity: {error}") from error
 
-    def score(self, rows: Sequence[Row], faces: Sequence[Faces], pictures: Sequence[Made]) -> list[dict[str, float]]:
+    def score(
+        self, rows: Sequence[Row], faces: Sequence[Faces], pictures: Sequence[GeneratedImage]
+    ) -> list[dict[str, float]]:
         """The numbers of each picture; `faces[i][0]` is what picture i was made from."""
         scores: list[dict[str, float]] = [{} for _ in rows]
         sources = [face[0] for face in faces]
@@ -105,13 +107,13 @@ def gain(before: float, after: float) -> float:
     return float((after - before) / (1 - before)) if before < 1 else 0.0
 
 
-def _face(picture: np.ndarray, made: Made) -> np.ndarray:
+def _face(picture: np.ndarray, made: GeneratedImage) -> np.ndarray:
     """The part of a picture where the face is; the whole where no box is known, or the box is of another picture."""
     fits = made.box is not None and picture.shape == made.pixels.shape
     return crop_box(picture, made.box) if fits and made.box else picture
 
 
-def _background(source: np.ndarray, made: Made) -> float | None:
+def _background(source: np.ndarray, made: GeneratedImage) -> float | None:
     """The mean absolute change outside the box, where there is a box and an outside."""
     if made.box is None or source.shape != made.pixels.shape:
         return None

@@ -22,7 +22,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class GeneratedImage:
     """A picture with what was seen on the way.
 
     `pixels` uint8 (H, W, 3), RGB. `scores` are numbers to keep with the sample, by name. Of a picture whose face alone
@@ -36,7 +36,7 @@ class Made:
     matrix: np.ndarray | None = None
 
 
-Picture = np.ndarray | Made | Failure
+Picture = np.ndarray | GeneratedImage | Failure
 Faces = tuple[np.ndarray, ...]
 """The pictures that a row is made from, uint8 (H, W, 3) each: its parent's, then its partner's; empty for prompts."""
 

@@ -7,11 +7,11 @@ dataset; latents, made from a seed alone. A generator says which it takes (`synt
 from types import ModuleType
 
 from synthfer.config import Choice
-from synthfer.nearest import nearest
 from synthfer.planning import edits, latents, prompts, variations
 from synthfer.planning.faces import stored
 from synthfer.planning.plan import Plan, PlanConfig
 from synthfer.store.dataset import Dataset
+from synthfer.suggest import nearest
 
 __all__ = ["Plan", "PlanConfig", "build", "module", "names", "open_plan"]
 

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import ATTRIBUTES, SCHEMA, seed_of
+from synthfer.store.dataset_ref import DatasetRef, dataset_ref
 from synthfer.store.objects import ObjectStore
-from synthfer.store.origin import Origin, origin
-from synthfer.store.pictures import Place
+from synthfer.store.pictures import SampleRef
 from synthfer.store.view import View
 
 KEY = "_faces.parquet"
@@ -73,10 +73,10 @@ class FaceTable:
         """Whether any face is a real person's."""
         return bool(pc.any(self.rows["real"]).as_py())
 
-    def place(self, number: int) -> Place:
+    def place(self, number: int) -> SampleRef:
         """Where the picture of a face stands."""
         one = {name: self.rows[name][number].as_py() for name in ("dataset", "unit", "place", "sample_id")}
-        return Place(one["dataset"], one["unit"], one["place"], one["sample_id"])
+        return SampleRef(one["dataset"], one["unit"], one["place"], one["sample_id"])
 
     def lineage(self, number: int) -> dict[str, Any]:
         """What a row made from a face inherits: parent_id, source_id, split, attributes, real."""
@@ -121,7 +121,7 @@ def open_faces(key: str, uri: str, splits: Sequence[str], labels: Sequence[str] 
     `key` is the config's, for errors. `ConfigError`: there is no such dataset, it is not whole, or has no such face.
     """
     try:
-        named = origin(uri)
+        named = dataset_ref(uri)
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"{key}: {error}") from None
     rows = pa.Table.from_batches(_accepted(named), _SCHEMA)
@@ -142,7 +142,7 @@ def open_faces(key: str, uri: str, splits: Sequence[str], labels: Sequence[str] 
     )
 
 
-def _accepted(named: Origin) -> Iterator[pa.RecordBatch]:
+def _accepted(named: DatasetRef) -> Iterator[pa.RecordBatch]:
     """The accepted rows of all datasets, with their places."""
     view = View(named.view) if named.view else None
     columns = [*_FACTS, "decision"]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthfer.sample import SPLITS, seed_of
-from synthfer.store.origin import Origin, parts
+from synthfer.store.dataset_ref import DatasetRef, parts
 
 _COLUMNS = ("sample_id", "label", "split")
 
@@ -29,7 +29,7 @@ def profile(counts: np.ndarray, ratio: float) -> np.ndarray:
     return kept
 
 
-def long_tail(origin: Origin, ratio: float, seed: int, split: str = "train") -> pa.Table:
+def long_tail(origin: DatasetRef, ratio: float, seed: int, split: str = "train") -> pa.Table:
     """The selection (`synthfer.store.view.SCHEMA`) that leaves out what a long tail of `ratio` lacks.
 
     Which rows of a class stay is drawn by `seed` and their ids. Rows of other splits are not touched. `ValueError`

@@ -8,7 +8,7 @@ import numpy as np
 
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS, ORDERS, index_of
-from synthfer.nearest import nearest
+from synthfer.suggest import nearest
 
 DEFAULT_TOTAL = 700
 
@@ -97,10 +97,10 @@ def csv_counts(path: str, key: str = "plan.balance") -> dict[str, int]:
 
 def dataset_counts(uri: str, key: str = "plan.balance") -> dict[str, int]:
     """Accepted, labelled training rows per expression of a complete dataset, or of a view."""
-    from synthfer.store.origin import origin, parts  # the store is needed for nothing else here
+    from synthfer.store.dataset_ref import dataset_ref, parts  # the store is needed for nothing else here
 
     try:
-        named = origin(uri)
+        named = dataset_ref(uri)
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"{key}={uri}: {error}") from None
     counts = np.zeros(len(EXPRESSIONS), dtype=np.int64)

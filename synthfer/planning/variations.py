@@ -15,13 +15,13 @@ import numpy as np
 
 from synthfer.config import ConfigError, option
 from synthfer.expressions import EXPRESSIONS
-from synthfer.nearest import nearest
 from synthfer.planning.counts import CountsConfig
 from synthfer.planning.faces import FaceTable, drawn, open_faces
 from synthfer.planning.order import Interleave
 from synthfer.planning.plan import Plan, check_range
 from synthfer.planning.usage import counted_attributes, usage
 from synthfer.sample import Row, seed_of
+from synthfer.suggest import nearest
 
 OWN, PAIRED, FOREIGN = ("noise", "interpolate", "style"), ("interpolate", "style"), ("recondition", "direction")
 """Operations on a face of the class that is made; those with a second face of it; those on a face of another class."""

@@ -16,9 +16,9 @@ import yaml
 
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
-from synthfer.nearest import nearest
 from synthfer.planning.templates import slots
 from synthfer.sample import ATTRIBUTES
+from synthfer.suggest import nearest
 
 _FIELDS = ("description", "templates", "negative", "expressions", "attributes")
 _PRESETS = files("synthfer.planning") / "presets"

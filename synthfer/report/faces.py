@@ -14,7 +14,7 @@ from synthfer.report.pictures import dot, picture
 from synthfer.report.sheets import MAX_UNITS, Thumbnail, thumbnail
 from synthfer.sample import Row
 from synthfer.store import Dataset
-from synthfer.store.pictures import Pictures, Place
+from synthfer.store.pictures import Pictures, SampleRef
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def _cell(small: Thumbnail | None, what: str, sample: Mapping[str, Any]) -> Mark
 def _sources(plan: Plan, chosen: Sequence[int]) -> dict[int, Thumbnail | None]:
     """Thumbnails of the faces; None for all where their datasets are not where they were."""
     assert plan.faces is not None
-    places: dict[int, Place] = {face: plan.faces.place(face) for face in chosen}
+    places: dict[int, SampleRef] = {face: plan.faces.place(face) for face in chosen}
     try:
         bodies = Pictures(plan.faces.uris).read(places.values())
     except (ValueError, OSError, IndexError) as error:

@@ -21,7 +21,7 @@ import numpy as np
 from synthfer.config import option
 from synthfer.expressions import ORDERS
 from synthfer.sources import labels, layouts, tables
-from synthfer.sources.entry import Collection, Counts, Entry, Place, existing, relative, safe_path
+from synthfer.sources.entry import Collection, Counts, Entry, ImageRef, existing, relative, safe_path
 
 CODES = (*ORDERS["affectnet"], "contempt", "none", "uncertain", "no-face")
 COLUMNS = (
@@ -115,7 +115,7 @@ def _of_line(below: str, split: str, listed: set[str], _: int, cells: dict[str, 
     scores = {what: tables.finite(cells[what], what) for what in ("valence", "arousal")}
     return Entry(
         key=name,
-        place=Place("file", below + name),
+        place=ImageRef("file", below + name),
         split=split,
         scores={what: value for what, value in scores.items() if value != _ABSENT},
         **fields,
@@ -148,7 +148,7 @@ def _of_face(root: Path, name: str, split: str, face: str) -> Entry:
                 scores[what] = value
     except ValueError as error:
         return Entry(key=face, split=split, reason=str(error))
-    place = Place("file", f"{name}/images/{face}.jpg")
+    place = ImageRef("file", f"{name}/images/{face}.jpg")
     return Entry(key=face, place=place, split=split, scores=scores, **labels.by_code(CODES, f"{code:g}"))
 
 

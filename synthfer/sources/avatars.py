@@ -27,7 +27,7 @@ from PIL import Image
 from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import seed_of
-from synthfer.sources.entry import Collection, Entry, Place, SourceError
+from synthfer.sources.entry import Collection, Entry, ImageRef, SourceError
 
 RGB = tuple[int, int, int]
 _PEN = ("py_avataaars_no_png", "resvg_py", "jinja2")
@@ -358,13 +358,13 @@ def _entries(config: Config) -> Iterator[Entry]:
         face = sample_attributes(seed, EXPRESSIONS[label])
         yield Entry(
             key=f"{config.seed}/{index}/{config.size}",
-            place=Place("avatars", start=seed, length=config.size, name=EXPRESSIONS[label]),
+            place=ImageRef("avatars", start=seed, length=config.size, name=EXPRESSIONS[label]),
             label=label,
             attributes={name: getattr(face, name) for name in ("gender", "age", "race", "pose", "intensity")},
         )
 
 
-def picture(place: Place) -> np.ndarray:
+def picture(place: ImageRef) -> np.ndarray:
     """The face that a place of this source stands for: uint8, size x size x 3."""
     return draw(sample_attributes(place.start, place.name), place.length)
 

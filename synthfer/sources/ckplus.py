@@ -13,7 +13,7 @@ from pathlib import Path
 
 from synthfer.expressions import ORDERS
 from synthfer.sources import labels, layouts, tables
-from synthfer.sources.entry import Collection, Counts, Entry, Place, existing, relative
+from synthfer.sources.entry import Collection, Counts, Entry, ImageRef, existing, relative
 
 CSV_FILE = "ckextended.csv"
 CODES = (*ORDERS["fer2013"], "contempt")
@@ -51,7 +51,7 @@ def _of_csv(csv: Path, path: Path) -> Iterator[Entry]:
 
     def read(number: int, row: tables.PixelRow) -> Entry:
         fields = {**labels.by_code(CODES, row.emotion), **labels.by_usage(row.usage)}
-        return Entry(key=f"{number - 2:07}", place=Place("pixels", file, row.start, row.length), **fields)
+        return Entry(key=f"{number - 2:07}", place=ImageRef("pixels", file, row.start, row.length), **fields)
 
     return tables.entries_of(csv.name, tables.pixel_rows(csv), read)
 
@@ -64,4 +64,4 @@ def _of_folders(base: Path, root: Path, config: Config, notes: list[str]) -> Ite
             fields |= {"source_id": f"ckplus:{subject[1]}", "split": config.split(subject[1])}
         else:
             fields["reason"] = f"the name {name!r} names no subject (S010_004_00000017.png does)"
-        yield Entry(key=f"{word}/{name}", place=Place("file", file), **fields)
+        yield Entry(key=f"{word}/{name}", place=ImageRef("file", file), **fields)

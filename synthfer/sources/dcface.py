@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from synthfer.sources.entry import Collection, Entry, Place, SourceError, existing, relative, safe_path
+from synthfer.sources.entry import Collection, Entry, ImageRef, SourceError, existing, relative, safe_path
 from synthfer.sources.layouts import some, unknown_layout
 from synthfer.sources.reading import MAX_BYTES
 from synthfer.sources.tables import words
@@ -179,13 +179,13 @@ def _label(payload: bytes) -> tuple[float, int]:
     return (struct.unpack_from("<f", payload, _HEADER.size)[0] if count else label), start
 
 
-def _place(record: _Record, start: int, name: str) -> Place:
+def _place(record: _Record, start: int, name: str) -> ImageRef:
     """Where the picture stands: its bytes without those words that are left out of it."""
     before = [cut for cut in record.cuts if cut <= start]
     inside = [cut - start + 4 * i for i, cut in enumerate(c for c in record.cuts if c > start)]
     length = len(record.payload) - start + 4 * len(inside)
     stored = record.stored + start + 4 * len(before)
-    return Place("record" if inside else "slice", name, stored, length, ",".join(map(str, inside)))
+    return ImageRef("record" if inside else "slice", name, stored, length, ",".join(map(str, inside)))
 
 
 def _whole(text: str) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthfer.sources.entry import Collection, Counts, Entry, Place, SourceError, existing, relative, safe_path
+from synthfer.sources.entry import Collection, Counts, Entry, ImageRef, SourceError, existing, relative, safe_path
 from synthfer.sources.layouts import folder_of, left_out, unknown_layout, walk
 from synthfer.sources.reading import MAX_BYTES
 
@@ -119,7 +119,7 @@ def _archived(archives: Sequence[Path], root: Path, notes: list[str]) -> Iterato
                 yield Entry(key=f"{name}/{member.filename}@{member.header_offset}", reason=reason)
             else:
                 known.add(key)
-                yield _entry(key, found.group(1), Place("zip", name, name=member.filename))
+                yield _entry(key, found.group(1), ImageRef("zip", name, name=member.filename))
         others = [m.filename for m in members if not m.is_dir() and not _PICTURE.fullmatch(m.filename)]
         notes += left_out(others, f"members of {name} that are no pictures by their names")
 
@@ -162,9 +162,9 @@ def _unpacked(folders: Sequence[Path], root: Path, notes: list[str]) -> Iterator
         pictures = {name: int(found.group(1)) for name in names if (found := _FILE.fullmatch(name))}
         others += [f"{top}/{name}" for name in names if name not in pictures]
         for name in sorted(pictures, key=lambda name: (pictures[name], name)):
-            yield _entry(f"{folder.name}/{name}", folder.name, Place("file", f"{top}/{name}"))
+            yield _entry(f"{folder.name}/{name}", folder.name, ImageRef("file", f"{top}/{name}"))
     notes += left_out(sorted(others), "no pictures of DigiFace-1M by their names")
 
 
-def _entry(key: str, subject: str, place: Place) -> Entry:
+def _entry(key: str, subject: str, place: ImageRef) -> Entry:
     return Entry(key=key, place=place, source_id=f"digiface:{int(subject)}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthfer.sources.entry import Collection, Entry, Place, existing
+from synthfer.sources.entry import Collection, Entry, ImageRef, existing
 from synthfer.sources.parquet import Tables, image_column, open_tables, rows, words_of
 
 OFFICIAL = {"hq": 2_500, "big": 203_201}
@@ -33,7 +33,7 @@ def find(path: Path | None, config: Config) -> Collection:
     image, attributes = image_column(tables), _attributes(tables)
     named = pa.types.is_struct(tables.schema.field(image).type) and _has(tables, image, "path")
 
-    def entry(key: str, place: Place, split: str, row: Mapping[str, Any]) -> Entry:
+    def entry(key: str, place: ImageRef, split: str, row: Mapping[str, Any]) -> Entry:
         values = {name: _value(row, column, words) for column, (name, words) in attributes.items()}
         file = (row[image] or {}).get("path") if named else None
         return Entry(

@@ -23,7 +23,7 @@ class SourceError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ImageRef:
     """Where the bytes of a picture are; `path` is relative to the collection's folder, with forward slashes.
 
     `form` is one of `synthfer.sources.reading.FORMS` (file, zip, slice, record, pixels, parquet), or the name of a
@@ -50,7 +50,7 @@ class Entry:
     """
 
     key: str
-    place: Place | None = None
+    place: ImageRef | None = None
     label: int | None = None
     split: str = "train"
     source_id: str | None = None
@@ -78,14 +78,14 @@ class Entry:
         """The inverse of `to_json`."""
         value: dict[str, Any] = json.loads(text)
         if "place" in value:
-            value["place"] = Place(**value["place"])
+            value["place"] = ImageRef(**value["place"])
         for name in ("label_probs", "box"):
             if name in value:
                 value[name] = tuple(value[name])
         return cls(**value)
 
 
-_PLACE = tuple(field.name for field in fields(Place))
+_PLACE = tuple(field.name for field in fields(ImageRef))
 _FIELDS = tuple(field.name for field in fields(Entry))
 
 

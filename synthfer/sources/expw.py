@@ -13,7 +13,7 @@ from pathlib import Path
 
 from synthfer.expressions import ORDERS
 from synthfer.sources import labels, layouts, tables
-from synthfer.sources.entry import Collection, Counts, Entry, Place, existing, relative, safe_path
+from synthfer.sources.entry import Collection, Counts, Entry, ImageRef, existing, relative, safe_path
 
 LICENCE = "non-commercial research only (ExpW terms of use)"
 FIELDS = ("image_name", "face_id", "top", "left", "right", "bottom", "confidence", "label")
@@ -68,7 +68,7 @@ def _of_line(folder: str, config: Config, listed: set[str], _: int, words: list[
         raise ValueError(f"the box of {name} from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) is empty")
     return Entry(
         key=f"{name}#{tables.whole(face, 'face_id')}",
-        place=Place("file", f"{folder}/{name}"),
+        place=ImageRef("file", f"{folder}/{name}"),
         split=config.split(name),
         source_id=f"expw:{name}",
         scores={"box_confidence": tables.finite(confidence, "confidence")},

@@ -15,7 +15,7 @@ from typing import Any
 
 from synthfer.expressions import ORDERS
 from synthfer.sources import labels, layouts, tables
-from synthfer.sources.entry import Collection, Counts, Entry, Place, existing, relative
+from synthfer.sources.entry import Collection, Counts, Entry, ImageRef, existing, relative
 
 CSV_FILES = ("fer2013.csv", "icml_face_data.csv")
 PARQUET_SPLITS = {"train": "train", "public_test": "val", "private_test": "test"}
@@ -61,9 +61,9 @@ def row_of(name: Any) -> int:
     return int(found[1])
 
 
-def place_of(csv: Path, root: Path, row: tables.PixelRow) -> Place:
+def place_of(csv: Path, root: Path, row: tables.PixelRow) -> ImageRef:
     """Where the pixels of a CSV row are."""
-    return Place("pixels", relative(csv, root), row.start, row.length)
+    return ImageRef("pixels", relative(csv, root), row.start, row.length)
 
 
 def _of_csv(csv: Path, path: Path) -> Iterator[Entry]:
@@ -86,7 +86,7 @@ def _of_parquet(files: Sequence[Path], path: Path) -> Iterator[Entry]:
 def _of_row(file: str, _: int, row: tables.ParquetRow) -> Entry:
     at = row_of(row.values["name"])
     fields = {**labels.by_code(ORDERS["fer2013"], str(row.values["fer_label"])), **parquet_split(row.values["split"])}
-    place = Place("parquet", file, row.group, row.row, "image")
+    place = ImageRef("parquet", file, row.group, row.row, "image")
     return Entry(key=f"{at:07}", place=place, source_id=source_id(at), **fields)
 
 
@@ -122,4 +122,6 @@ def _of_folders(path: Path, notes: list[str]) -> Iterator[Entry]:
             continue
         for word, file in layouts.class_folders(path, folder, notes):
             public = folder == "test" and Path(file).name.startswith("PublicTest_")
-            yield Entry(key=file, place=Place("file", file), split="val" if public else folder, **labels.by_word(word))
+            yield Entry(
+                key=file, place=ImageRef("file", file), split="val" if public else folder, **labels.by_word(word)
+            )

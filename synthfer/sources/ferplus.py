@@ -15,7 +15,7 @@ from typing import Any
 from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS, index_of, other
 from synthfer.sources import fer2013, labels, layouts, tables
-from synthfer.sources.entry import Collection, Counts, Entry, Place, SourceError, existing, relative, safe_path
+from synthfer.sources.entry import Collection, Counts, Entry, ImageRef, SourceError, existing, relative, safe_path
 
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 RULES = ("majority", "argmax")
@@ -139,7 +139,7 @@ def _of_row(file: str, rule: str, _: int, row: tables.ParquetRow) -> Entry:
     if not isinstance(votes, list):
         raise ValueError(f"ferplus_votes {votes!r} is no list of votes")
     fields = {**_voted(votes, rule), **fer2013.parquet_split(row.values["split"])}
-    place = Place("parquet", file, row.group, row.row, "image")
+    place = ImageRef("parquet", file, row.group, row.row, "image")
     return Entry(key=f"{at:07}", place=place, source_id=fer2013.source_id(at), **fields)
 
 
@@ -172,7 +172,7 @@ def _of_label(folder: str, split: str, rule: str, listed: set[str], _: int, cell
     votes = [tables.whole(n, f"votes for {word}") for n, word in zip(cells[-len(VOTES) :], VOTES, strict=True)]
     return Entry(
         key=f"{at:07}",
-        place=Place("file", f"{folder}/{name}"),
+        place=ImageRef("file", f"{folder}/{name}"),
         split=split,
         source_id=fer2013.source_id(at),
         **_voted(votes, rule),

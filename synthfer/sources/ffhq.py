@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from synthfer.config import option
-from synthfer.sources.entry import Collection, Entry, Place, SourceError, existing, relative, safe_path
+from synthfer.sources.entry import Collection, Entry, ImageRef, SourceError, existing, relative, safe_path
 from synthfer.sources.layouts import is_text, left_out, readable, unknown_layout, walk
 
 LIST = "ffhq-dataset-v2.json"
@@ -52,7 +52,7 @@ def find(path: Path | None, config: Config) -> Collection:
         raise unknown_layout(top, "ffhq", _WANTS)
     notes = left_out(others, "no pictures of FFHQ by their names")
     if listed is None:
-        entries = (_entry(index, Place("file", name)) for index, name in sorted(files.items()))
+        entries = (_entry(index, ImageRef("file", name)) for index, name in sorted(files.items()))
         return Collection(layout=f"{top.name} without {LIST}", entries=entries, licence=LICENCE,
                           official=OFFICIAL_UNLISTED, notes=notes)  # fmt: skip
     unlisted = [files[i] for i in sorted(files.keys() - set(_numbers(listed)))]
@@ -132,7 +132,7 @@ def _listed(
             continue
         # A listed file that is not there is a failed row: its place is where it should be.
         name = files.get(index) or safe_path(f"{top}/{index // 1000 * 1000:05d}/{index:05d}.png")
-        yield _entry(index, Place("file", name), split, _wrong_size(root / name, told_size))
+        yield _entry(index, ImageRef("file", name), split, _wrong_size(root / name, told_size))
 
 
 def _wrong_size(file: Path, listed: Any) -> str | None:
@@ -140,7 +140,7 @@ def _wrong_size(file: Path, listed: Any) -> str | None:
     return None if has == listed else f"the file has {has} bytes and not the {listed} of {LIST}"
 
 
-def _entry(index: int, place: Place, split: str = "train", reason: str | None = None) -> Entry:
+def _entry(index: int, place: ImageRef, split: str = "train", reason: str | None = None) -> Entry:
     name = f"{index:05d}"
     return Entry(key=name, place=place, split=split, source_id=f"ffhq:{name}", reason=reason)
 

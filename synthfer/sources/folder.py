@@ -12,10 +12,10 @@ from typing import Any
 
 from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS, index_of, other
-from synthfer.nearest import nearest
-from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, Place, SourceError, existing, relative
+from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, ImageRef, SourceError, existing, relative
 from synthfer.sources.labels import SPLITS, by_word
 from synthfer.sources.layouts import is_picture, is_text, left_out, readable, unknown_layout, walk
+from synthfer.suggest import nearest
 
 _WANTS = "a folder with one folder for each expression, or with train, val, test folders of such"
 
@@ -104,7 +104,7 @@ def _entries(
             if not is_picture(name):
                 others.append(name)
             elif is_text(name):
-                yield Entry(key=name, place=Place("file", name), split=split, **fields)
+                yield Entry(key=name, place=ImageRef("file", name), split=split, **fields)
             else:
                 yield Entry(key=repr(name), split=split, reason=f"rename {name!r}: its name cannot be written as text")
     notes += left_out(others, "no pictures by their names")

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS, ORDERS
-from synthfer.nearest import nearest
-from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, Place, SourceError, existing, relative
+from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, ImageRef, SourceError, existing, relative
 from synthfer.sources.labels import SPLITS, by_code, by_word
 from synthfer.sources.layouts import folder_of, is_text, left_out, walk
 from synthfer.sources.tables import parquet_rows
+from synthfer.suggest import nearest
 
 IMAGE_NAMES = ("image", "img", "jpg", "png", "path")
 LABEL_NAMES = ("label", "labels", "expression", "emotion")
@@ -62,7 +62,7 @@ def find(path: Path | None, config: Config) -> Collection:
     origin = _column(tables, "source_id", config.source_id, ("source_id",))
     read_label = _labels(tables, label, config) if label else None
 
-    def entry(key: str, place: Place, file_split: str, row: Mapping[str, Any]) -> Entry:
+    def entry(key: str, place: ImageRef, file_split: str, row: Mapping[str, Any]) -> Entry:
         fields = dict(read_label(row[label])) if read_label and label else {}
         word = row[split] if split else file_split
         if str(word).lower() not in SPLITS:
@@ -124,7 +124,7 @@ def image_column(tables: Tables, name: str | None = None) -> str:
 
 
 def rows(
-    tables: Tables, image: str, columns: Sequence[str], entry: Callable[[str, Place, str, Mapping[str, Any]], Entry]
+    tables: Tables, image: str, columns: Sequence[str], entry: Callable[[str, ImageRef, str, Mapping[str, Any]], Entry]
 ) -> Iterator[Entry]:
     """What `entry` makes of each row's key, place, split by file name, and values of `columns`.
 
@@ -145,7 +145,7 @@ def rows(
             if isinstance(row, ValueError):
                 yield Entry(key=key, split=split, reason=f"{name}: {row}")
             else:
-                yield entry(key, Place("parquet", name, row.group, row.row, image), split, row.values)
+                yield entry(key, ImageRef("parquet", name, row.group, row.row, image), split, row.values)
 
 
 def split_of(file: Path, root: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from synthfer.config import option
 from synthfer.expressions import ORDERS
 from synthfer.sources import labels, layouts, tables
-from synthfer.sources.entry import Collection, Counts, Entry, Place, SourceError, existing, relative, safe_path
+from synthfer.sources.entry import Collection, Counts, Entry, ImageRef, SourceError, existing, relative, safe_path
 
 LIST = "EmoLabel/list_patition_label.txt"
 LICENCE = "non-commercial research only, no redistribution (RAF-DB terms of use)"
@@ -119,7 +119,7 @@ def _entry(stem: str, file: str, code: str, split: str | None = None) -> Entry:
         raise ValueError(f"the name {stem!r} begins with neither train_ nor test_, or is in the other's list")
     return Entry(
         key=stem,
-        place=Place("file", file),
+        place=ImageRef("file", file),
         split=said,
         source_id=f"rafdb:{stem}",
         **labels.by_code(ORDERS["rafdb"], code, first=1),

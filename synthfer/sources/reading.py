@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synthfer import sources
-from synthfer.sources.entry import Place, safe_path
+from synthfer.sources.entry import ImageRef, safe_path
 from synthfer.sources.layouts import folder_of
 
 MAX_BYTES = 64 * 2**20
@@ -41,7 +41,7 @@ class Reader:
         self._column: pa.ChunkedArray | None = None
         self._column_key: tuple[str | int, ...] = ()
 
-    def read(self, place: Place) -> bytes | np.ndarray:
+    def read(self, place: ImageRef) -> bytes | np.ndarray:
         """The bytes of an image file, or pixels (uint8, H x W x 3).
 
         `ValueError` or `OSError` say what is wrong with this picture; the next one can be read.
@@ -49,14 +49,14 @@ class Reader:
         if place.form not in FORMS:
             pixels: np.ndarray = sources.module(place.form).picture(place)
             return pixels
-        read: Callable[[Place], bytes | np.ndarray] = getattr(self, f"_{place.form}")
+        read: Callable[[ImageRef], bytes | np.ndarray] = getattr(self, f"_{place.form}")
         return read(place)
 
-    def _path(self, place: Place) -> Path:
+    def _path(self, place: ImageRef) -> Path:
         assert self.root is not None
         return self.root / safe_path(place.path)
 
-    def _file(self, place: Place) -> bytes:
+    def _file(self, place: ImageRef) -> bytes:
         path = self._path(place)
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # a pipe would never end
@@ -66,7 +66,7 @@ class Reader:
         with path.open("rb", buffering=0) as file:
             return file.read()
 
-    def _zip(self, place: Place) -> bytes:
+    def _zip(self, place: ImageRef) -> bytes:
         try:
             archive = self._keep(("zip", place.path), lambda: zipfile.ZipFile(self._path(place)))
             if archive.getinfo(place.name).compress_type not in UNPACKED:
@@ -79,7 +79,7 @@ class Reader:
             raise ValueError(f"{place.path}: {place.name} unpacks to more than {MAX_BYTES >> 20} MiB")
         return body
 
-    def _slice(self, place: Place) -> bytes:
+    def _slice(self, place: ImageRef) -> bytes:
         if place.length > MAX_BYTES:
             raise ValueError(f"{place.path}: {place.length} bytes are more than {MAX_BYTES >> 20} MiB")
         file = self._keep(("slice", place.path), lambda: self._path(place).open("rb"))
@@ -89,13 +89,13 @@ class Reader:
             raise ValueError(f"{place.path} ends at byte {place.start + len(body)}, inside this picture")
         return body
 
-    def _record(self, place: Place) -> bytes:
+    def _record(self, place: ImageRef) -> bytes:
         """A slice of a RecordIO file without the 4-byte words that `name` lists by their places in the slice."""
         body = self._slice(place)
         ends = [int(at) for at in place.name.split(",")]
         return b"".join(body[a:b] for a, b in zip([0, *(at + 4 for at in ends)], [*ends, len(body)], strict=True))
 
-    def _pixels(self, place: Place) -> np.ndarray:
+    def _pixels(self, place: ImageRef) -> np.ndarray:
         """Decimal grey values of a square picture in a CSV cell."""
         text = self._slice(place)
         if odd := text.translate(None, _NUMBERS):
@@ -108,7 +108,7 @@ class Reader:
             raise ValueError(f"pixels lie outside 0..255: {values.min()} to {values.max()}")
         return np.repeat(values.astype(np.uint8).reshape(side, side, 1), 3, axis=2)
 
-    def _parquet(self, place: Place) -> bytes:
+    def _parquet(self, place: ImageRef) -> bytes:
         key = (place.path, place.start, place.name)
         if key != self._column_key:
             self._column, self._column_key = None, ()  # two columns at once would be twice the memory
@@ -120,7 +120,7 @@ class Reader:
             raise ValueError(f"{place.path}: column {place.name} holds no image bytes here")
         return body
 
-    def _read_column(self, place: Place) -> pa.ChunkedArray:
+    def _read_column(self, place: ImageRef) -> pa.ChunkedArray:
         file = self._keep(("table", place.path), lambda: pq.ParquetFile(self._path(place)))
         try:
             group = file.metadata.row_group(place.start)

@@ -17,7 +17,7 @@ _MOST_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SampleRef:
     """Where a sample stands: which of the datasets, its unit, and the row in it; its id, by which it is known."""
 
     dataset: int
@@ -35,12 +35,12 @@ class Pictures:
         self._shards: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read(self, places: Iterable[Place]) -> dict[Place, bytes | None]:
+    def read(self, places: Iterable[SampleRef]) -> dict[SampleRef, bytes | None]:
         """The file at each place, None where that sample has no picture; each shard is read once.
 
         `ValueError` where another sample stands there, `DamagedShard` where a shard is not what was committed.
         """
-        found: dict[Place, bytes | None] = {}
+        found: dict[SampleRef, bytes | None] = {}
         with self._lock:
             for place in sorted(set(places), key=lambda place: (place.dataset, place.unit, place.row)):
                 shard = self._shard(place.dataset, place.unit)

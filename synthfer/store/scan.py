@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from synthfer.nearest import nearest
 from synthfer.sample import METADATA_COLUMNS, SCHEMA
 from synthfer.store.manifest import check_footer, in_order
 from synthfer.store.objects import ObjectStore, StoreUnavailable
 from synthfer.store.shard import DamagedShard, footer_of
 from synthfer.store.spec import Spec
+from synthfer.suggest import nearest
 
 # How many shards are read ahead: with pictures each holds its whole shard in memory.
 _AHEAD, _AHEAD_WITH_IMAGES = 4, 2

@@ -5,7 +5,7 @@ by losses of their own. Every number that a step draws is a function of seed and
 of which a rank takes every `world`th row. So a run that was killed goes on from its last checkpoint to the same
 weights, and any number of ranks makes the same steps.
 
-    training = TaskTraining(config, run, feed, build(config, run), Place())
+    training = TaskTraining(config, run, feed, build(config, run), World())
     training.fit(store, tell)
 """
 
@@ -25,14 +25,14 @@ from synthfer.sample import seed_of
 from synthfer.store import ObjectStore
 from synthfer.training import checkpoint, tasks
 from synthfer.training.augment import augment, draw
+from synthfer.training.batch_rng import BatchRng
 from synthfer.training.checkpoint import Progress
-from synthfer.training.draws import Draws
-from synthfer.training.feed import Feed
+from synthfer.training.feed import TrainingBatches
 from synthfer.training.loop import Clock, NotFinite, Tell
-from synthfer.training.place import Interrupted, Place
 from synthfer.training.runs import Run
 from synthfer.training.task_settings import TaskConfig
 from synthfer.training.tasks import Batch, Task
+from synthfer.training.world import Interrupted, World
 
 # Losses stay on the device for so many steps: to look at one waits for all work before it.
 _WINDOW = 20
@@ -60,7 +60,7 @@ def grid_key(run: str, step: int) -> str:
 class TaskTraining:
     """A run on its way. The task's modules are trained in place; `fit` does all. `ValueError`: the batch or feed."""
 
-    def __init__(self, config: TaskConfig, run: Run, feed: Feed, task: Task, place: Place) -> None:
+    def __init__(self, config: TaskConfig, run: Run, feed: TrainingBatches, task: Task, place: World) -> None:
         if config.batch % place.world:
             raise ValueError(
                 f"batch={config.batch} cannot be shared evenly by {place.world} workers: choose a multiple of it"
@@ -149,7 +149,7 @@ class TaskTraining:
         """One step of the task; this rank's losses."""
         clock.begin()
         batch = self.batch(step)
-        draws = Draws(seed_of(self.run.seed, "draws", step), self.config.batch, self.place)
+        draws = BatchRng(seed_of(self.run.seed, "draws", step), self.config.batch, self.place)
         clock.fed()
         torch.manual_seed(seed_of(self.run.seed, "dropout", step, self.place.rank))
         return self.task.step(step, batch, draws)
@@ -215,9 +215,9 @@ class TaskTraining:
         for module in self.learning:
             module.train(mode)
 
-    def _draws(self, what: str, number: int, rows: int) -> Draws:
-        """Draws of one rank alone, the same ones at every validation."""
-        return Draws(seed_of(self.run.seed, what, number), rows, Place(device=self.place.device))
+    def _draws(self, what: str, number: int, rows: int) -> BatchRng:
+        """BatchRng of one rank alone, the same ones at every validation."""
+        return BatchRng(seed_of(self.run.seed, what, number), rows, World(device=self.place.device))
 
     def _plain(self, rows: np.ndarray) -> Iterator[Batch]:
         """The pictures of some rows as they are, in order, some at a time."""

@@ -24,12 +24,12 @@ from synthfer.training.settings import AugmentConfig
 SMALL = 48
 """Pixels a side that shrunk pictures pass through: those of FER2013."""
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-_WHOLE = {"size", "noise_variance", "flip", "shift"}  # fields of `Draws` that need nothing but whole numbers
+_WHOLE = {"size", "noise_variance", "flip", "shift"}  # fields of `AugmentParams` that need nothing but whole numbers
 _RATIO = 0.3  # the thinnest erased rectangle, as a share of the other side (Zhong et al.)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draws:
+class AugmentParams:
     """What happens to each of n rows of `size` pixels a side, CPU tensors with one entry per row.
 
     A change that the config turns off is None and costs nothing. `draws[rows]`, with a slice, an index or mask tensor
@@ -63,13 +63,13 @@ class Draws:
     erase: Tensor | None = None
     """int64 (n, 4), top, left, height and width in pixels; without area for none"""
 
-    def __getitem__(self, rows: slice | Tensor | list[int]) -> "Draws":
+    def __getitem__(self, rows: slice | Tensor | list[int]) -> "AugmentParams":
         taken: dict[str, Any] = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
         return dataclasses.replace(self, **taken)
 
 
-def draw(config: AugmentConfig, rows: int, size: int, seed: int) -> Draws:
-    """Draws for `rows` pictures of `size` pixels a side: a pure function of its arguments.
+def draw(config: AugmentConfig, rows: int, size: int, seed: int) -> AugmentParams:
+    """AugmentParams for `rows` pictures of `size` pixels a side: a pure function of its arguments.
 
     Each change has a generator of its own: turning one on or off leaves the others as they were. `ValueError` where
     `erase_area` is not the least and the most share.
@@ -92,7 +92,7 @@ def draw(config: AugmentConfig, rows: int, size: int, seed: int) -> Draws:
         return torch.randint(2**63 - 1, (rows,), generator=source("noise seed"))
 
     noisy, erased = chosen("noise"), chosen("erase")
-    return Draws(
+    return AugmentParams(
         size=size,
         flip=chosen("flip"),
         shift=shifts(config.shift) if config.shift else None,
@@ -111,7 +111,7 @@ def draw(config: AugmentConfig, rows: int, size: int, seed: int) -> Draws:
 
 
 def _boxes(config: AugmentConfig, erased: Tensor, size: int, source: torch.Generator) -> Tensor:
-    """Rectangles (n, 4) as in `Draws.erase`: area uniform, ratio of the sides log-uniform, inside the picture."""
+    """Rectangles (n, 4) as in `AugmentParams.erase`: area uniform, aspect ratio log-uniform, inside the picture."""
     if len(config.erase_area) != 2 or config.erase_area[0] > config.erase_area[1]:
         raise ValueError(f"augment.erase_area is {list(config.erase_area)}: give the least and the most, as [.02, .1].")
     low, high = config.erase_area
@@ -125,7 +125,7 @@ def _boxes(config: AugmentConfig, erased: Tensor, size: int, source: torch.Gener
     return torch.where(erased[:, None], torch.stack([*place, height, width], 1).long(), 0)
 
 
-def augment(images: Tensor, draws: Draws) -> Tensor:
+def augment(images: Tensor, draws: AugmentParams) -> Tensor:
     """Pictures, uint8 (n, 3, size, size), changed on their device in the order of `AugmentConfig`.
 
     The given ones stay as they are. Flips and shifts alone give uint8, anything else float32 0..1; classifiers read
@@ -152,7 +152,7 @@ def augment(images: Tensor, draws: Draws) -> Tensor:
     return pixels if draws.erase is None else _erased(pixels, draws.erase)
 
 
-def _moved(images: Tensor, draws: Draws) -> Tensor:
+def _moved(images: Tensor, draws: AugmentParams) -> Tensor:
     """Mirrored, then shifted with repeated edges: one gather of bytes."""
     if draws.flip is None and draws.shift is None:
         return images
@@ -168,7 +168,7 @@ def _moved(images: Tensor, draws: Draws) -> Tensor:
     return images.flatten(2).gather(2, places[:, None].expand(-1, 3, -1)).view_as(images)
 
 
-def _turned(pixels: Tensor, draws: Draws) -> Tensor:
+def _turned(pixels: Tensor, draws: AugmentParams) -> Tensor:
     """Sheared, scaled and turned about the centre, by one bilinear sampling with repeated edges."""
     if not len(pixels) or (draws.angle is None and draws.scale is None and draws.shear is None):
         return pixels
@@ -196,7 +196,7 @@ def _mean(pixels: Tensor) -> Tensor:
     return pixels.mean((2, 3), keepdim=True)
 
 
-def _coloured(pixels: Tensor, draws: Draws) -> Tensor:
+def _coloured(pixels: Tensor, draws: AugmentParams) -> Tensor:
     """Brightness, contrast, saturation: each row moved away from black, its mean grey, its own grey; kept in 0..1."""
     anchors: tuple[tuple[Tensor | None, Callable[[Tensor], Tensor | float]], ...] = (
         (draws.brightness, lambda _: 0.0),

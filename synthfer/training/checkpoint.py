@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from synthfer.store import ObjectStore
-from synthfer.training.place import Place
+from synthfer.training.world import World
 
 FOLDER = "checkpoints/"
 _KEY = re.compile(r"checkpoints/step-(\d{8})\.safetensors$")
@@ -48,7 +48,7 @@ def steps(store: ObjectStore, run: str) -> list[int]:
     return sorted(int(match.group(1)) for match in found if match)
 
 
-def latest(store: ObjectStore, run: str, place: Place) -> bytes | None:
+def latest(store: ObjectStore, run: str, place: World) -> bytes | None:
     """The last checkpoint of a run, the one that the first rank sees."""
     step = place.from_first(max(steps(store, run), default=0) if place.rank == 0 else 0)
     return store.get(key(run, step)) if step else None

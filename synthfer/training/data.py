@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
-from synthfer.nearest import nearest
 from synthfer.sample import LINEAGE, SPLITS
-from synthfer.store.origin import Origin, Part, origin, parts
+from synthfer.store.dataset_ref import DatasetRef, UnitRange, dataset_ref, parts
 from synthfer.store.view import View
+from synthfer.suggest import nearest
 from synthfer.training.batches import quotas
 from synthfer.training.settings import CUT, DataConfig
 from synthfer.training.validation import ROLES, roles
@@ -42,7 +42,7 @@ class Source:
     """
 
     name: str
-    origin: Origin
+    dataset_ref: DatasetRef
     synthetic: bool
     splits: tuple[str, ...]
     ancestors: tuple[str, ...]
@@ -64,7 +64,7 @@ class Data:
 
     sources: tuple[Source, ...]
     validation: Source | None
-    parts: tuple[Part, ...]
+    parts: tuple[UnitRange, ...]
     rows: pa.Table
 
     def numbers(self, role: str) -> np.ndarray:
@@ -113,9 +113,9 @@ class Data:
         collections = {role: _pairs(found) for role, found in by_role.items()}
         return {
             "name": source.name,
-            "uri": source.origin.uri,
-            "hash": source.origin.hash,
-            "view": source.origin.view is not None,
+            "uri": source.dataset_ref.uri,
+            "hash": source.dataset_ref.hash,
+            "view": source.dataset_ref.view is not None,
             "synthetic": source.synthetic,
             "rows": {role: dict(zip(EXPRESSIONS, _counts(found), strict=True)) for role, found in by_role.items()},
             "collections": collections,
@@ -191,16 +191,16 @@ def _wrong_pairs(pairs: Any) -> Iterator[str]:
             yield f"{pair!r} is not of the form collection:split, as rafdb:train; splits are {', '.join(SPLITS)}"
 
 
-def _opened(key: str, uri: str, problems: list[str]) -> Origin | None:
+def _opened(key: str, uri: str, problems: list[str]) -> DatasetRef | None:
     """The dataset or view, or None where it is not there or not whole."""
     try:
-        return origin(uri)
+        return dataset_ref(uri)
     except (ValueError, FileNotFoundError) as error:
         problems.append(f"{key}: {error}")
         return None
 
 
-def _sources(config: DataConfig, opened: Mapping[str, Origin], problems: list[str]) -> list[Source]:
+def _sources(config: DataConfig, opened: Mapping[str, DatasetRef], problems: list[str]) -> list[Source]:
     """What is trained on, and the splits that are read of it: val, too, where it serves as validation data."""
     synthetic = {name: _is_synthetic(config, name, found, problems) for name, found in opened.items()}
     all_alike, sources = len(set(synthetic.values())) < 2, []
@@ -213,12 +213,12 @@ def _sources(config: DataConfig, opened: Mapping[str, Origin], problems: list[st
     return sources
 
 
-def _validation(held: Origin, problems: list[str]) -> Source:
+def _validation(held: DatasetRef, problems: list[str]) -> Source:
     ancestors = tuple(sorted(_declared(held, problems)))
     return Source("validation", held, _kinds(held) == {True}, ("train", "val"), ancestors)
 
 
-def _is_synthetic(config: DataConfig, name: str, found: Origin, problems: list[str]) -> bool:
+def _is_synthetic(config: DataConfig, name: str, found: DatasetRef, problems: list[str]) -> bool:
     """As the config says, else as the datasets say."""
     if config.synthetic is not None:
         return name in config.synthetic
@@ -229,12 +229,12 @@ def _is_synthetic(config: DataConfig, name: str, found: Origin, problems: list[s
     return True in kinds
 
 
-def _kinds(found: Origin) -> set[bool]:
+def _kinds(found: DatasetRef) -> set[bool]:
     """Which of real (False) and synthetic (True) the datasets are: photographs are real, what a program drew is not."""
     return {dataset.spec.producer.get("source_type") != _PHOTOGRAPHS for dataset in found.datasets}
 
 
-def _declared(found: Origin, problems: list[str]) -> set[str]:
+def _declared(found: DatasetRef, problems: list[str]) -> set[str]:
     """What the datasets and the view say that their makers were trained on."""
     lists = {dataset.uri: dataset.spec.producer.get("trained_on") for dataset in found.datasets}
     if found.view is not None:
@@ -252,22 +252,26 @@ def _declared(found: Origin, problems: list[str]) -> set[str]:
 class _Read:
     """The labelled rows of a source, with `part` an index into its own `parts`."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[UnitRange, ...]
     rows: pa.Table
 
 
 def _read(source: Source, key: str, problems: list[str]) -> _Read:
-    found = tuple(parts([source.origin], sys.maxsize))
+    found = tuple(parts([source.dataset_ref], sys.maxsize))
     rows = pa.concat_tables([_of_part(part, number, source.splits) for number, part in enumerate(found)])
     labelled = rows.filter(pc.is_valid(rows["label"]))
     weights = rows["weight"].to_numpy()
     if not (np.isfinite(weights) & (weights >= 0)).all():
-        problems.append(f"{key}: the view {source.origin.uri} has weights that are not numbers >= 0; make it again")
+        problems.append(
+            f"{key}: the view {source.dataset_ref.uri} has weights that are not numbers >= 0; make it again"
+        )
     if not rows.num_rows:
-        problems.append(f"{key}: {source.origin.uri} has no accepted row of split {' or '.join(source.splits)}")
+        problems.append(f"{key}: {source.dataset_ref.uri} has no accepted row of split {' or '.join(source.splits)}")
     elif not labelled.num_rows:
-        problems.append(f"{key}: none of the {rows.num_rows:,} accepted rows of {source.origin.uri} has a label or "
-                        "label_probs; label them first, or leave it out")  # fmt: skip
+        problems.append(
+            f"{key}: none of the {rows.num_rows:,} accepted rows of {source.dataset_ref.uri} has a label or label_probs; "
+            "label them first, or leave it out"
+        )
     elif missing := rows.num_rows - labelled.num_rows:
         log.warning("%s: %s of %s rows have no label and are left out", key, f"{missing:,}", f"{rows.num_rows:,}")
     return _Read(found, labelled)
@@ -279,7 +283,7 @@ def _preferring_val(read: _Read) -> _Read:
     return replace(read, rows=read.rows.filter(val)) if pc.any(val).as_py() else read
 
 
-def _of_part(part: Part, number: int, splits: Sequence[str]) -> pa.Table:
+def _of_part(part: UnitRange, number: int, splits: Sequence[str]) -> pa.Table:
     """The accepted rows of a part, with label, weight, part and place."""
     rows = part.rows(_COLUMNS, splits)
     weight = pa.array(np.ones(rows.num_rows))
@@ -309,7 +313,7 @@ def _joined(
     config: DataConfig, sources: tuple[Source, ...], validation: Source | None, read: Mapping[int, _Read]
 ) -> Data:
     """All rows with their names and roles."""
-    tables, all_parts = [], list[Part]()
+    tables, all_parts = [], list[UnitRange]()
     for number, one in read.items():
         names = pa.array(np.full(one.rows.num_rows, number, np.int64))
         part = pc.add(one.rows["part"], len(all_parts))

@@ -14,7 +14,7 @@ from synthfer.training.runs import Run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Feed:
+class TrainingBatches:
     """Rows of the experiment as arrays, `train` and `validation` naming those of this run, int64.
 
     `counts` float64 (K,): training rows of each class, weighted where a mix shows some sources more often than others.
@@ -35,7 +35,7 @@ class Feed:
     batches: Batches
 
     @classmethod
-    def of(cls, data: Data, pixels: np.ndarray, run: Run, batch: int, soft: bool) -> "Feed":
+    def of(cls, data: Data, pixels: np.ndarray, run: Run, batch: int, soft: bool) -> "TrainingBatches":
         """What `run` reads of the opened data; with `soft`, targets are `label_probs` where a row has them."""
         weights = data.rows["weight"].to_numpy().astype(np.float32)
         validation = [] if data.validation is None else [data.validation.synthetic]
@@ -73,7 +73,7 @@ class Feed:
         validation: np.ndarray,
         batch: int,
         seed: int = 0,
-    ) -> "Feed":
+    ) -> "TrainingBatches":
         """Pictures that are there already, all of one kind, without a dataset; an id is the number of its row."""
         classes = np.eye(len(EXPRESSIONS), dtype=np.float32)
         nothing = np.zeros(len(train), bool)

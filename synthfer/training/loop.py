@@ -30,13 +30,13 @@ from synthfer.training.aux_batchnorm import set_real_rows, with_aux
 from synthfer.training.blend import blend
 from synthfer.training.checkpoint import Progress
 from synthfer.training.ema import Average
-from synthfer.training.feed import Feed
+from synthfer.training.feed import TrainingBatches
 from synthfer.training.losses import Criterion, intra_class
 from synthfer.training.optim import Schedule, build_optimizer
-from synthfer.training.place import Interrupted, Place
 from synthfer.training.runs import Run
 from synthfer.training.sam import Sam, frozen_statistics
 from synthfer.training.settings import TrainConfig
+from synthfer.training.world import Interrupted, World
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class NotFinite(ValueError):
 class Training:
     """A run on its way. `model` is trained in place; `fit` does all."""
 
-    def __init__(self, config: TrainConfig, run: Run, feed: Feed, model: Classifier, place: Place) -> None:
+    def __init__(self, config: TrainConfig, run: Run, feed: TrainingBatches, model: Classifier, place: World) -> None:
         self.config, self.run, self.feed, self.place = config, run, feed, place
         self.size = model.input.size
         if config.loss.name == "ldam":

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from synthfer import images
 from synthfer.canonical import canonical_json
-from synthfer.store.origin import Part
+from synthfer.store.dataset_ref import UnitRange
 from synthfer.training.data import Data
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def _key(data: Data, size: int) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "shape": [data.rows.num_rows, 3, size, size],
-        "origins": [[source.origin.hash, list(source.splits)] for source in origins],
+        "origins": [[source.dataset_ref.hash, list(source.splits)] for source in origins],
         "places": places.hexdigest(),
     }
 
@@ -130,11 +130,11 @@ def _decoded(data: Data, size: int, progress: Progress | None) -> Iterator[np.nd
                 progress(done, data.rows.num_rows)
 
 
-def _picture(part: Part, size: int, sample: tuple[str, bytes]) -> np.ndarray:
+def _picture(part: UnitRange, size: int, sample: tuple[str, bytes]) -> np.ndarray:
     return np.ascontiguousarray(images.square(part.decode(*sample), size).transpose(2, 0, 1))
 
 
-def _encoded(data: Data) -> Iterator[tuple[Part, list[tuple[str, bytes]]]]:
+def _encoded(data: Data) -> Iterator[tuple[UnitRange, list[tuple[str, bytes]]]]:
     """Ids and files of a few rows after another, in the order of `data.rows`, with their part."""
     for number, part in enumerate(data.parts):
         rows = data.rows.filter(pc.equal(data.rows["part"], number))
@@ -143,7 +143,7 @@ def _encoded(data: Data) -> Iterator[tuple[Part, list[tuple[str, bytes]]]]:
                 yield part, samples
 
 
-def _of_part(part: Part, splits: Sequence[str], rows: pa.Table) -> Iterator[list[tuple[str, bytes]]]:
+def _of_part(part: UnitRange, splits: Sequence[str], rows: pa.Table) -> Iterator[list[tuple[str, bytes]]]:
     """Ids and files of these rows of a part; the rest of its pictures is read, but not copied."""
     places, ids, start, done = rows["place"].to_numpy(), rows["sample_id"].combine_chunks(), 0, 0
     for batch in part.batches(["sample_id", "image"], splits):

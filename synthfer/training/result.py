@@ -19,8 +19,8 @@ import synthfer
 from synthfer import classifiers
 from synthfer.classifiers import InputSpec, weights
 from synthfer.classifiers._network import Classifier
-from synthfer.classifiers.ancestry import SUFFIX, Seen
 from synthfer.classifiers.collect import read
+from synthfer.classifiers.training_fingerprint import SUFFIX, TrainingFingerprint
 from synthfer.classifiers.weights import Card
 from synthfer.config import Choice, to_dict
 from synthfer.sample import seed_of
@@ -30,9 +30,9 @@ from synthfer.training.aux_batchnorm import without_aux
 from synthfer.training.data import Data
 from synthfer.training.feed import trained
 from synthfer.training.loop import Training
-from synthfer.training.place import Place
 from synthfer.training.runs import Run, folder
 from synthfer.training.settings import DataConfig, TrainConfig
+from synthfer.training.world import World
 
 MODEL = "model.safetensors"
 CARD = f"model{weights.SUFFIXES[0]}"
@@ -42,7 +42,7 @@ _VERSIONS = ("torch", "numpy", "ray", "pyarrow")
 
 
 @dataclass(frozen=True)
-class Beginning:
+class InitialWeights:
     """The weights that a run begins with, and what they have learned from already."""
 
     body: bytes
@@ -51,10 +51,10 @@ class Beginning:
     trained_on: tuple[str, ...]
     ancestors: tuple[str, ...]
     selection: str
-    seen: Seen | None
+    seen: TrainingFingerprint | None
 
     @classmethod
-    def of(cls, model: Classifier, card: Card, seen: Seen | None) -> "Beginning":
+    def of(cls, model: Classifier, card: Card, seen: TrainingFingerprint | None) -> "InitialWeights":
         """A model with what its card says; where nobody wrote down the rows that it saw, collections have to do."""
         return cls(
             body=weights.body_of(model),
@@ -67,7 +67,7 @@ class Beginning:
         )
 
 
-def build(config: TrainConfig, run: Run, beginning: Beginning | None) -> Classifier:
+def build(config: TrainConfig, run: Run, beginning: InitialWeights | None) -> Classifier:
     """The network of a run at its first step: weights by the run's seed, or those that it begins with."""
     choice: Choice = config.classifier
     options = to_dict(choice)
@@ -82,7 +82,7 @@ def build(config: TrainConfig, run: Run, beginning: Beginning | None) -> Classif
     return model
 
 
-def input_of(config: TrainConfig, beginning: Beginning | None) -> InputSpec:
+def input_of(config: TrainConfig, beginning: InitialWeights | None) -> InputSpec:
     """What the network reads: what the weights that it begins with read, else its own input at the size asked for."""
     default: InputSpec = classifiers.module(config.classifier.name).INPUT
     return beginning.input if beginning else replace(default, size=config.size or default.size)
@@ -93,16 +93,16 @@ def is_done(store: ObjectStore, run: Run) -> bool:
     return store.stat(f"{run.key}/{CARD}") is not None
 
 
-def beginning_of(store: ObjectStore, run: Run) -> Beginning | None:
+def beginning_of(store: ObjectStore, run: Run) -> InitialWeights | None:
     """What the run that this one begins with has left, or None."""
     if run.begins_with is None:
         return None
     before = folder(run.begins_with, run.seed)
     found = read(f"{store.uri}/{before}", MODEL)
-    return Beginning.of(found.restore(), found.card, found.seen)
+    return InitialWeights.of(found.restore(), found.card, found.seen)
 
 
-def write(store: ObjectStore, training: Training, data: Data, beginning: Beginning | None) -> None:
+def write(store: ObjectStore, training: Training, data: Data, beginning: InitialWeights | None) -> None:
     """Leaves the best step's weights as a plain checkpoint, and deletes the states on the way there."""
     run, best = training.run, training.best
     assert best is not None
@@ -130,10 +130,10 @@ def write(store: ObjectStore, training: Training, data: Data, beginning: Beginni
         HISTORY: history.encode(),
         CARD: weights.card_text(card).encode(),
     }
-    leave(store, run, bodies)
+    publish(store, run, bodies)
 
 
-def leave(store: ObjectStore, run: Run, bodies: Mapping[str, bytes]) -> None:
+def publish(store: ObjectStore, run: Run, bodies: Mapping[str, bytes]) -> None:
     """Writes the objects that a run leaves, in this order, and deletes the states on the way there."""
     for name, body in bodies.items():
         store.put_new(f"{run.key}/{name}", body)
@@ -141,10 +141,10 @@ def leave(store: ObjectStore, run: Run, bodies: Mapping[str, bytes]) -> None:
         store.delete(checkpoint.key(run.key, step))
 
 
-def seen_by(data: Data, run: Run) -> Seen:
+def seen_by(data: Data, run: Run) -> TrainingFingerprint:
     """The rows that decide over the weights of a run: those trained on, and those it was chosen by."""
     rows = np.concatenate([trained(data, run), data.numbers("val")])
-    return Seen.of(data.rows.take(pa.array(rows)))
+    return TrainingFingerprint.of(data.rows.take(pa.array(rows)))
 
 
 def trained_on(data: Data, run: Run) -> set[str]:
@@ -160,7 +160,7 @@ def _pairs(source: Mapping[str, Any], role: str) -> list[str]:
     return found
 
 
-def facts(config: DataConfig, run: Run, place: Place, data: Data) -> dict[str, Any]:
+def facts(config: DataConfig, run: Run, place: World, data: Data) -> dict[str, Any]:
     """What the card says of the training: all that another would need to do it again."""
     told = to_dict(config)
     # What chose the job, its places and its cluster: the same training elsewhere has the same card.

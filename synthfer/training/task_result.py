@@ -9,13 +9,13 @@ import json
 import pyarrow as pa
 import safetensors.torch
 
-from synthfer.classifiers.ancestry import Seen
+from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.generators.weights import OWN, Card, card_text
 from synthfer.store import ObjectStore
 from synthfer.training.adversarial import TaskTraining
 from synthfer.training.data import Data
 from synthfer.training.feed import trained
-from synthfer.training.result import CARD, HISTORY, MODEL, SEEN, facts, leave
+from synthfer.training.result import CARD, HISTORY, MODEL, SEEN, facts, publish
 from synthfer.training.runs import Run
 
 
@@ -32,11 +32,11 @@ def write(store: ObjectStore, training: TaskTraining, data: Data) -> None:
     history = training.progress.history
     bodies = {
         MODEL: safetensors.torch.save(state),
-        SEEN: Seen.of(data.rows.take(pa.array(trained(data, run)))).to_bytes(),
+        SEEN: TrainingFingerprint.of(data.rows.take(pa.array(trained(data, run)))).to_bytes(),
         HISTORY: json.dumps({"run": run.to_json(), "history": history}, indent=1).encode(),
         CARD: card_text(card).encode(),
     }
-    leave(store, run, bodies)
+    publish(store, run, bodies)
 
 
 def trained_on(data: Data, run: Run) -> list[str]:

@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any
 
 from synthfer.config import option, registry_section
-from synthfer.nearest import nearest
+from synthfer.suggest import nearest
 from synthfer.training import tasks
 from synthfer.training.settings import AugmentConfig, DataConfig
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthfer.classifiers.ancestry import digest
+from synthfer.classifiers.training_fingerprint import digest
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import LINEAGE
 

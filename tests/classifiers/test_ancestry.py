@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfer.classifiers.ancestry import TIES, Seen, digest, digests
+from synthfer.classifiers.training_fingerprint import TIES, TrainingFingerprint, digest, digests
 from synthfer.evaluation.evidence import flagged
 from synthfer.evaluation.lineage import lineage
 from synthfer.sample import LINEAGE
@@ -43,7 +43,7 @@ def tied(row: dict, other: dict) -> bool:
 @given(ROWS, ROWS)
 @settings(max_examples=150, deadline=None)
 def test_rows_are_tied_as_every_pair_by_hand(seen, rows):
-    marks = Seen.of(table(seen)).touches(table(rows))
+    marks = TrainingFingerprint.of(table(seen)).touches(table(rows))
     assert marks.dtype == bool
     assert marks.tolist() == [any(tied(row, other) for other in seen) for row in rows]
 
@@ -56,16 +56,23 @@ def test_rows_are_tied_as_the_audit_says(seen, rows):
     both = sides(*own_pixels)
     _, groups = lineage(both)
     assert (
-        Seen.of(table(own_pixels[0])).touches(table(own_pixels[1])).tolist() == flagged(groups, both)["test"].tolist()
+        TrainingFingerprint.of(table(own_pixels[0])).touches(table(own_pixels[1])).tolist()
+        == flagged(groups, both)["test"].tolist()
     )
 
 
 @given(ROWS, ROWS, ROWS)
 @settings(max_examples=60, deadline=None)
 def test_a_union_is_what_all_rows_show(first, second, rows):
-    union = Seen.of(table(first)) | Seen.of(table(second))
-    assert union == Seen.of(table(first + second)) == Seen.of(table(second)) | Seen.of(table(first))
-    either = Seen.of(table(first)).touches(table(rows)) | Seen.of(table(second)).touches(table(rows))
+    union = TrainingFingerprint.of(table(first)) | TrainingFingerprint.of(table(second))
+    assert (
+        union
+        == TrainingFingerprint.of(table(first + second))
+        == TrainingFingerprint.of(table(second)) | TrainingFingerprint.of(table(first))
+    )
+    either = TrainingFingerprint.of(table(first)).touches(table(rows)) | TrainingFingerprint.of(table(second)).touches(
+        table(rows)
+    )
     assert union.touches(table(rows)).tolist() == either.tolist()
 
 
@@ -73,7 +80,7 @@ def test_a_union_is_what_all_rows_show(first, second, rows):
 @settings(max_examples=60, deadline=None)
 def test_digests_stand_for_the_rows(seen, rows):
     """Made once, they say the same as the texts, together and column by column."""
-    found, texts = Seen.of(table(seen)), table(rows)
+    found, texts = TrainingFingerprint.of(table(seen)), table(rows)
     once = digests(texts)
     assert once.column_names == list(COLUMNS) and set(once.schema.types) == {pa.uint64()}
     assert found.touches(once).tolist() == found.touches(texts).tolist()
@@ -86,18 +93,18 @@ def test_digests_stand_for_the_rows(seen, rows):
 
 
 def test_only_seen_samples_are_held():
-    seen = Seen.of(table([{"sample_id": "a", "parent_id": "b", "source_id": "c", "pixels_hash": "d"}]))
+    seen = TrainingFingerprint.of(table([{"sample_id": "a", "parent_id": "b", "source_id": "c", "pixels_hash": "d"}]))
     assert seen.holds(["b", "a", "c", "d", "e"]).tolist() == [False, True, False, False, False]
     assert seen.holds([]).tolist() == []
 
 
 def test_hashes_are_ascending_and_each_once():
     rows = [{"sample_id": f"s{i % 50}", "source_id": f"p{i % 7}", "pixels_hash": "x"} for i in range(200)]
-    seen = Seen.of(table(rows))
+    seen = TrainingFingerprint.of(table(rows))
     assert [len(part) for part in (seen.samples, seen.parents, seen.sources, seen.pixels)] == [50, 0, 7, 1]
     for part in (seen.samples, seen.parents, seen.sources, seen.pixels):
         assert part.dtype == np.uint64 and (np.diff(part.astype(object)) > 0).all()
-    assert seen != Seen.of(table(rows[:40]))
+    assert seen != TrainingFingerprint.of(table(rows[:40]))
 
 
 def test_a_digest_is_blake2b_of_the_text_and_null_stays_null():
@@ -109,19 +116,19 @@ def test_a_digest_is_blake2b_of_the_text_and_null_stays_null():
 @given(ROWS)
 @settings(max_examples=30, deadline=None)
 def test_a_file_says_the_same_and_is_the_same(rows):
-    seen = Seen.of(table(rows))
+    seen = TrainingFingerprint.of(table(rows))
     body = seen.to_bytes()
-    assert Seen.from_bytes(body) == seen
-    assert Seen.of(table(rows[::-1])).to_bytes() == body
+    assert TrainingFingerprint.from_bytes(body) == seen
+    assert TrainingFingerprint.of(table(rows[::-1])).to_bytes() == body
 
 
 def test_damaged_and_foreign_files_are_refused():
-    body = Seen.of(table([{"sample_id": f"s{i}", "pixels_hash": "x"} for i in range(300)])).to_bytes()
+    body = TrainingFingerprint.of(table([{"sample_id": f"s{i}", "pixels_hash": "x"} for i in range(300)])).to_bytes()
     middle = len(body) // 3
     for damaged in (b"", body[:-40], body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]):
         with pytest.raises(ValueError, match=r"no list of what a checkpoint has seen"):
-            Seen.from_bytes(damaged)
+            TrainingFingerprint.from_bytes(damaged)
     foreign = io.BytesIO()
     pq.write_table(pa.table({"samples": [[1]]}), foreign)
     with pytest.raises(ValueError, match="has format 'synthfer-seen/1', not 'nothing'"):
-        Seen.from_bytes(foreign.getvalue())
+        TrainingFingerprint.from_bytes(foreign.getvalue())

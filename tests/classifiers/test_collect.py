@@ -11,12 +11,12 @@ import yaml
 from synthfer import classifiers
 from synthfer.classifiers import InputSpec, weights
 from synthfer.classifiers._network import Classifier
-from synthfer.classifiers.ancestry import TIES, Seen
 from synthfer.classifiers.collect import collect, read
+from synthfer.classifiers.training_fingerprint import TIES, TrainingFingerprint
 from synthfer.classifiers.weights import SUFFIXES
 from synthfer.store import open_store
 
-SEEN = Seen.of(pa.table({name: ["a"] for name in TIES}))
+SEEN = TrainingFingerprint.of(pa.table({name: ["a"] for name in TIES}))
 
 
 def network(seed: int = 0, channels: tuple[int, ...] = (4,)) -> Classifier:

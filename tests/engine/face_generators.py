@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from synthfer.config import option
-from synthfer.generators import Faces, Failure, Made, Picture
+from synthfer.generators import Faces, Failure, GeneratedImage, Picture
 from synthfer.sample import Row
 
 PLAN = "edits"
@@ -44,7 +44,7 @@ class Turned:
             return Failure(f"code {row.code} is out of range")
         pixels = np.roll(face, row.label or 0, axis=2)
         pixels[0, :] = row.seed % 256
-        return Made(pixels, {"turned": float(row.label or 0)}, (1.0, 1.0, 20.0, 20.0), np.eye(2, 3))
+        return GeneratedImage(pixels, {"turned": float(row.label or 0)}, (1.0, 1.0, 20.0, 20.0), np.eye(2, 3))
 
     def producer(self) -> dict[str, Any]:
         return {"batch_size": self.batch_size, "trained_on": ["affectnet:train"], "licence": "weights: none needed"}

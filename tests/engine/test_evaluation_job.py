@@ -27,12 +27,12 @@ from synthfer.classifiers.collect import collect
 from synthfer.cli import Invocation
 from synthfer.config import ConfigError, load
 from synthfer.engine import audit
-from synthfer.engine.evaluation import ANSWERS, MATRIX, PAGE, EvaluateJob, audits_of, evaluate, preview, titles
+from synthfer.engine.evaluate import ANSWERS, MATRIX, PAGE, EvaluateJob, audits_of, evaluate, preview, titles
 from synthfer.evaluation.scoring import Scorer
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.sample import read_id
 from synthfer.store import Dataset, open_store
-from synthfer.store.origin import origin, parts
+from synthfer.store.dataset_ref import dataset_ref, parts
 from synthfer.store.view import View
 from synthfer.training import result
 from synthfer.training.runs import Run
@@ -108,7 +108,7 @@ def test_the_number_of_actors_changes_nothing(folder, calm, tmp_path):
 def test_workers_that_never_start_hold_nothing_up(folder, calm, tmp_path, caplog):
     """Two of five fit into the session's three CPUs."""
     words = (f"checkpoints=[{folder}/exp]", f"datasets=[{folder}/others]", "engine.max_workers=6")
-    with caplog.at_level("WARNING", "synthfer.engine.evaluation"):
+    with caplog.at_level("WARNING", "synthfer.engine.evaluate"):
         job(tmp_path / "out", *words, "engine.cpus_per_worker=1.5")
     assert caplog.messages == [
         "5 workers of 1.5 CPUs and 0 GPUs are asked for, the cluster has room for 2: the others wait"
@@ -120,7 +120,7 @@ def test_answers_and_scores_are_those_of_one_process(folder, calm):
     """Every row stands once for each checkpoint and variant, in order; accuracy as scikit-learn counts it."""
     models = {f"mixed/seed-{seed}": one.restore() for seed, one in enumerate(collect(str(folder / "exp")))}
     alone = Scorer(models, ["original", "grey48"], 8, torch.device("cpu"))
-    some = [alone.score(part, ("test",)) for part in parts([origin(str(folder / "others"))], 10)]
+    some = [alone.score(part, ("test",)) for part in parts([dataset_ref(str(folder / "others"))], 10)]
     truth = [label for one in some for label in one.facts["label"].to_pylist()]
     answers = pq.read_table(calm / ANSWERS)
     assert answers.column_names == ["test", "variant", "checkpoint", "sample_id", "label", "label_probs"]

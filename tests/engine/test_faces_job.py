@@ -12,9 +12,9 @@ from rich.console import Console
 from synthfer import images, planning
 from synthfer.cli import Invocation
 from synthfer.config import ConfigError, load
-from synthfer.engine.generation import generate, preview
+from synthfer.engine.generate import generate, preview
+from synthfer.engine.generation_worker import files_of
 from synthfer.engine.settings import GenerateConfig
-from synthfer.engine.worker import files_of
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning import open_plan
 from synthfer.store import DamagedShard, Dataset, SpecMismatch

@@ -8,7 +8,7 @@ from rich.console import Console
 from synthfer.cli import Invocation, Stopped
 from synthfer.config import ConfigError, load
 from synthfer.engine import pool
-from synthfer.engine.generation import generate, preview
+from synthfer.engine.generate import generate, preview
 from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.tally import TooManyFailures
 from synthfer.planning import open_plan

@@ -11,15 +11,15 @@ from rich.console import Console
 
 from synthfer.cli import STOPPED, Invocation
 from synthfer.config import ConfigError, load
-from synthfer.engine import metrics
+from synthfer.engine import monitoring
 from synthfer.engine.audit import AuditJob
 from synthfer.engine.audit import run as audit
-from synthfer.engine.evaluation import EvaluateJob, evaluate
-from synthfer.engine.generation import generate
-from synthfer.engine.metrics import BUSY_WINDOW, Bill, Making, Metrics
+from synthfer.engine.evaluate import EvaluateJob, evaluate
+from synthfer.engine.generate import generate
+from synthfer.engine.monitoring import BUSY_WINDOW, CostMeter, GenerationProgress, Metrics
 from synthfer.engine.settings import GenerateConfig
-from synthfer.engine.tally import Tally
-from synthfer.engine.training import train
+from synthfer.engine.tally import JobStats
+from synthfer.engine.train import train
 from synthfer.engine.training_settings import TrainJob
 from synthfer.progress import Meter
 from synthfer.store import Dataset, Spec
@@ -156,7 +156,7 @@ def node(gpus: float = 0, alive: bool = True, **labels: str) -> dict:
 
 
 def test_a_bill_counts_all_gpus_that_live_by_their_pool():
-    bill = Bill({"l4-spot": 0.5, "a100": 2.0, "gpu": 1.0})
+    bill = CostMeter({"l4-spot": 0.5, "a100": 2.0, "gpu": 1.0})
     mine = {"synthfer.io/pool": "l4-spot", "ray.io/node-group": "workers"}
     nodes = [node(4, **mine), node(1, **mine), node(), node(8, alive=False), node(2, **{"ray.io/node-group": "a100"})]
     bill.add(nodes, 1800)
@@ -166,7 +166,7 @@ def test_a_bill_counts_all_gpus_that_live_by_their_pool():
 
 
 def test_without_gpus_or_prices_nothing_is_said_of_them():
-    bill = Bill({})
+    bill = CostMeter({})
     bill.add([node()], 3600)
     assert bill.summary() == {}
     bill.add([node(1)], 3600)
@@ -174,7 +174,7 @@ def test_without_gpus_or_prices_nothing_is_said_of_them():
 
 
 def test_a_pool_without_a_price_is_told_once_and_leaves_no_spend(caplog):
-    bill = Bill({"l4-spot": 1.0})
+    bill = CostMeter({"l4-spot": 1.0})
     for _ in range(3):
         bill.add([node(1, **{"synthfer.io/pool": "l4-spot"}), node(1, **{"synthfer.io/pool": "h100"})], 3600)
     assert caplog.text.count("no price for the GPUs of pool h100") == 1
@@ -186,9 +186,13 @@ def test_a_price_below_nothing_is_refused():
         load(GenerateConfig, ["out=x", "engine.prices={l4: -1}"])
 
 
-def making(clock, committed: int = 0) -> tuple[Making, Meter, Tally]:
-    meter, tally = Meter("images", 5000, quiet().status), Tally()
-    return Making(meter, tally, Spec(plan={}, producer={}, image={}, rows=5000, unit_size=50), committed), meter, tally
+def making(clock, committed: int = 0) -> tuple[GenerationProgress, Meter, JobStats]:
+    meter, tally = Meter("images", 5000, quiet().status), JobStats()
+    return (
+        GenerationProgress(meter, tally, Spec(plan={}, producer={}, image={}, rows=5000, unit_size=50), committed),
+        meter,
+        tally,
+    )
 
 
 @pytest.fixture
@@ -243,7 +247,7 @@ def test_rejected_rows_and_units_of_others_are_told(clock):
 
 @pytest.mark.usefixtures("ray_session")
 def test_no_fault_of_the_metrics_ends_a_job(monkeypatch, caplog):
-    monkeypatch.setattr(metrics, "REFRESH", 0.01)
+    monkeypatch.setattr(monitoring, "REFRESH", 0.01)
     with Metrics("generate", "nowhere", {}) as ours:
         ours.progress = lambda: {"synthfer_units_planned": 1 / 0}
         ours._thread.join(0.2)
@@ -252,4 +256,4 @@ def test_no_fault_of_the_metrics_ends_a_job(monkeypatch, caplog):
 
 
 def test_labels_are_none_that_prometheus_takes_for_itself():
-    assert not {*metrics.TAGS} & {"job", "instance", "namespace", "pod", "container", "endpoint"}
+    assert not {*monitoring.TAGS} & {"job", "instance", "namespace", "pod", "container", "endpoint"}

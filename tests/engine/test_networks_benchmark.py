@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
+from synthfer.benchmarks.generation import BenchmarkConfig, generate
+from synthfer.benchmarks.generators import NetworksConfig
 from synthfer.cli import Invocation
-from synthfer.engine.benchmarks.generation import BenchmarkConfig, generate
-from synthfer.engine.benchmarks.generators import NetworksConfig
 
 TINY = NetworksConfig(images=32, edits=6, size=16, width=8, batch_size=4)
 

@@ -17,7 +17,7 @@ from ray.core.generated.autoscaler_pb2 import ClusterResourceState, ResourceRequ
 from synthfer.cli import FAILURE, STOPPED
 from synthfer.config import ConfigError, load
 from synthfer.engine.audit import AuditJob
-from synthfer.engine.evaluation import EvaluateJob
+from synthfer.engine.evaluate import EvaluateJob
 from synthfer.engine.ingest import IngestConfig
 from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.training_settings import TaskJob, TrainJob

@@ -2,8 +2,8 @@
 
 import pytest
 
-from synthfer.engine.tally import Tally, TooManyFailures
-from synthfer.engine.worker import Report
+from synthfer.engine.generation_worker import Report
+from synthfer.engine.tally import JobStats, TooManyFailures
 from synthfer.store import Receipt
 
 
@@ -20,14 +20,14 @@ def test_a_report_survives_the_way_from_a_worker():
 
 
 def test_a_share_of_failures_is_judged_once_there_are_enough_rows():
-    tally = Tally(max_failed_share=0.1)
+    tally = JobStats(max_failed_share=0.1)
     tally.add(report(0, failed=40))  # 50 rows say little
     with pytest.raises(TooManyFailures, match=r"40 of 100 rows .*max_failed_share=0\.1"):
         tally.add(report(1))
 
 
 def test_errors_in_a_row_end_the_job_and_a_commit_between_them_does_not():
-    tally = Tally()
+    tally = JobStats()
     for unit in range(4):
         tally.add(Report(unit, "a", error="no"))
         tally.add(report(unit))
@@ -38,7 +38,7 @@ def test_errors_in_a_row_end_the_job_and_a_commit_between_them_does_not():
 
 
 def test_busy_share_and_rate_count_the_gaps_of_every_worker():
-    tally = Tally()
+    tally = JobStats()
     tally.add(report(0, worker="a", start=10, end=14))
     tally.add(report(1, worker="a", start=16, end=20))
     tally.add(report(2, worker="b", start=11, end=20))
@@ -47,7 +47,7 @@ def test_busy_share_and_rate_count_the_gaps_of_every_worker():
 
 
 def test_units_of_another_driver_are_not_counted_as_made_here():
-    tally = Tally()
+    tally = JobStats()
     tally.add(report(0, created=False))
     tally.add(Report(1, "a"))
     assert (tally.rows, len(tally.receipts), tally.images_per_s) == (0, 1, None)

@@ -14,19 +14,19 @@ import yaml
 from rich.console import Console
 
 from synthfer import generators, images
-from synthfer.classifiers.ancestry import Seen
+from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.cli import COMPLETE, Invocation
 from synthfer.config import ConfigError, load
-from synthfer.engine.gang import CONTRACT
 from synthfer.engine.task_training import is_asked_for, opened, preview, train
 from synthfer.engine.training_settings import TaskJob
+from synthfer.engine.worker_group import CONTRACT
 from synthfer.generators import weights
 from synthfer.sample import Row
 from synthfer.store import Dataset, open_store
 from synthfer.training import adversarial, pixels, result
 from synthfer.training.data import open_data
-from synthfer.training.feed import Feed
-from synthfer.training.place import Place
+from synthfer.training.feed import TrainingBatches
+from synthfer.training.world import World
 from tests.engine.event_files import pictures, scalars
 from tests.ray_sessions import ROOT, start_job
 from tests.training.made_training import data_at
@@ -100,7 +100,7 @@ def test_a_generator_takes_the_weights_by_their_card(trained):
 
 def test_what_was_seen_is_what_it_was_trained_on(trained):
     rows = open_data(load(TaskJob, trained.words)).rows
-    seen = Seen.from_bytes((trained.out / RUN / result.SEEN).read_bytes())
+    seen = TrainingFingerprint.from_bytes((trained.out / RUN / result.SEEN).read_bytes())
     assert seen.holds(rows["sample_id"].to_pylist()).tolist() == [role == "train" for role in rows["role"].to_pylist()]
 
 
@@ -109,8 +109,8 @@ def test_weights_are_those_of_a_process_without_ray(trained, tmp_path):
     config = load(TaskJob, trained.words)
     plan = opened(config, Invocation(Console(file=io.StringIO()), Console(file=io.StringIO())))
     (run,) = plan.runs
-    feed = Feed.of(plan.data, pixels.load(plan.data, plan.size), run, config.batch, soft=False)
-    training = adversarial.TaskTraining(config, run, feed, adversarial.build(config, run), Place())
+    feed = TrainingBatches.of(plan.data, pixels.load(plan.data, plan.size), run, config.batch, soft=False)
+    training = adversarial.TaskTraining(config, run, feed, adversarial.build(config, run), World())
     training.fit(open_store(str(tmp_path)), lambda facts: None)
     theirs = json.loads((trained.out / RUN / result.HISTORY).read_text())["history"]
     for ours, other in zip(training.progress.history, theirs, strict=True):

@@ -10,11 +10,11 @@ import torch
 from rich.console import Console
 
 from synthfer import images
+from synthfer.benchmarks import made_data, plain_loop, training
+from synthfer.benchmarks.arithmetic import flops_per_image
 from synthfer.classifiers import small
 from synthfer.cli import Invocation
 from synthfer.config import ConfigError, load
-from synthfer.engine.benchmarks import made_data, plain_loop, training
-from synthfer.engine.benchmarks.arithmetic import flops_per_image
 from synthfer.expressions import EXPRESSIONS
 from synthfer.store import Dataset
 from synthfer.training.runs import Run

@@ -19,13 +19,13 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 import synthfer
 from synthfer import cli, images
 from synthfer.classifiers import weights
-from synthfer.classifiers.ancestry import Seen
 from synthfer.classifiers.collect import collect
+from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.cli import COMPLETE, WRONG_INPUT, Invocation
 from synthfer.config import ConfigError, load
-from synthfer.engine.gang import CONTRACT
-from synthfer.engine.training import preview, train
+from synthfer.engine.train import preview, train
 from synthfer.engine.training_settings import TrainJob
+from synthfer.engine.worker_group import CONTRACT
 from synthfer.store import Dataset, open_store
 from synthfer.training import result
 from synthfer.training.data import open_data
@@ -125,7 +125,7 @@ def test_what_was_seen_is_what_the_run_was_trained_on_and_chosen_by(on_s3):
     ids, roles, names = (rows[column].to_pylist() for column in ("sample_id", "role", "name"))
     sources = {"mixed": (0, 1), "synthetic_only": (1,)}
     for run in RUNS:
-        seen = Seen.from_bytes(open_store(on_s3.uri).get(f"{run}/seed-0/{result.SEEN}"))
+        seen = TrainingFingerprint.from_bytes(open_store(on_s3.uri).get(f"{run}/seed-0/{result.SEEN}"))
         mine = sources.get(run, (0,))
         wanted = [role == "val" or (role == "train" and name in mine) for role, name in zip(roles, names, strict=True)]
         assert seen.holds(ids).tolist() == wanted
@@ -223,7 +223,7 @@ def test_a_run_after_another_inherits_what_that_has_seen(tuned, local):
     assert 1 <= card["training"]["workers"] <= 2
     steps = [json.loads((out / run / "seed-0" / result.HISTORY).read_text())["run"]["steps"] for run in STAGES]
     assert steps == [3, 9]
-    seen = Seen.from_bytes((out / "finetuned/seed-0" / result.SEEN).read_bytes())
+    seen = TrainingFingerprint.from_bytes((out / "finetuned/seed-0" / result.SEEN).read_bytes())
     ids = [key for batch in Dataset(local["made"]).scan(["sample_id"]) for key in batch["sample_id"].to_pylist()]
     assert seen.holds(ids).all()
     assert (out / "tensorboard/finetuned/seed-0").is_dir()

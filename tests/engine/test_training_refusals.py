@@ -10,7 +10,7 @@ from synthfer import classifiers, config
 from synthfer.classifiers import weights
 from synthfer.cli import Invocation
 from synthfer.config import ConfigError
-from synthfer.engine.training import train
+from synthfer.engine.train import train
 from synthfer.engine.training_settings import TrainJob
 from tests.training.made_training import FAST, data_at
 

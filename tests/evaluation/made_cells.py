@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from synthfer.classifiers.ancestry import Seen
+from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.evaluation import cells
 from synthfer.evaluation.verdict import PAIRS
 from synthfer.expressions import EXPRESSIONS
@@ -46,7 +46,7 @@ def candidate(name="a-0", recipe=None, seed=0, trained_on=("expw:train",), **giv
 
 
 def seen(table):
-    return Seen.of(table)
+    return TrainingFingerprint.of(table)
 
 
 def probabilities(truth, sure=2.0, seed=0, classes=7):

@@ -8,7 +8,7 @@ import pytest
 
 from synthfer.evaluation.duplicates import conflicts, exact
 from synthfer.evaluation.evidence import flagged, pairs, table
-from synthfer.store.origin import Part
+from synthfer.store.dataset_ref import UnitRange
 from tests.evaluation.made_sides import side, sides
 
 
@@ -101,7 +101,7 @@ def test_rows_without_labels_conflict_with_nothing():
 
 def test_each_row_of_a_table_names_its_own_dataset():
     row = [{}] * 3
-    train = replace(side("train", *row), parts=(Part("a", (0,)), Part("b", (0,))), starts=np.array([0, 2, 3]))
+    train = replace(side("train", *row), parts=(UnitRange("a", (0,)), UnitRange("b", (0,))), starts=np.array([0, 2, 3]))
     both = {"train": train, "test": side("test", *row)}
     found = table([pairs("G1", "fail", ("train", "test"), np.array([[0, 0], [2, 1], [1, 2]]), 1.0, "")], both)
     assert found["left_dataset"].to_pylist() == ["a", "b", "a"]

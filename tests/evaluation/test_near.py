@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from synthfer.evaluation.copies import CopyScan
-from synthfer.evaluation.near import Found, Levels, Limits, judge, levels, strictest
+from synthfer.evaluation.near import Levels, Limits, NearMatches, judge, levels, strictest
 from synthfer.evaluation.neighbours import Matches, merge
 
 
@@ -49,14 +49,14 @@ def test_a_row_with_all_the_matches_that_are_kept_is_told():
     limits = Limits(keep=3)
     pairs = Matches(np.arange(4), np.array([7, 7, 7, 9]), np.full(4, 0.95, np.float32), np.zeros(4, np.int64))
     nothing = merge(keep=1)
-    verdict = judge(Found(nothing, nothing, pairs, nothing), Levels(limits, 0.9, 0.5), CopyScan())[0][2]
+    verdict = judge(NearMatches(nothing, nothing, pairs, nothing), Levels(limits, 0.9, 0.5), CopyScan())[0][2]
     assert (verdict.status, verdict.numbers["test_rows"], verdict.numbers["pairs"]) == ("fail", 2, 4)
     assert "1 have 3 or more" in verdict.message
 
 
-def merge_nothing() -> Found:
+def merge_nothing() -> NearMatches:
     nothing = merge(keep=1)
-    return Found(nothing, nothing, nothing, nothing)
+    return NearMatches(nothing, nothing, nothing, nothing)
 
 
 def test_the_strictest_level_is_that_of_the_most_alike_dataset():

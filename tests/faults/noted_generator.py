@@ -9,7 +9,7 @@ from pathlib import Path
 import ray
 
 from synthfer.config import REQUIRED, option
-from synthfer.engine import departure
+from synthfer.engine import preemption
 from synthfer.generators import Picture, simulated
 from synthfer.sample import Row
 
@@ -32,5 +32,5 @@ class Noted(simulated.Simulated):
 
 def build(config: Config) -> Noted:
     if config.deaf:
-        departure.LOOK_SECONDS = 10**6
+        preemption.LOOK_SECONDS = 10**6
     return Noted(config)

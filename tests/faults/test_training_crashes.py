@@ -22,9 +22,9 @@ from synthfer.engine.training_settings import TaskJob, TrainJob
 from synthfer.store import open_store
 from synthfer.training import pixels
 from synthfer.training.data import open_data
-from synthfer.training.place import Place
 from synthfer.training.runs import plan
 from synthfer.training.settings import TrainConfig
+from synthfer.training.world import World
 from tests.ray_sessions import KillableCluster, start_job
 from tests.training.made_training import FAST, data_at, on_two_ranks
 
@@ -87,7 +87,7 @@ def task_rank_of_two(rank: int, uri: str, folder: Path) -> None:
     quiet = Invocation(Console(file=io.StringIO()), Console(file=io.StringIO()))
     job = opened(configs.load(TaskJob, (f"data={{faces: {uri}}}", "out=calm", *TASK)), quiet)
     job.train(
-        job.runs[0], pixels.load(job.data, job.size), Place(rank, 2), open_store(f"{folder}/two"), lambda facts: None
+        job.runs[0], pixels.load(job.data, job.size), World(rank, 2), open_store(f"{folder}/two"), lambda facts: None
     )
     dist.barrier()
     dist.destroy_process_group()

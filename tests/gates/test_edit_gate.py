@@ -13,7 +13,7 @@ from synthfer.expressions import EXPRESSIONS
 from synthfer.faces.paste import cut, paste
 from synthfer.gates.edits import EditConfig, EditGate, gain
 from synthfer.gates.totals import monotonicity, totals
-from synthfer.generators import Made
+from synthfer.generators import GeneratedImage
 from synthfer.sample import Row
 
 HAPPY, NEUTRAL = EXPRESSIONS.index("happy"), EXPRESSIONS.index("neutral")
@@ -49,10 +49,10 @@ def people():
     return pairs
 
 
-def made(source: np.ndarray, other: np.ndarray) -> Made:
+def made(source: np.ndarray, other: np.ndarray) -> GeneratedImage:
     """The face of `other` in `source`."""
     square, matrix = cut(other, BOX, 64)
-    return Made(paste(source, square, matrix), box=BOX, matrix=matrix)
+    return GeneratedImage(paste(source, square, matrix), box=BOX, matrix=matrix)
 
 
 def test_gain_is_the_share_of_what_was_left():
@@ -66,7 +66,7 @@ def test_gain_is_the_share_of_what_was_left():
 def test_an_edit_that_does_nothing_is_the_same_person_and_gains_nothing(judge, people):
     gate = EditGate(EditConfig(identity="patches", judge=judge))
     source = people[0][0]
-    (scores,) = gate.score([row()], [(source,)], [Made(source.copy(), box=BOX)])
+    (scores,) = gate.score([row()], [(source,)], [GeneratedImage(source.copy(), box=BOX)])
     assert scores["identity"] == pytest.approx(1, abs=1e-6)
     assert scores["gain"] == 0 and scores["background"] == 0
     assert 0 < scores["expression"] < 1
@@ -75,9 +75,9 @@ def test_an_edit_that_does_nothing_is_the_same_person_and_gains_nothing(judge, p
 def test_another_expression_is_nearer_to_the_person_than_another_person(people):
     gate = EditGate(EditConfig(identity="patches"))
     sources = [neutral for neutral, _ in people]
-    own = gate.score([row()] * 6, [(one,) for one in sources], [Made(happy, box=BOX) for _, happy in people])
+    own = gate.score([row()] * 6, [(one,) for one in sources], [GeneratedImage(happy, box=BOX) for _, happy in people])
     others = gate.score(
-        [row()] * 6, [(one,) for one in sources], [Made(one, box=BOX) for one in sources[1:] + sources[:1]]
+        [row()] * 6, [(one,) for one in sources], [GeneratedImage(one, box=BOX) for one in sources[1:] + sources[:1]]
     )
     assert np.mean([one["identity"] for one in own]) > np.mean([one["identity"] for one in others]) + 0.1
     assert set(own[0]) == {"identity", "background"}
@@ -120,23 +120,23 @@ def test_background_counts_what_changed_outside_the_face(people):
     changed[24:80, 20:76] = 0  # inside
     outside = 96 * 96 - 56 * 56
     changed[0, :10] = np.where(source[0, :10] > 127, source[0, :10] - 40, source[0, :10] + 40)
-    (scores,) = gate.score([row()], [(source,)], [Made(changed, box=BOX)])
+    (scores,) = gate.score([row()], [(source,)], [GeneratedImage(changed, box=BOX)])
     assert scores == {"background": pytest.approx(10 * 40 / outside)}
     fractions = tuple(edge + 0.4 for edge in BOX)
     square, matrix = cut(people[2][1], fractions, 64)
-    pasted = Made(paste(source, square, matrix), box=fractions, matrix=matrix)
+    pasted = GeneratedImage(paste(source, square, matrix), box=fractions, matrix=matrix)
     assert gate.score([row()], [(source,)], [pasted])[0]["background"] == 0
 
 
 @pytest.mark.parametrize("box", [None, (0.0, 0.0, 96.0, 96.0)])
 def test_there_is_no_background_without_an_outside(box, people):
     source = people[0][0]
-    assert EditGate(EditConfig()).score([row()], [(source,)], [Made(source, box=box)]) == [{}]
+    assert EditGate(EditConfig()).score([row()], [(source,)], [GeneratedImage(source, box=box)]) == [{}]
 
 
 def test_rows_without_a_label_have_no_gain_and_are_not_rejected_for_it(judge, people):
     gate = EditGate(EditConfig(judge=judge, min_gain=0.5))
-    (scores,) = gate.score([row(None)], [(people[0][0],)], [Made(people[0][0])])
+    (scores,) = gate.score([row(None)], [(people[0][0],)], [GeneratedImage(people[0][0])])
     assert scores == {} and gate.decide(scores) is None
 
 

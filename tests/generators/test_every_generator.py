@@ -16,7 +16,7 @@ import torch
 
 from synthfer import generators, planning
 from synthfer.config import ConfigError
-from synthfer.generators import Faces, Failure, Generator, Made, Picture
+from synthfer.generators import Faces, Failure, GeneratedImage, Generator, Picture
 from synthfer.sample import Row
 from tests import tiny_pipelines
 from tests.generators import tiny_weights
@@ -106,7 +106,7 @@ def case(request) -> Case:
 
 def pixels(made: Sequence[Picture]) -> list[np.ndarray]:
     assert not [one for one in made if isinstance(one, Failure)]
-    return [one.pixels if isinstance(one, Made) else np.asarray(one) for one in made]
+    return [one.pixels if isinstance(one, GeneratedImage) else np.asarray(one) for one in made]
 
 
 def make(generator: Generator, rows: Sequence[Row], faces: Sequence[Faces]) -> list[Picture]:

@@ -19,7 +19,7 @@ from synthfer.expressions import EXPRESSIONS
 from synthfer.faces.align import transformed
 from synthfer.faces.codeformer import CodeFormer
 from synthfer.faces.restoration import Network, RestoreConfig, Restorer
-from synthfer.generators import Failure, Made
+from synthfer.generators import Failure, GeneratedImage
 from synthfer.generators.expression_editor import Config, build
 from synthfer.generators.expression_editor.editor import ExpressionEditor
 from synthfer.generators.expression_editor.networks import Generator, NetworkConfig
@@ -60,7 +60,7 @@ def face(seed: int, size: int = 48) -> Face:
 
 
 def picture(made: Any) -> np.ndarray:
-    assert isinstance(made, Made), made
+    assert isinstance(made, GeneratedImage), made
     return made.pixels
 
 
@@ -86,7 +86,7 @@ def test_sizes_stay_and_the_crop_is_told(weights: Path) -> None:
     wide = (np.ascontiguousarray(face(1, 64)[0][:40]),)
     made = editor(weights).make([row(1), row(2)], [face(1, 48), wide])
     assert [picture(one).shape for one in made] == [(48, 48, 3), (40, 64, 3)]
-    assert isinstance(made[1], Made)
+    assert isinstance(made[1], GeneratedImage)
     assert made[1].box == (0, 0, 64, 40)
     assert made[1].matrix is not None
     corners = transformed(made[1].matrix, np.array([[0.0, 0], [64, 40]]))
@@ -145,7 +145,7 @@ def test_a_found_face_is_edited_and_the_rest_keeps_its_bits(weights: Path, portr
     for mode in ("feather", "hard"):
         generator = editor(weights, crop="detect", paste=mode)
         (made,) = generator.make([row(3)], [(portrait,)])
-        assert isinstance(made, Made)
+        assert isinstance(made, GeneratedImage)
         assert made.pixels.shape == portrait.shape
         assert made.box is not None
         left, top, right, bottom = made.box
@@ -166,7 +166,7 @@ def test_the_margin_widens_the_square(weights: Path, portrait: np.ndarray) -> No
     boxes = []
     for margin in (0.0, 0.25):
         (made,) = editor(weights, crop="detect", margin=margin).make([row()], [(portrait,)])
-        assert isinstance(made, Made)
+        assert isinstance(made, GeneratedImage)
         assert made.box is not None
         boxes.append(np.array(made.box))
     side = boxes[0][2] - boxes[0][0]
@@ -213,7 +213,7 @@ def test_a_whole_picture_is_restored_with_its_seam(
     (plain,) = editor(weights, **options).make([row(3)], [(portrait,)])
     generator = editor(weights, restore=config, restored="picture", **options)
     made = generator.make([row(3), row(1)], [(portrait,), face(1, 64)])
-    assert isinstance(plain, Made)
+    assert isinstance(plain, GeneratedImage)
     by_hand = Restorer(config).apply(plain.pixels[None], [3], [plain.box])
     assert np.array_equal(picture(made[0]), by_hand[0])
     assert hashes(generator.make([row(3)], [(portrait,)])) == hashes(made[:1])
@@ -261,7 +261,7 @@ def test_a_picture_of_another_kind_fails_alone(weights: Path) -> None:
     grey: Any = (np.zeros((48, 48), np.uint8),)
     made = editor(weights).make([row(1), row(2)], [grey, face(2)])
     assert isinstance(made[0], Failure)
-    assert isinstance(made[1], Made)
+    assert isinstance(made[1], GeneratedImage)
 
 
 def test_calls_with_too_many_rows_or_without_their_faces_are_refused(weights: Path) -> None:

@@ -19,10 +19,10 @@ from synthfer.sample import Row
 from synthfer.sources.avatars import draw, sample_attributes
 from synthfer.store import open_store
 from synthfer.training.adversarial import TaskTraining, build
-from synthfer.training.feed import Feed
-from synthfer.training.place import Place
+from synthfer.training.feed import TrainingBatches
 from synthfer.training.runs import Run
 from synthfer.training.task_settings import TaskConfig
+from synthfer.training.world import World
 
 TRAINED, HELD = 2800, 140
 WORDS = ("task=vae_gan", "task.width=8", "batch=32", "steps=4000", "validate_every=1000")
@@ -71,12 +71,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[VaeGanGenerator, 
     words = config.load(TaskConfig, ("out=x", "data.faces=x", *WORDS))
     pictures, labels = faces(0, TRAINED + HELD)
     rows = np.arange(len(labels))
-    feed = Feed.of_arrays(
+    feed = TrainingBatches.of_arrays(
         pictures.transpose(0, 3, 1, 2).copy(), labels, rows[:TRAINED], rows[TRAINED:], words.batch, seed=0
     )
     run = Run(name="run", seed=0, steps=words.steps, epoch=TRAINED // words.batch, sources=("faces",))
     task = build(words, run)
-    training = TaskTraining(words, run, feed, task, Place())
+    training = TaskTraining(words, run, feed, task, World())
     training.fit(open_store(str(folder / "states")), lambda facts: None)
     path = folder / "model.safetensors"
     save_file({name: value.contiguous() for name, value in task.weights().items()}, path)

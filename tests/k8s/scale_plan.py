@@ -24,7 +24,7 @@ from ray.core.generated.autoscaler_pb2 import (
 from ray.core.generated.common_pb2 import LabelSelectorOperator
 from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent, NodeKind
 
-from synthfer.labels import values_of
+from synthfer.label_selectors import values_of
 
 HEAD = "headgroup"
 

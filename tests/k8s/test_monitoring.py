@@ -11,7 +11,7 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from synthfer.engine.metrics import GAUGES, TAGS
+from synthfer.engine.monitoring import GAUGES, TAGS
 from synthfer.k8s.objects import of_kind, render
 from synthfer.k8s.pods import pods_of
 from tests.k8s import promtool

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from synthfer.config import load
-from synthfer.engine.evaluation import EvaluateJob
+from synthfer.engine.evaluate import EvaluateJob
 from synthfer.engine.ingest import IngestConfig
 from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.training_settings import TrainJob

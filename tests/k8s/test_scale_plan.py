@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from synthfer.config import load
-from synthfer.engine.evaluation import EvaluateJob
+from synthfer.engine.evaluate import EvaluateJob
 from synthfer.engine.ingest import IngestConfig
 from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.training_settings import TrainJob

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from synthfer.config import Choice
+from synthfer.engine.generation_worker import files_of
 from synthfer.engine.unit import make_unit, to_table
-from synthfer.engine.worker import files_of
 from synthfer.gates.edits import EditConfig, EditGate
 from synthfer.images import ImageConfig
 from synthfer.planning import build, edits

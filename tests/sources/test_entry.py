@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthfer.sources.entry import Entry, Place, SourceError, existing, relative, safe_path
+from synthfer.sources.entry import Entry, ImageRef, SourceError, existing, relative, safe_path
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 WHOLE = st.integers(0, 2**63)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
-PLACES = st.builds(Place, TEXT, TEXT, WHOLE, WHOLE, TEXT)
+PLACES = st.builds(ImageRef, TEXT, TEXT, WHOLE, WHOLE, TEXT)
 ENTRIES = st.builds(
     Entry,
     key=TEXT,
@@ -35,14 +35,14 @@ def test_an_entry_comes_back_from_its_json(entry):
 
 
 def test_the_json_is_short_and_always_says_the_label():
-    entry = Entry(key="1", place=Place("file", "a.png"))
+    entry = Entry(key="1", place=ImageRef("file", "a.png"))
     value = json.loads(entry.to_json())
     assert set(value) == {"key", "place", "label", "split"}
     assert value["label"] is None
 
 
 def test_anger_is_not_lost_for_being_zero():
-    assert Entry.from_json(Entry(key="1", place=Place("file"), label=0).to_json()).label == 0
+    assert Entry.from_json(Entry(key="1", place=ImageRef("file"), label=0).to_json()).label == 0
 
 
 def test_an_entry_has_a_picture_or_a_reason():
@@ -54,7 +54,7 @@ def test_an_entry_has_a_picture_or_a_reason():
 @pytest.mark.parametrize("count", [0, 6, 8])
 def test_label_probs_are_seven(count):
     with pytest.raises(ValueError, match=f"has {count} label_probs, not 7"):
-        Entry(key="7", place=Place("file"), label_probs=(0.1,) * count)
+        Entry(key="7", place=ImageRef("file"), label_probs=(0.1,) * count)
 
 
 @pytest.mark.parametrize(

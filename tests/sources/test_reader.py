@@ -12,7 +12,7 @@ import pytest
 
 from synthfer.images import decode
 from synthfer.sources import reading
-from synthfer.sources.entry import Place, SourceError
+from synthfer.sources.entry import ImageRef, SourceError
 from synthfer.sources.reading import FORMS, Reader
 from tests.sources.pictures import pack, png
 
@@ -23,22 +23,22 @@ def test_no_place_leaves_the_folder(tmp_path, form, path):
     (tmp_path / "secret").write_bytes(b"0 0 0 0")
     (tmp_path / "in").mkdir()
     with pytest.raises(SourceError, match="leaves the collection"):
-        Reader(tmp_path / "in").read(Place(form, path, 0, 7, "0"))
+        Reader(tmp_path / "in").read(ImageRef(form, path, 0, 7, "0"))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_missing_is_an_error_of_its_own_row(tmp_path, form):
     with pytest.raises(OSError, match="none"):
-        Reader(tmp_path).read(Place(form, "none", 0, 4, "0"))
+        Reader(tmp_path).read(ImageRef(form, "none", 0, 4, "0"))
 
 
 def test_a_file_is_read_up_to_the_limit_and_no_further(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "MAX_BYTES", 1000)
     (tmp_path / "a").write_bytes(bytes(1000))
     (tmp_path / "b").write_bytes(bytes(1001))
-    assert Reader(tmp_path).read(Place("file", "a")) == bytes(1000)
+    assert Reader(tmp_path).read(ImageRef("file", "a")) == bytes(1000)
     with pytest.raises(ValueError, match="b is larger than"):
-        Reader(tmp_path).read(Place("file", "b"))
+        Reader(tmp_path).read(ImageRef("file", "b"))
 
 
 def test_a_member_is_unpacked_up_to_the_limit_and_no_further(tmp_path, monkeypatch):
@@ -49,9 +49,9 @@ def test_a_member_is_unpacked_up_to_the_limit_and_no_further(tmp_path, monkeypat
     monkeypatch.setattr(reading, "MAX_BYTES", 2**20)
     reader = Reader(tmp_path)
     with pytest.raises(ValueError, match="bomb unpacks to more than 1 MiB"):
-        reader.read(Place("zip", "x.zip", name="bomb"))
+        reader.read(ImageRef("zip", "x.zip", name="bomb"))
     assert asked == [2**20 + 1]
-    assert reader.read(Place("zip", "x.zip", name="good")) == png(0)
+    assert reader.read(ImageRef("zip", "x.zip", name="good")) == png(0)
 
 
 def test_a_member_that_unpacks_to_more_than_it_declares_is_refused(tmp_path):
@@ -60,7 +60,7 @@ def test_a_member_that_unpacks_to_more_than_it_declares_is_refused(tmp_path):
         body[start + field : start + field + 4] = struct.pack("<I", 100)  # the unpacked size, in both headers
     (tmp_path / "x.zip").write_bytes(body)
     with pytest.raises(ValueError, match="bomb cannot be unpacked"):
-        Reader(tmp_path).read(Place("zip", "x.zip", name="bomb"))
+        Reader(tmp_path).read(ImageRef("zip", "x.zip", name="bomb"))
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -68,17 +68,17 @@ def test_methods_that_python_unpacks_at_one_go_are_refused(tmp_path, compression
     # What comes out of them cannot be limited: some kB may hold GB.
     pack(tmp_path / "x.zip", {"a.png": png(0)}, compression)
     with pytest.raises(ValueError, match="neither stored nor deflated"):
-        Reader(tmp_path).read(Place("zip", "x.zip", name="a.png"))
+        Reader(tmp_path).read(ImageRef("zip", "x.zip", name="a.png"))
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_damage_anywhere_in_an_archive_is_an_error_of_the_row(tmp_path, compression):
     whole = bytes(pack(tmp_path / "x.zip", {"a.png": png(0)}, compression).read_bytes())
-    assert Reader(tmp_path).read(Place("zip", "x.zip", name="a.png")) == png(0)
+    assert Reader(tmp_path).read(ImageRef("zip", "x.zip", name="a.png")) == png(0)
     for at in range(0, len(whole), 3):
         (tmp_path / "x.zip").write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
         try:
-            read = Reader(tmp_path).read(Place("zip", "x.zip", name="a.png"))
+            read = Reader(tmp_path).read(ImageRef("zip", "x.zip", name="a.png"))
         except (ValueError, OSError):
             continue
         assert read == png(0), at  # dates and the like may be damaged without harm
@@ -89,37 +89,37 @@ def test_a_truncated_archive_is_an_error_of_the_row(tmp_path):
     for cut in (0, 10, len(whole) // 2, len(whole) - 1):
         (tmp_path / "x.zip").write_bytes(whole[:cut])
         with pytest.raises(ValueError, match=r"x\.zip: a\.png cannot be unpacked"):
-            Reader(tmp_path).read(Place("zip", "x.zip", name="a.png"))
+            Reader(tmp_path).read(ImageRef("zip", "x.zip", name="a.png"))
 
 
 def test_a_member_that_is_not_there_is_named(tmp_path):
     pack(tmp_path / "x.zip", {"a.png": png(0)})
     with pytest.raises(ValueError, match=r"x\.zip: b\.png cannot be unpacked"):
-        Reader(tmp_path).read(Place("zip", "x.zip", name="b.png"))
+        Reader(tmp_path).read(ImageRef("zip", "x.zip", name="b.png"))
 
 
 def test_slices_end_inside_the_file_and_within_the_limit(tmp_path, monkeypatch):
     (tmp_path / "x.bin").write_bytes(b"0123456789")
     reader = Reader(tmp_path)
-    assert reader.read(Place("slice", "x.bin", 2, 5)) == b"23456"
+    assert reader.read(ImageRef("slice", "x.bin", 2, 5)) == b"23456"
     with pytest.raises(ValueError, match="ends at byte 10, inside"):
-        reader.read(Place("slice", "x.bin", 8, 5))
+        reader.read(ImageRef("slice", "x.bin", 8, 5))
     with pytest.raises(ValueError, match="ends at byte"):
-        reader.read(Place("slice", "x.bin", 80, 5))
+        reader.read(ImageRef("slice", "x.bin", 80, 5))
     monkeypatch.setattr(reading, "MAX_BYTES", 4)
     with pytest.raises(ValueError, match="more than 0 MiB"):
-        reader.read(Place("slice", "x.bin", 0, 5))
+        reader.read(ImageRef("slice", "x.bin", 0, 5))
 
 
 def test_a_record_is_a_slice_without_the_words_that_are_left_out(tmp_path):
     (tmp_path / "x.rec").write_bytes(b"..abcdXXXXefghXXXXYYYYij..")
-    place = Place("record", "x.rec", 2, 22, "4,12,16")
+    place = ImageRef("record", "x.rec", 2, 22, "4,12,16")
     assert Reader(tmp_path).read(place) == b"abcdefghij"
 
 
 def test_pixels_in_words_become_a_grey_picture(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"0,0 10 200 255,Training\n")
-    pixels = Reader(tmp_path).read(Place("pixels", "x.csv", 2, 12))
+    pixels = Reader(tmp_path).read(ImageRef("pixels", "x.csv", 2, 12))
     assert pixels.dtype == np.uint8
     assert pixels.tolist() == [[[0] * 3, [10] * 3], [[200] * 3, [255] * 3]]
 
@@ -139,14 +139,14 @@ def test_pixels_in_words_become_a_grey_picture(tmp_path):
 def test_pixels_that_are_no_picture_are_refused(tmp_path, text, says):
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(ValueError, match=says):
-        Reader(tmp_path).read(Place("pixels", "x.csv", 0, len(text)))
+        Reader(tmp_path).read(ImageRef("pixels", "x.csv", 0, len(text)))
 
 
 def test_pictures_in_a_table_are_read_by_group_and_row(tmp_path):
     bodies = [png(i) for i in range(5)]
     pq.write_table(pa.table({"image": bodies}), tmp_path / "x.parquet", row_group_size=2)
     reader = Reader(tmp_path)
-    assert [reader.read(Place("parquet", "x.parquet", i // 2, i % 2, "image")) for i in range(5)] == bodies
+    assert [reader.read(ImageRef("parquet", "x.parquet", i // 2, i % 2, "image")) for i in range(5)] == bodies
 
 
 def test_a_table_that_is_damaged_is_an_error_of_the_row(tmp_path):
@@ -157,10 +157,10 @@ def test_a_table_that_is_damaged_is_an_error_of_the_row(tmp_path):
     reader = Reader(tmp_path)
     for _ in range(2):  # also when it is asked for again
         with pytest.raises((ValueError, OSError)):
-            reader.read(Place("parquet", "x.parquet", 0, 0, "image"))
+            reader.read(ImageRef("parquet", "x.parquet", 0, 0, "image"))
     (tmp_path / "y.parquet").write_bytes(body[:-20])
     with pytest.raises((ValueError, OSError)):
-        reader.read(Place("parquet", "y.parquet", 1, 0, "image"))
+        reader.read(ImageRef("parquet", "y.parquet", 1, 0, "image"))
 
 
 def test_the_files_kept_open_are_few_and_their_pictures_stay_right(tmp_path, monkeypatch):
@@ -171,7 +171,7 @@ def test_the_files_kept_open_are_few_and_their_pictures_stay_right(tmp_path, mon
     monkeypatch.setattr(reading.zipfile, "ZipFile", lambda path: opened.append(path.name) or unpack(path))
     reader = Reader(tmp_path)
     for i in (*range(20), 19, 18, 0, 0):
-        assert reader.read(Place("zip", f"{i}.zip", name="a")) == bytes([i])
+        assert reader.read(ImageRef("zip", f"{i}.zip", name="a")) == bytes([i])
     assert len(opened) == 21  # 19, 18 and the second 0 were still there
     assert len(reader._kept) <= reading._OPEN
 
@@ -182,7 +182,7 @@ def test_one_table_in_memory_serves_its_rows(tmp_path, monkeypatch):
     load = reader._read_column
     monkeypatch.setattr(reader, "_read_column", lambda place: groups.append(place.start) or load(place))
     for i in range(6):
-        reader.read(Place("parquet", "x.parquet", i // 3, i % 3, "image"))
+        reader.read(ImageRef("parquet", "x.parquet", i // 3, i % 3, "image"))
     assert groups == [0, 1]
 
 
@@ -190,12 +190,12 @@ def test_a_row_group_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch
     pq.write_table(pa.table({"image": [png(0)]}), tmp_path / "x.parquet")
     monkeypatch.setattr(reading, "MAX_COLUMN_BYTES", 100)
     with pytest.raises(ValueError, match="smaller row groups"):
-        Reader(tmp_path).read(Place("parquet", "x.parquet", 0, 0, "image"))
+        Reader(tmp_path).read(ImageRef("parquet", "x.parquet", 0, 0, "image"))
 
 
 def test_an_unknown_form_names_the_known_sources(tmp_path):
     with pytest.raises(ValueError, match="unknown source 'fiel'"):
-        Reader(tmp_path).read(Place("fiel", "x"))
+        Reader(tmp_path).read(ImageRef("fiel", "x"))
 
 
 def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_unpacked(tmp_path):
@@ -209,7 +209,7 @@ def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_unpacked(tmp_p
     )
     (tmp_path / "x.png").write_bytes(body)
     with pytest.raises(ValueError, match=r"png: cannot be read|image: cannot be read"):
-        decode(Reader(tmp_path).read(Place("file", "x.png")))
+        decode(Reader(tmp_path).read(ImageRef("file", "x.png")))
     header = struct.pack(">IIBBBBB", 9000, 9000, 8, 2, 0, 0, 0)  # below Pillow's own limit
     body = body.replace(body[8:33], chunk(b"IHDR", header))
     with pytest.raises(ValueError, match=r"9000 x 9000 pixels are more than"):
@@ -219,7 +219,7 @@ def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_unpacked(tmp_p
 def test_a_link_inside_the_folder_is_followed(tmp_path):
     (tmp_path / "a.png").write_bytes(png(0))
     (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
-    assert Reader(tmp_path).read(Place("file", "b.png")) == png(0)
+    assert Reader(tmp_path).read(ImageRef("file", "b.png")) == png(0)
 
 
 def test_a_pipe_or_device_is_refused_before_it_is_opened(tmp_path):
@@ -227,4 +227,4 @@ def test_a_pipe_or_device_is_refused_before_it_is_opened(tmp_path):
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     for name in ("pipe.png", "zero.png"):
         with pytest.raises(ValueError, match=f"{name} is no regular file"):
-            Reader(tmp_path).read(Place("file", name))
+            Reader(tmp_path).read(ImageRef("file", name))

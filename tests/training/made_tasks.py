@@ -14,10 +14,10 @@ from synthfer import images
 from synthfer.store import open_store
 from synthfer.training import adversarial, checkpoint
 from synthfer.training.adversarial import TaskTraining, build
-from synthfer.training.feed import Feed
-from synthfer.training.place import Interrupted, Place
+from synthfer.training.feed import TrainingBatches
 from synthfer.training.runs import Run
 from synthfer.training.task_settings import TaskConfig
+from synthfer.training.world import Interrupted, World
 from tests.training.made_training import drawn
 
 ROWS, TRAINED = 84, 70
@@ -55,12 +55,14 @@ def pictures(size: int) -> np.ndarray:
     return np.stack([images.square(face, size).transpose(2, 0, 1) for face in drawn(0, ROWS)])
 
 
-def training_of(config: TaskConfig, place: Place | None = None) -> TaskTraining:
+def training_of(config: TaskConfig, place: World | None = None) -> TaskTraining:
     """Seventy faces to train on and fourteen to look at, labels going round the expressions."""
     run = run_of(config)
     task, rows = build(config, run), np.arange(ROWS)
-    feed = Feed.of_arrays(pictures(task.size), rows % 7, rows[:TRAINED], rows[TRAINED:], config.batch, run.seed)
-    return TaskTraining(config, run, feed, task, place or Place())
+    feed = TrainingBatches.of_arrays(
+        pictures(task.size), rows % 7, rows[:TRAINED], rows[TRAINED:], config.batch, run.seed
+    )
+    return TaskTraining(config, run, feed, task, place or World())
 
 
 def states(training: TaskTraining) -> dict[str, torch.Tensor]:
@@ -93,7 +95,7 @@ def _rank_of_two(rank: int, folder: Path, trainings: dict[str, tuple[str, ...]])
     left: dict[str, list] = {name: [] for name in trainings}
     for name in [*trainings, *trainings]:
         config, store = config_of(*trainings[name]), open_store(f"{folder}/{name}")
-        training = training_of(config, Place(rank, 2))
+        training = training_of(config, World(rank, 2))
         training.fit(store, quiet)
         left[name].append([states(training), training.progress.history])
         if rank == 0:
@@ -104,10 +106,10 @@ def _rank_of_two(rank: int, folder: Path, trainings: dict[str, tuple[str, ...]])
         config, store = config_of(*trainings[name]), open_store(f"{folder}/{name}-left")
         asked = iter([False, False, rank == 1])
         with contextlib.suppress(Interrupted):
-            training_of(config, Place(rank, 2, leaving=lambda asked=asked: next(asked))).fit(store, quiet)
+            training_of(config, World(rank, 2, leaving=lambda asked=asked: next(asked))).fit(store, quiet)
         dist.barrier()
         assert rank or max(checkpoint.steps(store, "run/seed-0")) % config.validate_every
-        training = training_of(config, Place(rank, 2))
+        training = training_of(config, World(rank, 2))
         training.fit(store, quiet)
         left[name].append([states(training), training.progress.history])
     torch.save(left, folder / f"rank-{rank}.pt")

@@ -12,11 +12,11 @@ from synthfer import config as configs
 from synthfer.store import open_store
 from synthfer.training import pixels, result
 from synthfer.training.data import Data, open_data
-from synthfer.training.feed import Feed
+from synthfer.training.feed import TrainingBatches
 from synthfer.training.loop import Training
-from synthfer.training.place import Place
 from synthfer.training.runs import Run
 from synthfer.training.settings import TrainConfig
+from synthfer.training.world import World
 from tests.evaluation.made_datasets import dataset, faces
 
 FAST = ("batch=16", "augment.shift=1", "classifier.channels=[4,8]", "size=16", "steps=12", "validate_every=4")
@@ -35,14 +35,14 @@ def config_of(*words: str) -> TrainConfig:
     return configs.load(TrainConfig, words)
 
 
-def feed_of(config: TrainConfig, run: Run) -> tuple[Data, Feed]:
+def feed_of(config: TrainConfig, run: Run) -> tuple[Data, TrainingBatches]:
     data = open_data(config)
     pictures = pixels.load(data, result.build(config, run, None).input.size)
-    return data, Feed.of(data, pictures, run, config.batch, config.loss.soft_labels)
+    return data, TrainingBatches.of(data, pictures, run, config.batch, config.loss.soft_labels)
 
 
-def training_of(config: TrainConfig, run: Run, feed: Feed, place: Place | None = None) -> Training:
-    return Training(config, run, feed, result.build(config, run, None), place or Place())
+def training_of(config: TrainConfig, run: Run, feed: TrainingBatches, place: World | None = None) -> Training:
+    return Training(config, run, feed, result.build(config, run, None), place or World())
 
 
 def on_two_ranks(config: TrainConfig, run: Run, folder: Path) -> None:
@@ -54,7 +54,7 @@ def _rank_of_two(rank: int, config: TrainConfig, run: Run, folder: Path) -> None
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     data, feed = feed_of(config, run)
-    training, store = training_of(config, run, feed, Place(rank, 2)), open_store(f"{folder}/two")
+    training, store = training_of(config, run, feed, World(rank, 2)), open_store(f"{folder}/two")
     training.fit(store, lambda facts: None)
     if rank == 0:
         result.write(store, training, data, None)

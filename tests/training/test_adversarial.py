@@ -9,10 +9,10 @@ from synthfer.sample import seed_of
 from synthfer.store import open_store
 from synthfer.training import adversarial, checkpoint
 from synthfer.training.adversarial import build, grid_key
-from synthfer.training.draws import Draws
+from synthfer.training.batch_rng import BatchRng
 from synthfer.training.loop import NotFinite
-from synthfer.training.place import Interrupted, Place
 from synthfer.training.tasks import Batch
+from synthfer.training.world import Interrupted, World
 from tests.training.made_tasks import (
     ROWS,
     TINY,
@@ -65,7 +65,7 @@ def test_a_run_whose_machine_is_taken_away_loses_no_step(tmp_path, monkeypatch):
     monkeypatch.setattr(adversarial, "_WINDOW", 2)
     asked = iter([False, False, True])
     with pytest.raises(Interrupted, match="run/seed-0: after step 5"):
-        training_of(config, Place(leaving=lambda: next(asked))).fit(store, quiet)
+        training_of(config, World(leaving=lambda: next(asked))).fit(store, quiet)
     assert checkpoint.steps(store, "run/seed-0") == [3, 5]
     again = training_of(config)
     again.fit(store, quiet)
@@ -81,7 +81,7 @@ def by_hand(config) -> dict[str, torch.Tensor]:
     for step in range(config.steps):
         rows = training.feed.at(step)
         batch = Batch(torch.from_numpy(training.feed.pixels[rows] / np.float32(127.5) - 1), torch.from_numpy(rows % 7))
-        task.step(step, batch, Draws(seed_of(0, "draws", step), config.batch, Place()))
+        task.step(step, batch, BatchRng(seed_of(0, "draws", step), config.batch, World()))
     return task.maker.state_dict()
 
 
@@ -191,7 +191,7 @@ def test_a_checkpoint_is_what_it_was(tmp_path):
 
 def test_a_batch_that_ranks_cannot_share_is_refused():
     with pytest.raises(ValueError, match="batch=12 cannot be shared evenly by 5 workers"):
-        training_of(config_of(*TINY), Place(0, 5))
+        training_of(config_of(*TINY), World(0, 5))
 
 
 def test_other_splits_than_train_are_refused():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from synthfer.training.augment import SMALL, Draws, augment, draw
+from synthfer.training.augment import SMALL, AugmentParams, augment, draw
 from synthfer.training.settings import AugmentConfig
 
 OFF = {"flip": 0.0, "shift": 0}
@@ -35,7 +35,7 @@ def floats(images: torch.Tensor) -> torch.Tensor:
 
 
 def one(images: torch.Tensor, **draws: object) -> torch.Tensor:
-    return augment(images, Draws(size=images.shape[-1], **draws))
+    return augment(images, AugmentParams(size=images.shape[-1], **draws))
 
 
 def test_flip_and_shift_repeat_the_edges_of_each_row():
@@ -188,7 +188,7 @@ def test_parts_by_slice_mask_and_stride_are_the_whole():
 def test_draws_are_a_pure_function_and_a_change_turned_on_leaves_the_others():
     full, again = (draw(EVERYTHING, 16, 64, seed=9) for _ in range(2))
     other = draw(EVERYTHING, 16, 64, seed=10)
-    for field in dataclasses.fields(Draws):
+    for field in dataclasses.fields(AugmentParams):
         value = getattr(full, field.name)
         if isinstance(value, torch.Tensor):
             assert value.device.type == "cpu" and len(value) == 16

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from synthfer.training.draws import Draws
-from synthfer.training.place import Place
+from synthfer.training.batch_rng import BatchRng
+from synthfer.training.world import World
 
 CALLS = {
     "normal": lambda draws: draws.normal(3, 2),
@@ -15,7 +15,7 @@ CALLS = {
 
 def all_ranks(call, world: int, seed: int = 5, batch: int = 12) -> torch.Tensor:
     """What the ranks draw, put into the order of the batch, after a draw of another kind."""
-    found = [Draws(seed, batch, Place(rank, world)) for rank in range(world)]
+    found = [BatchRng(seed, batch, World(rank, world)) for rank in range(world)]
     for draws in found:
         draws.normal(5)
     parts = [call(draws) for draws in found]
@@ -33,16 +33,16 @@ def test_a_row_gets_the_same_on_any_number_of_ranks(kind, world):
 
 @pytest.mark.parametrize("kind", CALLS)
 def test_seeds_and_calls_differ_and_the_global_generator_does_not_matter(kind):
-    draws = Draws(5, 64, Place())
+    draws = BatchRng(5, 64, World())
     torch.manual_seed(1)
     first, second = CALLS[kind](draws), CALLS[kind](draws)
     torch.manual_seed(2)
-    assert torch.equal(CALLS[kind](Draws(5, 64, Place())), first)
-    assert not torch.equal(first, second) and not torch.equal(CALLS[kind](Draws(6, 64, Place())), first)
+    assert torch.equal(CALLS[kind](BatchRng(5, 64, World())), first)
+    assert not torch.equal(first, second) and not torch.equal(CALLS[kind](BatchRng(6, 64, World())), first)
 
 
 def test_values_are_what_their_names_say():
-    draws = Draws(0, 4000, Place())
+    draws = BatchRng(0, 4000, World())
     normal, uniform, whole = draws.normal(), draws.uniform(low=-2.0, high=3.0), draws.integers(7)
     assert (normal.dtype, uniform.dtype, whole.dtype) == (torch.float32, torch.float32, torch.int64)
     assert abs(float(normal.mean())) < 0.05 and abs(float(normal.std()) - 1) < 0.05

@@ -24,9 +24,8 @@ from synthfer.sample import Row
 from synthfer.sources.avatars import draw, sample_attributes
 from synthfer.store import open_store
 from synthfer.training import adversarial, tasks
-from synthfer.training.draws import Draws
-from synthfer.training.feed import Feed
-from synthfer.training.place import Place
+from synthfer.training.batch_rng import BatchRng
+from synthfer.training.feed import TrainingBatches
 from synthfer.training.runs import Run
 from synthfer.training.task_settings import TaskConfig
 from synthfer.training.tasks import Batch
@@ -36,6 +35,7 @@ from synthfer.training.tasks.expression_editor import (
     mean_over,
     symmetric_divergence,
 )
+from synthfer.training.world import World
 
 SMALL: dict[str, Any] = {
     "size": 32, "width": 4, "blocks": 1, "critic_width": 4, "critic_layers": 3, "edited": 0.5, "warmup": 0.0,
@@ -109,16 +109,16 @@ def test_symmetric_divergence_is_the_sum_of_both_ways() -> None:
 
 def test_parts_of_a_mean_average_to_it_however_rows_lie() -> None:
     values = torch.arange(30.0).view(5, 2, 3)
-    assert mean_over(values, 5, Place()).item() == values.mean().item()
-    parts = [mean_over(values[rank::2], 5, Place(rank, 2)).item() for rank in range(2)]
+    assert mean_over(values, 5, World()).item() == values.mean().item()
+    parts = [mean_over(values[rank::2], 5, World(rank, 2)).item() for rank in range(2)]
     assert sum(parts) / 2 == pytest.approx(values.mean().item())
-    assert mean_over(torch.zeros(3), 0, Place()).item() == 0
-    assert mean_over(values[:0], 5, Place()).item() == 0
+    assert mean_over(torch.zeros(3), 0, World()).item() == 0
+    assert mean_over(values[:0], 5, World()).item() == 0
 
 
 @pytest.mark.parametrize("space", ["linear", "gaussian"])
 def test_losses_of_the_generator_are_the_papers(space: str) -> None:
-    made, given, draws = task(space=space, edited=1.0), batch(), Draws(5, 8, Place())
+    made, given, draws = task(space=space, edited=1.0), batch(), BatchRng(5, 8, World())
     labels = network_labels(given.labels)
     asked = made._ask(draws)
     losses = made._generator_losses(given.images, labels, asked, draws)
@@ -145,10 +145,10 @@ def test_losses_of_the_generator_are_the_papers(space: str) -> None:
 
 
 def test_losses_of_the_critic_take_classes_from_all_and_edits_from_the_first() -> None:
-    made, given, draws = task(edited=0.5), batch(), Draws(5, 8, Place())
+    made, given, draws = task(edited=0.5), batch(), BatchRng(5, 8, World())
     asked = made._ask(draws)
     losses = made._critic_losses(given.images, network_labels(given.labels), asked, draws)
-    again = Draws(5, 8, Place())
+    again = BatchRng(5, 8, World())
     made._ask(again)
     edits = made.generator(given.images[:4], asked.points).detach()
     real, classes, _ = made.critic(given.images)
@@ -167,13 +167,13 @@ def test_losses_of_the_critic_take_classes_from_all_and_edits_from_the_first() -
 
 def test_the_total_is_the_weighted_sum_of_the_losses() -> None:
     weights = {"adversarial_weight": 2.0, "class_weight": 3.0, "point_weight": 0.25, "penalty_weight": 10.0}
-    made, given, draws = task(**weights), batch(), Draws(5, 8, Place())
+    made, given, draws = task(**weights), batch(), BatchRng(5, 8, World())
     losses = made._critic_losses(given.images, network_labels(given.labels), made._ask(draws), draws)
     total = (
         2 * losses["real"] + 2 * losses["made"] + 3 * losses["class"] + 0.25 * losses["point"] + 10 * losses["penalty"]
     )
     expected = torch.autograd.grad(total, list(made.critic.parameters()), retain_graph=True)
-    made._update("critic", losses, Place())
+    made._update("critic", losses, World())
     for parameter, gradient in zip(made.critic.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
     assert all(parameter.grad is None for parameter in made.generator.parameters())
@@ -184,7 +184,7 @@ def test_the_total_is_the_weighted_sum_of_the_losses() -> None:
 
 def test_losses_of_a_joint_critic_know_edits_as_a_class() -> None:
     made, given = task(**JOINT, edited=0.5), batch()
-    labels, draws = network_labels(given.labels), Draws(5, 8, Place())
+    labels, draws = network_labels(given.labels), BatchRng(5, 8, World())
     asked = made._ask(draws)
     assert len(asked.classes) == 4
     losses = made._critic_losses(given.images, labels, asked, draws)  # step 0: the slope is penalised
@@ -207,7 +207,7 @@ def test_losses_of_a_joint_critic_know_edits_as_a_class() -> None:
 
 def test_losses_of_the_generator_count_strong_codes_more_under_a_joint_critic() -> None:
     made, given = task(**JOINT | {"full": 0.3}, edited=1.0), batch(40)
-    labels, draws = network_labels(given.labels), Draws(5, 40, Place())
+    labels, draws = network_labels(given.labels), BatchRng(5, 40, World())
     asked = made._ask(draws)
     losses = made._generator_losses(given.images, labels, asked, draws)
     with torch.no_grad():
@@ -234,7 +234,7 @@ def test_a_joint_critic_is_for_the_linear_space() -> None:
 
 def test_linear_codes_have_the_strengths_of_the_paper_and_free_ones_come_first() -> None:
     made = task(free=0.25, edited=1.0)
-    asked = made._ask(Draws(1, 4000, Place()))
+    asked = made._ask(BatchRng(1, 4000, World()))
     neutral = asked.classes == 0
     assert asked.guided.tolist() == [False] * 1000 + [True] * 3000
     assert 0 <= asked.strengths[neutral].min() < 0.01
@@ -252,7 +252,7 @@ def test_linear_codes_have_the_strengths_of_the_paper_and_free_ones_come_first()
 
 def test_gaussian_codes_are_the_means_in_turn_after_free_ones_in_the_square() -> None:
     made = task(space="gaussian", free=9 / 16, edited=1.0)
-    asked = made._ask(Draws(1, 16, Place()))
+    asked = made._ask(BatchRng(1, 16, World()))
     torch.testing.assert_close(asked.points[9:], made.generator.places())
     assert asked.classes[9:].tolist() == list(range(7))
     assert (asked.points[:9].abs() <= 1).all()
@@ -261,10 +261,10 @@ def test_gaussian_codes_are_the_means_in_turn_after_free_ones_in_the_square() ->
 @pytest.mark.parametrize("space", ["linear", "gaussian"])
 def test_two_ranks_ask_what_one_asks(space: str) -> None:
     made = task(space=space, edited=0.7)
-    whole = made._ask(Draws(7, 10, Place()))
+    whole = made._ask(BatchRng(7, 10, World()))
     assert len(whole.classes) == 7
     for rank in range(2):
-        part = made._ask(Draws(7, 10, Place(rank, 2)))
+        part = made._ask(BatchRng(7, 10, World(rank, 2)))
         for name in ("points", "classes", "strengths", "guided"):
             assert torch.equal(getattr(part, name), getattr(whole, name)[rank::2])
 
@@ -278,7 +278,7 @@ def test_steps_repeat_and_depend_on_their_draws(kind: dict[str, Any]) -> None:
     for seed in (0, 0, 1):
         made, given = task(**kind), batch()
         for step in range(4):
-            losses = made.step(step, given, Draws(100 * seed + step, 8, Place()))
+            losses = made.step(step, given, BatchRng(100 * seed + step, 8, World()))
         ends.append(torch.cat([flat(module) for module in made.modules.values()]))
         assert all(value.ndim == 0 and not value.requires_grad and value.isfinite() for value in losses.values())
     assert torch.equal(ends[0], ends[1])
@@ -289,9 +289,9 @@ def test_the_generator_moves_every_n_critic_steps_only_and_its_axes_with_it() ->
     made, given = task(n_critic=3, warmup=0.0), batch()
     before, axes = flat(made.generator).clone(), made.generator.places().detach().clone()
     for step in range(2):
-        assert "generator_cycle" not in made.step(step, given, Draws(step, 8, Place()))
+        assert "generator_cycle" not in made.step(step, given, BatchRng(step, 8, World()))
         assert torch.equal(flat(made.generator), before)
-    assert "generator_cycle" in made.step(2, given, Draws(2, 8, Place()))
+    assert "generator_cycle" in made.step(2, given, BatchRng(2, 8, World()))
     assert not torch.equal(flat(made.generator), before)
     assert not torch.equal(made.generator.places(), axes)
 
@@ -300,9 +300,9 @@ def test_the_class_head_learns_alone_at_first() -> None:
     made, given = task(steps=10, warmup=0.3), batch()
     before = flat(made.generator).clone()
     for step in range(3):
-        assert set(made.step(step, given, Draws(step, 8, Place()))) == {"critic_class"}
+        assert set(made.step(step, given, BatchRng(step, 8, World()))) == {"critic_class"}
     assert torch.equal(flat(made.generator), before)
-    assert {"critic_penalty", "generator_cycle"} < set(made.step(3, given, Draws(3, 8, Place())))
+    assert {"critic_penalty", "generator_cycle"} < set(made.step(3, given, BatchRng(3, 8, World())))
 
 
 def test_rates_fall_to_nothing_over_the_last_share() -> None:
@@ -320,9 +320,9 @@ def test_rates_fall_to_nothing_over_the_last_share() -> None:
 def test_going_on_from_states_equals_never_stopping(kind: dict[str, Any]) -> None:
     given, straight, halves = batch(), task(**kind), task(**kind)
     for step in range(4):
-        straight.step(step, given, Draws(step, 8, Place()))
+        straight.step(step, given, BatchRng(step, 8, World()))
     for step in range(2):
-        halves.step(step, given, Draws(step, 8, Place()))
+        halves.step(step, given, BatchRng(step, 8, World()))
     states = copy.deepcopy(
         [{k: v.state_dict() for k, v in part.items()} for part in (halves.modules, halves.optimizers)]
     )
@@ -331,16 +331,18 @@ def test_going_on_from_states_equals_never_stopping(kind: dict[str, Any]) -> Non
         for name, member in part.items():
             member.load_state_dict(kept[name])
     for step in (2, 3):
-        resumed.step(step, given, Draws(step, 8, Place()))
+        resumed.step(step, given, BatchRng(step, 8, World()))
     for name in straight.modules:
         assert torch.equal(flat(straight.modules[name]), flat(resumed.modules[name])), name
 
 
-def _gradients(place: Place, kind: dict[str, Any]) -> dict[str, Tensor]:
+def _gradients(place: World, kind: dict[str, Any]) -> dict[str, Tensor]:
     """Of a step of both networks, averaged over ranks."""
     made, given = task(**{"n_critic": 1, "free": 0.5, "edited": 0.75} | kind), batch()
     made.step(
-        0, Batch(given.images[place.rank :: place.world], given.labels[place.rank :: place.world]), Draws(0, 8, place)
+        0,
+        Batch(given.images[place.rank :: place.world], given.labels[place.rank :: place.world]),
+        BatchRng(0, 8, place),
     )
     named = (
         (name, key, value.grad) for name in made.optimizers for key, value in made.modules[name].named_parameters()
@@ -351,7 +353,7 @@ def _gradients(place: Place, kind: dict[str, Any]) -> dict[str, Tensor]:
 def _rank(rank: int, world: int, path: str, kind: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{path}/meet", rank=rank, world_size=world)
-    gradients = _gradients(Place(rank, world), kind)
+    gradients = _gradients(World(rank, world), kind)
     torch.save(gradients, f"{path}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -360,7 +362,7 @@ def _rank(rank: int, world: int, path: str, kind: dict[str, Any]) -> None:
 def test_two_processes_have_the_gradients_of_one(kind: dict[str, Any], tmp_path: Path) -> None:
     """Of the critic, and of the generator after the critic's step: rows that do not count lie unevenly on the ranks."""
     mp.spawn(_rank, (2, str(tmp_path), kind), nprocs=2)
-    alone = _gradients(Place(), kind)
+    alone = _gradients(World(), kind)
     assert len(alone) > 20
     for rank in range(2):
         shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
@@ -375,10 +377,10 @@ def test_two_processes_have_the_gradients_of_one(kind: dict[str, Any], tmp_path:
 
 def test_validation_and_the_grid_use_the_average() -> None:
     made, given = task(), batch(3)
-    numbers = made.validate(given, Draws(0, 3, Place()))
+    numbers = made.validate(given, BatchRng(0, 3, World()))
     assert set(numbers) == {"agreement", "change", "cycle"}
     assert 0 <= numbers["agreement"] <= 1
-    grid = made.grid(given, Draws(0, 3, Place()))
+    grid = made.grid(given, BatchRng(0, 3, World()))
     assert grid.shape == (3 * 32, 8 * 32, 3)
     assert grid.dtype == np.uint8
     source = (given.images[1] + 1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
@@ -386,7 +388,7 @@ def test_validation_and_the_grid_use_the_average() -> None:
     with torch.no_grad():
         for parameter in made.average.model.parameters():
             parameter.zero_()
-    assert not np.array_equal(made.grid(given, Draws(0, 3, Place())), grid)
+    assert not np.array_equal(made.grid(given, BatchRng(0, 3, World())), grid)
 
 
 @pytest.mark.parametrize("preset", ["small", "published"])
@@ -464,8 +466,8 @@ def trained_editor(folder: Path, *words: str) -> Editor:
     run = Run(name="run", seed=0, steps=config.steps, epoch=88, sources=("drawn",))
     images, labels = drawings(range(2870))
     rows, made = np.arange(2870), adversarial.build(config, run)
-    feed = Feed.of_arrays(images.numpy(), labels.numpy(), rows[:2800], rows[2800:], config.batch, run.seed)
-    training = adversarial.TaskTraining(config, run, feed, made, Place())
+    feed = TrainingBatches.of_arrays(images.numpy(), labels.numpy(), rows[:2800], rows[2800:], config.batch, run.seed)
+    training = adversarial.TaskTraining(config, run, feed, made, World())
     training.fit(
         open_store(str(folder / "runs")), lambda facts: print(facts) if facts["kind"] == "validation" else None
     )

@@ -8,13 +8,13 @@ import torch
 import yaml
 
 from synthfer.classifiers import weights
-from synthfer.classifiers.ancestry import Seen
+from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.store import open_store
 from synthfer.training import checkpoint, loop, result
 from synthfer.training.aux_batchnorm import without_aux
 from synthfer.training.loop import NotFinite, Training
-from synthfer.training.place import Interrupted, Place
 from synthfer.training.runs import Run
+from synthfer.training.world import Interrupted, World
 from tests.training.made_training import FAST, config_of, data_at, feed_of, on_two_ranks, training_of
 
 
@@ -98,7 +98,7 @@ def test_a_run_whose_machine_is_taken_away_loses_no_step(kind, time, kept, uri, 
     whole = fitted(config, run, open_store(str(tmp_path / "whole")))
     monkeypatch.setattr(loop, "_WINDOW", 3)
     with pytest.raises(Interrupted, match=f"run/seed-0: after step {kept[-1]}"):
-        fitted(config, run, store, Place(leaving=leaving_when_asked(time)))
+        fitted(config, run, store, World(leaving=leaving_when_asked(time)))
     assert checkpoint.steps(store, run.key) == kept
     again = fitted(config, run, store)
     assert again.progress == whole.progress
@@ -108,7 +108,7 @@ def test_a_run_whose_machine_is_taken_away_loses_no_step(kind, time, kept, uri, 
 
 def test_a_run_that_is_asked_to_leave_when_it_is_done_is_done(uri, tmp_path):
     config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *FAST)
-    training = fitted(config, run_of(config), open_store(str(tmp_path)), Place(leaving=leaving_when_asked(3)))
+    training = fitted(config, run_of(config), open_store(str(tmp_path)), World(leaving=leaving_when_asked(3)))
     assert training.progress.step == 12  # it is asked after each window, and the third one ends with the run
 
 
@@ -249,8 +249,8 @@ def test_what_a_run_leaves_is_a_plain_checkpoint_with_its_card(uri, made, tmp_pa
     card = yaml.safe_load(store.get(f"{run.key}/{result.CARD}"))
     assert card["selection"] == "validation"
     assert card["trained_on"] == ["faces:train", "laion:train", "made:train"] and card["ancestors"] == ["laion:train"]
-    assert card["training"]["data"]["sources"][0]["hash"] == data.sources[0].origin.hash
-    seen = Seen.from_bytes(store.get(f"{run.key}/{result.SEEN}"))
+    assert card["training"]["data"]["sources"][0]["hash"] == data.sources[0].dataset_ref.hash
+    seen = TrainingFingerprint.from_bytes(store.get(f"{run.key}/{result.SEEN}"))
     used = [role in ("train", "val") for role in data.rows["role"].to_pylist()]
     assert seen.holds(data.rows["sample_id"].to_pylist()).tolist() == used
 
@@ -268,16 +268,16 @@ def test_a_run_that_begins_with_another_inherits_its_weights_and_what_it_saw(uri
     before = weights.restore(tmp_path / "exp/pretrained/seed-0" / result.MODEL).state_dict()
     assert all(torch.equal(before[k], v) for k, v in result.build(config, second, begun).state_dict().items())
     _, feed = feed_of(config, second)
-    tuned = Training(config, second, feed, result.build(config, second, begun), Place())
+    tuned = Training(config, second, feed, result.build(config, second, begun), World())
     tuned.fit(store, quiet)
     result.write(store, tuned, data, begun)
-    seen = Seen.from_bytes(store.get(f"{second.key}/{result.SEEN}"))
+    seen = TrainingFingerprint.from_bytes(store.get(f"{second.key}/{result.SEEN}"))
     assert seen.holds(data.rows["sample_id"].to_pylist()).all()
     assert "made:train" in yaml.safe_load(store.get(f"{second.key}/{result.CARD}"))["trained_on"]
     third = run_of(config, name="doubtful", sources=("faces",))
     begun = replace(begun, selection="test", input=replace(begun.input, channels="BGR", mean=(0.1, 0.2, 0.3)))
     _, feed = feed_of(config, third)
-    doubtful = Training(config, third, feed, result.build(config, third, begun), Place())
+    doubtful = Training(config, third, feed, result.build(config, third, begun), World())
     doubtful.fit(store, quiet)
     result.write(store, doubtful, data, begun)
     card = yaml.safe_load(store.get(f"{third.key}/{result.CARD}"))

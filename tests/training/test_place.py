@@ -6,12 +6,12 @@ import torch.multiprocessing as mp
 from torch import distributed as dist
 from torch import nn
 
-from synthfer.training.place import Place
+from synthfer.training.world import World
 
 
 def together(rank: int, folder) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    place = Place(rank, 2, leaving=lambda: rank == 1)
+    place = World(rank, 2, leaving=lambda: rank == 1)
     network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
     for number, parameter in enumerate(network.parameters()):
         parameter.grad = None if number == 1 else torch.full_like(parameter, float(rank + 10 * number))
@@ -49,10 +49,10 @@ def test_all_ranks_have_the_same(told):
 
 
 def test_a_rank_alone_changes_nothing():
-    place, network = Place(), nn.BatchNorm1d(2)
+    place, network = World(), nn.BatchNorm1d(2)
     network.weight.grad = torch.tensor([1.0, 2.0])
     place.average_gradients(network.parameters())
     place.share_buffers(network)
     assert network.weight.grad.tolist() == [1, 2] and network.running_mean.tolist() == [0, 0]
     assert place.total(torch.tensor(3.0)) == 3 and place.from_first(4) == 4
-    assert not place.interrupted() and Place(leaving=lambda: True).interrupted()
+    assert not place.interrupted() and World(leaving=lambda: True).interrupted()

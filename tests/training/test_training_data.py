@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from synthfer.classifiers.ancestry import Seen
+from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.config import ConfigError, load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import SCHEMA
@@ -121,7 +121,7 @@ def test_split_val_may_be_trained_on_and_a_part_is_cut_off_then(real):
 def test_validation_data_may_be_named(tmp_path, both):
     held = made(tmp_path / "held", rows=21, seed=9, splits=["train"] * 7 + ["val"] * 7 + ["test"] * 7)
     data = opened(both, validation=held)
-    assert data.validation is not None and data.validation.origin.uri == Dataset(held).uri
+    assert data.validation is not None and data.validation.dataset_ref.uri == Dataset(held).uri
     assert data.rows["name"].to_pylist() == [0] * 56 + [1] * 70 + [-1] * 7
     assert [data.rows["split"][i].as_py() for i in data.numbers("val")] == ["val"] * 7
     assert data.describe()["validation"]["rows"]["val"] == dict.fromkeys(EXPRESSIONS, 1)
@@ -137,7 +137,7 @@ def test_training_rows_tied_to_validation_rows_are_left_out_and_counted(tmp_path
     assert data.numbers("out").tolist() == list(range(63, 70))
     assert "data.edits: 7 rows are tied to validation rows" in caplog.text
     kept = data.rows.filter(pc.equal(data.rows["role"], "train"))
-    assert not Seen.of(kept).touches(data.rows.filter(pc.equal(data.rows["role"], "val"))).any()
+    assert not TrainingFingerprint.of(kept).touches(data.rows.filter(pc.equal(data.rows["role"], "val"))).any()
 
 
 def test_views_give_their_decisions_and_weights(tmp_path, real, drawn):
@@ -149,7 +149,7 @@ def test_views_give_their_decisions_and_weights(tmp_path, real, drawn):
     mine = data.rows.filter(pc.equal(data.rows["name"], 0))
     assert mine["sample_id"].to_pylist() == names[1:]
     assert mine["weight"].to_pylist() == [0.25, 2.0] + [1.0] * 67
-    assert data.sources[0].origin.hash == view.view_hash
+    assert data.sources[0].dataset_ref.hash == view.view_hash
     assert data.describe()["sources"][0]["view"]
 
 
@@ -234,7 +234,11 @@ def test_the_same_samples_under_two_names_are_told(tmp_path, drawn, real):
     same_plan = made_by(tmp_path / "x" / "drawn", {"name": "o"}, made(tmp_path / "drawn", seed=77))
     data = opened({"a": drawn, "b": same_plan})  # equal ids, other pictures
     assert data.count("train") + data.count("val") == 140
-    assert not Seen.of(data.rows.take(data.numbers("train"))).touches(data.rows.take(data.numbers("val"))).any()
+    assert (
+        not TrainingFingerprint.of(data.rows.take(data.numbers("train")))
+        .touches(data.rows.take(data.numbers("val")))
+        .any()
+    )
 
 
 def test_a_source_that_is_all_validation_data_is_told(real, tmp_path):

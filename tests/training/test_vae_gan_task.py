@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from synthfer.generators.vae_gan.networks import Seen
 from synthfer.sources.avatars import draw, sample_attributes
 from synthfer.training import tasks
-from synthfer.training.draws import Draws
-from synthfer.training.place import Place
+from synthfer.training.batch_rng import BatchRng
 from synthfer.training.tasks import Batch
 from synthfer.training.tasks.vae_gan import VaeGanTask, difference, divergence, hinge, psnr
+from synthfer.training.world import World
 
 SMALL: dict[str, Any] = {"size": 32, "width": 8, "latent": 16}
 SILENT = dict.fromkeys(("pixel", "feature", "class_feature", "kl", "adversarial", "classification"), 0.0)
@@ -41,8 +41,8 @@ def drawn(n: int) -> Batch:
     return Batch(torch.from_numpy(faces).permute(0, 3, 1, 2) / 127.5 - 1, torch.arange(n) % 7)
 
 
-def draws(n: int = 8, seed: int = 5) -> Draws:
-    return Draws(seed, n, Place())
+def draws(n: int = 8, seed: int = 5) -> BatchRng:
+    return BatchRng(seed, n, World())
 
 
 def flat(module: nn.Module) -> Tensor:
@@ -185,9 +185,9 @@ def test_what_is_saved_is_all_there_is() -> None:
 def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    made, given, place = task(), batch(), Place(rank, 2)
+    made, given, place = task(), batch(), World(rank, 2)
     mine = Batch(given.images[rank::2], given.labels[rank::2])
-    told = made.step(0, mine, Draws(5, 8, place))
+    told = made.step(0, mine, BatchRng(5, 8, place))
     losses = {name: float(place.total(loss.clone()) / 2) for name, loss in told.items()}
     torch.save([torch.cat([flat(module) for module in made.modules.values()]), losses], f"{folder}/{rank}.pt")
     dist.destroy_process_group()

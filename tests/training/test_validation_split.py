@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfer.classifiers.ancestry import Seen
+from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.sample import LINEAGE
 from synthfer.training.validation import ROLES, components, cut_off, roles
 
@@ -70,7 +70,7 @@ def test_no_training_row_is_tied_to_a_validation_row(rows, share, given_split, r
     found = roles(whole, synthetic, held_out, share)
     assert found.dtype == np.int8
     train, val = whole.filter(found == TRAIN), whole.filter(found == VAL)
-    assert not Seen.of(train).touches(val).any()
+    assert not TrainingFingerprint.of(train).touches(val).any()
     if held_out.any():
         assert ((found == VAL) == held_out).all()
     elif not synthetic.all():

@@ -16,7 +16,7 @@ from synthfer.faces.align import Box
 from synthfer.faces.mtcnn import Detector, squared
 from synthfer.faces.paste import cut, paste
 from synthfer.faces.restoration import Restorer
-from synthfer.generators import Faces, Failure, Made, Picture, weights
+from synthfer.generators import Faces, Failure, GeneratedImage, Picture, weights
 from synthfer.generators._device import (
     ROW_ERRORS,
     concerns_the_device,
@@ -77,7 +77,7 @@ class ExpressionEditor:
         self._restorer = Restorer(config.restore, self._device) if config.restore.weights else None
 
     def make(self, rows: Sequence[Row], faces: Sequence[Faces] = ()) -> list[Picture]:
-        """One `Made` or `Failure` per row, in order; at most `batch_size` rows. Sizes are those of the sources.
+        """One `GeneratedImage` or `Failure` per row, in order; at most `batch_size` rows, sized as the sources.
 
         `OutOfMemory` where the device cannot hold a batch; the editor stays usable.
         """
@@ -211,8 +211,8 @@ class ExpressionEditor:
         return found
 
 
-def _told(work: _Work, edit: np.ndarray, pixels: np.ndarray) -> Made:
+def _told(work: _Work, edit: np.ndarray, pixels: np.ndarray) -> GeneratedImage:
     face = work.face
     change = float(np.abs(edit.astype(np.int16) - face.pixels).mean() / 255)
     scores = {"change": change} | ({} if face.score is None else {"face": face.score})
-    return Made(pixels=pixels, scores=scores, box=face.box, matrix=face.matrix)
+    return GeneratedImage(pixels=pixels, scores=scores, box=face.box, matrix=face.matrix)

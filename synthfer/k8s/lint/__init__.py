@@ -7,7 +7,7 @@ exist yet, `references` what names nothing, and `house` what we hold to be right
 
 from collections.abc import Iterator, Sequence
 
-from synthfer.k8s.lint import house, kuberay, queue, references, security, workers
+from synthfer.k8s.lint import kuberay, policy, queue, references, security, workers
 from synthfer.k8s.lint.case import Case, Finding, Rule
 from synthfer.k8s.objects import Object, rayjobs
 
@@ -16,7 +16,7 @@ RULES: tuple[Rule, ...] = (
     *queue.RULES,
     *security.RULES,
     *references.RULES,
-    *house.RULES,
+    *policy.RULES,
     *workers.RULES,
 )
 

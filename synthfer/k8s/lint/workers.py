@@ -5,7 +5,7 @@ from typing import Any
 
 from synthfer.k8s.lint.case import Case, Finding, Rule
 from synthfer.k8s.objects import of_kind, quantity, ray_container
-from synthfer.labels import fits, values_of
+from synthfer.label_selectors import fits, values_of
 
 POOL = "synthfer.io/pool"
 GPU = "nvidia.com/gpu"

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from synthfer.registry import Registry
 
 if TYPE_CHECKING:
-    from synthfer.training.draws import Draws
+    from synthfer.training.batch_rng import BatchRng
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Task(Protocol):
         """Makes the optimisers; called once, with the modules on their device. `steps` is the length of the run."""
         ...
 
-    def step(self, step: int, batch: Batch, draws: "Draws") -> dict[str, Tensor]:
+    def step(self, step: int, batch: Batch, draws: "BatchRng") -> dict[str, Tensor]:
         """One step; this rank's losses by name, detached scalars.
 
         All chance comes from `draws`, so that the step is the same on any number of ranks. Before each
@@ -51,11 +51,11 @@ class Task(Protocol):
         """
         ...
 
-    def validate(self, batch: Batch, draws: "Draws") -> dict[str, float]:
+    def validate(self, batch: Batch, draws: "BatchRng") -> dict[str, float]:
         """Numbers by name on validation pictures, by the weights that are kept. In eval mode, without gradients."""
         ...
 
-    def grid(self, batch: Batch, draws: "Draws") -> np.ndarray:
+    def grid(self, batch: Batch, draws: "BatchRng") -> np.ndarray:
         """A sheet to look at, of a few validation pictures and what is made of them: uint8 (H, W, 3)."""
         ...
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synthfer.generators.expression_editor.networks import CLASSES
-from synthfer.training.draws import Draws
+from synthfer.training.batch_rng import BatchRng
 from synthfer.training.tasks.expression_editor import Asked, ExpressionEditor, mean_over
 
 MADE = CLASSES
@@ -24,7 +24,7 @@ _PENALTY_EVERY = 8
 class JointEditor(ExpressionEditor):
     """A `Task`; see there."""
 
-    def _critic_losses(self, images: Tensor, labels: Tensor, asked: Asked, draws: Draws) -> dict[str, Tensor]:
+    def _critic_losses(self, images: Tensor, labels: Tensor, asked: Asked, draws: BatchRng) -> dict[str, Tensor]:
         """Real faces are of their class, edits are of class `MADE`."""
         rows, n = self._edited(draws), len(asked.classes)
         penalised = self._at % _PENALTY_EVERY == 0
@@ -38,7 +38,7 @@ class JointEditor(ExpressionEditor):
             losses["penalty"] = _PENALTY_EVERY / 2 * slope(real, labels, images).mean()
         return losses
 
-    def _generator_losses(self, images: Tensor, labels: Tensor, asked: Asked, draws: Draws) -> dict[str, Tensor]:
+    def _generator_losses(self, images: Tensor, labels: Tensor, asked: Asked, draws: BatchRng) -> dict[str, Tensor]:
         """Edits are to be of the class asked for, the more the stronger; and what was is to come back."""
         places = self.generator.places()
         edits = self.generator(images, asked.points)

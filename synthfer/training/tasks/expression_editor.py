@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from synthfer.generators.expression_editor.codes import TO_NETWORK
 from synthfer.generators.expression_editor.networks import CLASSES, Discriminator, Generator, NetworkConfig
-from synthfer.training.draws import Draws
+from synthfer.training.batch_rng import BatchRng
 from synthfer.training.ema import Average
-from synthfer.training.place import Place
 from synthfer.training.tasks import Batch
 from synthfer.training.tasks._editor_options import Config, Settings, settled
+from synthfer.training.world import World
 
 __all__ = ["Config", "ExpressionEditor", "build"]
 
@@ -91,7 +91,7 @@ class ExpressionEditor:
             for name, rate in rates.items()
         }
 
-    def step(self, step: int, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def step(self, step: int, batch: Batch, draws: BatchRng) -> dict[str, Tensor]:
         place, s = draws.place, self.settings
         images, labels = batch.images, self._to_network.to(batch.labels.device)[batch.labels]
         edited = len(range(self._edited(draws))[place.rank :: place.world])
@@ -110,7 +110,7 @@ class ExpressionEditor:
         return told
 
     @torch.no_grad()
-    def validate(self, batch: Batch, draws: Draws) -> dict[str, float]:
+    def validate(self, batch: Batch, draws: BatchRng) -> dict[str, float]:
         network, images = self._kept, batch.images
         labels = self._to_network.to(images.device)[batch.labels]
         places = network.places()
@@ -124,7 +124,7 @@ class ExpressionEditor:
         return {name: float(torch.stack(values).mean()) for name, values in numbers.items()}
 
     @torch.no_grad()
-    def grid(self, batch: Batch, draws: Draws) -> np.ndarray:
+    def grid(self, batch: Batch, draws: BatchRng) -> np.ndarray:
         """Rows of a face and its seven edits, in the order of `EXPRESSIONS`."""
         network, images = self._kept, batch.images
         places = network.places()[list(TO_NETWORK)]
@@ -156,7 +156,7 @@ class ExpressionEditor:
             for group in self.optimizers[name].param_groups:
                 group["lr"] = rate * min(1.0, left)
 
-    def _update(self, name: str, losses: dict[str, Tensor], place: Place) -> None:
+    def _update(self, name: str, losses: dict[str, Tensor], place: World) -> None:
         """One step of a network by the weighted sum of its losses."""
         optimizer, module = self.optimizers[name], self.modules[name]
         s = self.settings
@@ -177,7 +177,7 @@ class ExpressionEditor:
         place.average_gradients(parameters)
         optimizer.step()
 
-    def _critic_losses(self, images: Tensor, labels: Tensor, asked: Asked, draws: Draws) -> dict[str, Tensor]:
+    def _critic_losses(self, images: Tensor, labels: Tensor, asked: Asked, draws: BatchRng) -> dict[str, Tensor]:
         """Of all pictures their class; of the first ones, as many as are asked for, against their edits the rest."""
         rows, n = self._edited(draws), len(asked.classes)
         with torch.no_grad():
@@ -193,7 +193,7 @@ class ExpressionEditor:
         losses = {name: mean_over(value, rows, draws.place) for name, value in values.items()}
         return losses | {"class": F.cross_entropy(classes[: len(images)], labels)}
 
-    def _generator_losses(self, images: Tensor, labels: Tensor, asked: Asked, draws: Draws) -> dict[str, Tensor]:
+    def _generator_losses(self, images: Tensor, labels: Tensor, asked: Asked, draws: BatchRng) -> dict[str, Tensor]:
         with torch.no_grad():
             _, seen, seen_points = self.critic(images)
         edits = self.generator(images, asked.points)
@@ -216,11 +216,11 @@ class ExpressionEditor:
         counts = {name: int(place.total(counted.sum())) for name, (_, counted) in some.items()}
         return losses | {name: mean_over(v * counted, counts[name], place) for name, (v, counted) in some.items()}
 
-    def _edited(self, draws: Draws) -> int:
+    def _edited(self, draws: BatchRng) -> int:
         """How many rows of the whole batch are edited: the first ones."""
         return max(1, round(self.settings.edited * draws.batch))
 
-    def _ask(self, draws: Draws) -> Asked:
+    def _ask(self, draws: BatchRng) -> Asked:
         """Codes of the rows to edit, free ones first: of the linear space by class and strength, else by mean."""
         place, places = draws.place, self.generator.places()
         rows = torch.arange(place.rank, self._edited(draws), place.world, device=places.device)
@@ -260,7 +260,7 @@ def symmetric_divergence(logits: Tensor, others: Tensor) -> Tensor:
     return ((p.exp() - q.exp()) * (p - q)).sum(1)
 
 
-def mean_over(values: Tensor, rows: int, place: Place) -> Tensor:
+def mean_over(values: Tensor, rows: int, place: World) -> Tensor:
     """This rank's part of a mean over `rows` rows of all ranks: its average over ranks is that mean, however they lie.
 
     `values` are (n, ...), rows that do not count 0.

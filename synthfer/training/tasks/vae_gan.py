@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from synthfer.config import option
 from synthfer.generators.vae_gan.networks import CLASSES, Discriminator, Judge, NetworkConfig, Seen, VaeGan
-from synthfer.training.draws import Draws
+from synthfer.training.batch_rng import BatchRng
 from synthfer.training.ema import Average
 from synthfer.training.tasks import Batch
 
@@ -112,7 +112,7 @@ class VaeGanTask:
             if name in self.modules
         }
 
-    def step(self, step: int, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def step(self, step: int, batch: Batch, draws: BatchRng) -> dict[str, Tensor]:
         """One step of all sides; losses by name, unweighted, detached scalars."""
         mean, log_variance, made, labels = self._make(batch, draws)
         told = {
@@ -128,7 +128,7 @@ class VaeGanTask:
         self._learn(step, sides, draws)
         return {name: loss.detach() for name, loss in told.items()}
 
-    def _make(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
+    def _make(self, batch: Batch, draws: BatchRng) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
         """Mean and log-variance, reconstructions and fresh pictures, and the classes of the latter.
 
         A fresh picture is of N(0, I) and the row's own class, so that its classes are as frequent as the real ones, or
@@ -176,7 +176,7 @@ class VaeGanTask:
         (gradient,) = torch.autograd.grad(verdict, pictures, create_graph=True)
         return gradient.square().flatten(1).sum(1).mean()
 
-    def _learn(self, step: int, sides: dict[str, Tensor], draws: Draws) -> None:
+    def _learn(self, step: int, sides: dict[str, Tensor], draws: BatchRng) -> None:
         """Gradients of each side by its own loss alone, then all move, then the average follows."""
         left = self._steps - step
         factor = min(1.0, left / (self.config.decay * self._steps)) if self.config.decay else 1.0
@@ -193,14 +193,14 @@ class VaeGanTask:
         self._average.update(self.net, step)
 
     @torch.no_grad()
-    def validate(self, batch: Batch, draws: Draws) -> dict[str, float]:
+    def validate(self, batch: Batch, draws: BatchRng) -> dict[str, float]:
         """`psnr` in dB of what comes back from the codes' means, `kl` in nats per picture."""
         mean, log_variance = self.kept.encoder(batch.images)
         again = self.kept.generator(mean, batch.labels)
         return {"psnr": float(psnr(batch.images, again).mean()), "kl": float(divergence(mean, log_variance).mean())}
 
     @torch.no_grad()
-    def grid(self, batch: Batch, draws: Draws) -> np.ndarray:
+    def grid(self, batch: Batch, draws: BatchRng) -> np.ndarray:
         """A row a picture: itself, what comes back, two variations by noise of scale 1, and all classes."""
         images, labels = batch.images[:_SHOWN], batch.labels[:_SHOWN]
         mean, log_variance = self.kept.encoder(images)

@@ -25,7 +25,7 @@ NO_FACE = "no face found"
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class IngestedImage:
     """An entry's picture as it is stored, with what was seen on the way."""
 
     image: Encoded | Failure
@@ -34,7 +34,7 @@ class Taken:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class SampleDefaults:
     """How a collection's pictures become samples."""
 
     source: str
@@ -46,10 +46,10 @@ class Terms:
     """Whether its faces are of real persons."""
 
 
-class Intake:
+class SampleReader:
     """Reads entries below `root`; holds open files and, where faces are aligned, the detector."""
 
-    def __init__(self, root: Path | None, terms: Terms) -> None:
+    def __init__(self, root: Path | None, terms: SampleDefaults) -> None:
         self.reader, self.terms = Reader(root), terms
         self.step = FaceStep(terms.face)
         self.cuts_all = terms.face.align or terms.face.size is not None
@@ -61,26 +61,26 @@ class Intake:
         arrays = [pa.array(column, schema.type) for column, schema in zip(columns, SCHEMA, strict=True)]
         return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
-    def take(self, entry: Entry) -> Taken:
+    def take(self, entry: Entry) -> IngestedImage:
         """The entry's picture, or why there is none."""
         if entry.place is None:
-            return Taken(Failure(entry.reason or "no picture"))
+            return IngestedImage(Failure(entry.reason or "no picture"))
         try:
             body = self.reader.read(entry.place)
             if isinstance(body, bytes):
                 return self._file(body, images.decode(body), entry)
             return self._drawn(body, entry)
         except OSError as error:
-            return Taken(Failure(f"{entry.place.path}: {error.strerror or type(error).__name__}"))
+            return IngestedImage(Failure(f"{entry.place.path}: {error.strerror or type(error).__name__}"))
         except ValueError as error:
-            return Taken(Failure(str(error)))
+            return IngestedImage(Failure(str(error)))
 
-    def _file(self, body: bytes, pixels: np.ndarray, entry: Entry) -> Taken:
+    def _file(self, body: bytes, pixels: np.ndarray, entry: Entry) -> IngestedImage:
         if entry.box is None and not self.cuts_all and images.form_of(body) in images.FORMATS:
-            return Taken(Encoded.of(body, pixels), entry.reason)
+            return IngestedImage(Encoded.of(body, pixels), entry.reason)
         return self._drawn(pixels, entry)
 
-    def _drawn(self, pixels: np.ndarray, entry: Entry) -> Taken:
+    def _drawn(self, pixels: np.ndarray, entry: Entry) -> IngestedImage:
         """Pixels that need a file: of a cut, of a drawing, or of a format that is not kept."""
         reason, crop = entry.reason, None
         if entry.box is not None or self.cuts_all:
@@ -91,10 +91,10 @@ class Intake:
                 pixels = crop.pixels
         data = images.encode(pixels, self.terms.image, self.terms.source_type)
         lossy = self.terms.image.format == "jpeg"
-        return Taken(Encoded.of(data, images.decode(data) if lossy else pixels), reason, crop)
+        return IngestedImage(Encoded.of(data, images.decode(data) if lossy else pixels), reason, crop)
 
 
-def _record(entry: Entry, taken: Taken, terms: Terms) -> tuple[Any, ...]:
+def _record(entry: Entry, taken: IngestedImage, terms: SampleDefaults) -> tuple[Any, ...]:
     """The values of an entry's row, in the order of the schema."""
     own_id, image = sample_id(terms.source, entry), taken.image
     verdict: tuple[Any, ...]

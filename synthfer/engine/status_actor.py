@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class Board:
+class StatusActor:
     """What workers say and the driver reads."""
 
     def __init__(self) -> None:

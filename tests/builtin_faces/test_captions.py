@@ -8,9 +8,7 @@ import pytest
 import yaml
 
 import synthfer
-from synthfer.expressions import EXPRESSIONS
-from synthfer.sources.avatars import sample_attributes
-from synthfer.training.builtin.captions import (
+from synthfer.builtin_faces.captions import (
     ACTION_UNITS,
     ADJECTIVES,
     CUES,
@@ -23,6 +21,8 @@ from synthfer.training.builtin.captions import (
     preset_phrases,
     vocabulary,
 )
+from synthfer.expressions import EXPRESSIONS
+from synthfer.sources.avatars import sample_attributes
 
 PRESET = Path(synthfer.__file__).parent / "planning" / "presets" / "portrait.yaml"
 
@@ -86,7 +86,7 @@ def test_the_vocabulary_covers_the_training_captions() -> None:
 
 
 def test_the_tokenizer_knows_words_and_spells_the_rest() -> None:
-    build_tokenizer = pytest.importorskip("synthfer.training.builtin.text_to_image").build_tokenizer
+    build_tokenizer = pytest.importorskip("synthfer.builtin_faces.text_to_image").build_tokenizer
     tokenizer = build_tokenizer(vocabulary())
     for word in vocabulary():
         assert len(tokenizer(word).input_ids) == 3, word

@@ -12,17 +12,19 @@ import ray
 from ray.data.exceptions import ExecutionTimeoutError
 
 from synthfer.cli import Invocation, Stopped
-from synthfer.engine.metrics import Bill, Making, Metrics
-from synthfer.engine.pool import Crew, run_units
-from synthfer.engine.tally import Tally, TooManyFailures, failed_rows
-from synthfer.engine.worker import Report
+from synthfer.engine.generation_worker import Report
+from synthfer.engine.monitoring import CostMeter, GenerationProgress, Metrics
+from synthfer.engine.pool import WorkerPoolSpec, run_units
+from synthfer.engine.tally import JobStats, TooManyFailures, failed_rows
 from synthfer.progress import Meter
 from synthfer.store import Counts, Dataset, Manifest, Spec
 
 log = logging.getLogger(__name__)
 
 
-def make_missing(dataset: Dataset, crew: Crew, tally: Tally, invocation: Invocation, metrics: Metrics) -> None:
+def make_missing(
+    dataset: Dataset, crew: WorkerPoolSpec, tally: JobStats, invocation: Invocation, metrics: Metrics
+) -> None:
     """Makes and commits the missing units; raises `TooManyFailures`, or `Stopped` where units are left.
 
     A unit that kills its worker at every try takes down those that are in the same hands: what such a pass leaves is
@@ -32,7 +34,7 @@ def make_missing(dataset: Dataset, crew: Crew, tally: Tally, invocation: Invocat
     left = sum(len(spec.unit_rows(int(unit))) for unit in missing)
     log.info("%d of %d units to make, %d rows", len(missing), spec.units, left)
     with Meter("images", spec.rows, invocation.status, spec.rows - left) as meter:
-        metrics.progress = Making(meter, tally, spec, spec.units - len(missing))
+        metrics.progress = GenerationProgress(meter, tally, spec, spec.units - len(missing))
         for overlap in (True, False):
             make_once(missing, overlap, spec, crew, tally, meter)
             missing = dataset.missing()
@@ -43,7 +45,9 @@ def make_missing(dataset: Dataset, crew: Crew, tally: Tally, invocation: Invocat
         raise Stopped(f"{what}: workers died, gave them up or had no node. Run the same command again to go on.")
 
 
-def make_once(units: np.ndarray, overlap: bool, spec: Spec, crew: Crew, tally: Tally, meter: Meter) -> None:
+def make_once(
+    units: np.ndarray, overlap: bool, spec: Spec, crew: WorkerPoolSpec, tally: JobStats, meter: Meter
+) -> None:
     """One pass over `units`. Those whose workers died stay missing."""
     try:
         for report in run_units(units, crew, overlap):
@@ -63,7 +67,7 @@ def rows_of(report: Report, spec: Spec) -> tuple[int, int]:
     return len(spec.unit_rows(report.unit)), 0
 
 
-def seal(dataset: Dataset, tally: Tally) -> Manifest:
+def seal(dataset: Dataset, tally: JobStats) -> Manifest:
     """Seals the dataset, unless too much of it failed."""
 
     def approve(counts: Counts) -> None:
@@ -72,7 +76,7 @@ def seal(dataset: Dataset, tally: Tally) -> Manifest:
     return dataset.seal(tally.receipts, approve=approve)
 
 
-def summary(dataset: Dataset, manifest: Manifest, tally: Tally, bill: Bill, seconds: float) -> dict[str, Any]:
+def summary(dataset: Dataset, manifest: Manifest, tally: JobStats, bill: CostMeter, seconds: float) -> dict[str, Any]:
     """What a person or a program wants to know at the end."""
     made = {"images_per_s": tally.images_per_s, "device_busy": tally.device_busy} if tally.rows else {}
     return {

@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image
 
 from synthfer.cli import Invocation, Outcome
-from synthfer.conditions import conditions
 from synthfer.config import load, option
 from synthfer.engine.ingest import IngestConfig, look, read_missing
 from synthfer.engine.session import session
+from synthfer.environment import conditions
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.images import ImageConfig, decode, encode
 from synthfer.sample import pixels_hash

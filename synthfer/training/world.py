@@ -19,7 +19,7 @@ class Interrupted(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
+class World:
     """Which of `world` ranks this is, its device, and what says that its machine is about to be taken away."""
 
     rank: int = 0

@@ -24,9 +24,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from synthfer import images
 from synthfer.cli import Invocation, Stopped
 from synthfer.config import ConfigError
-from synthfer.engine.board import Board
-from synthfer.engine.metrics import Metrics, counting
+from synthfer.engine.monitoring import Metrics, counting
 from synthfer.engine.session import Resources, session
+from synthfer.engine.status_actor import StatusActor
 from synthfer.engine.tracking import Tracker
 from synthfer.engine.training_settings import Job, TaskJob, TrainJob
 from synthfer.engine.training_worker import work
@@ -87,7 +87,7 @@ def follow(
     """Runs the gang and shows its progress; raises what ended it."""
     config = job.config
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()  # workers' nodes may be lost
+    board = ray.remote(num_cpus=0, scheduling_strategy=here)(StatusActor).remote()  # workers' nodes may be lost
     settings = {"job": ray.put(job), "runs": list(todo), "board": board}
     failure: list[BaseException] = []
 

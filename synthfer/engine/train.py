@@ -12,19 +12,19 @@ import numpy as np
 from synthfer.classifiers.collect import collect
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import ConfigError
-from synthfer.engine.gang import carry_out, on_any_node
-from synthfer.engine.training_settings import Plan, TrainJob
+from synthfer.engine.training_settings import ClassifierJob, TrainJob
+from synthfer.engine.worker_group import carry_out, on_any_node
 from synthfer.report.training import print_data, print_results
 from synthfer.store import open_store
 from synthfer.training import result
 from synthfer.training.augment import draw
 from synthfer.training.balance import double_corrections
 from synthfer.training.data import open_data
-from synthfer.training.feed import Feed
+from synthfer.training.feed import TrainingBatches
 from synthfer.training.loop import Training
-from synthfer.training.place import Place
-from synthfer.training.result import Beginning
+from synthfer.training.result import InitialWeights
 from synthfer.training.runs import Run, plan
+from synthfer.training.world import World
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def preview(config: TrainJob, invocation: Invocation) -> Outcome:
     return Outcome({"out": open_store(config.out).uri, "runs": {run.pop("run"): run for run in runs}})
 
 
-def opened(config: TrainJob, invocation: Invocation) -> Plan:
+def opened(config: TrainJob, invocation: Invocation) -> ClassifierJob:
     """The job with its data opened and everything checked that can be checked without training."""
     config = on_any_node(config)
     most = max(config.engine.workers, config.engine.max_workers or 1)
@@ -61,25 +61,25 @@ def opened(config: TrainJob, invocation: Invocation) -> Plan:
     runs = plan(config, kinds[0], kinds[1], data.count("train"))
     for warning in double_corrections(config):
         log.warning("%s", warning)
-    job = Plan(config, data, runs, first_weights(config, runs[0]))
+    job = ClassifierJob(config, data, runs, first_weights(config, runs[0]))
     rehearse(job)
     print_data(data.describe(), invocation.results)
     return job
 
 
-def rehearse(job: Plan) -> None:
+def rehearse(job: ClassifierJob) -> None:
     """Builds all that a run is made of, for each that begins with nothing new: `ConfigError` before anything starts."""
     config, nothing = job.config, np.empty(0, np.uint8)
     try:
         for run in (run for run in job.runs if run.seed == job.runs[0].seed):
-            feed = Feed.of(job.data, nothing, run, config.batch, config.loss.soft_labels)
-            Training(config, run, feed, result.build(config, run, job.beginning), Place())
+            feed = TrainingBatches.of(job.data, nothing, run, config.batch, config.loss.soft_labels)
+            Training(config, run, feed, result.build(config, run, job.beginning), World())
             draw(config.augment, 2, 8, 0)
     except ValueError as error:
         raise ConfigError(f"run {run.name}: {error}") from error
 
 
-def first_weights(config: TrainJob, run: Run) -> Beginning | None:
+def first_weights(config: TrainJob, run: Run) -> InitialWeights | None:
     """The weights of `init` with what their card says; `ConfigError` where they are of another network."""
     if config.init is None:
         return None
@@ -99,4 +99,4 @@ def first_weights(config: TrainJob, run: Run) -> Beginning | None:
             f"init: nobody says what {config.init} has learned from, so that no test of it could be believed; write it"
             " into its card, as trained_on: [affectnet:train]"
         )
-    return Beginning.of(model, card, seen)
+    return InitialWeights.of(model, card, seen)

@@ -14,16 +14,16 @@ from typing import Any
 
 import ray
 
-from synthfer.engine.board import Board
-from synthfer.engine.gang import trainer
 from synthfer.engine.session import Resources
-from synthfer.engine.training_settings import Plan
+from synthfer.engine.status_actor import StatusActor
+from synthfer.engine.training_settings import ClassifierJob
+from synthfer.engine.worker_group import trainer
 from synthfer.training.runs import Run
 
 _LOOK_SECONDS = 1.0
 
 
-class Referee(Board):
+class Referee(StatusActor):
     """A board that says which run may begin, the first being 0, and knows for which one the gang waits.
 
     Whoever asks is answered when it is time: asking again and again would cost the other side its share of the machine.
@@ -88,7 +88,9 @@ class Turn:
 class Gang:
     """Workers of a job that train one run after another."""
 
-    def __init__(self, job: Plan, referee: Any, thread: threading.Thread, failure: list[BaseException]) -> None:
+    def __init__(
+        self, job: ClassifierJob, referee: Any, thread: threading.Thread, failure: list[BaseException]
+    ) -> None:
         self._job, self._referee, self._thread, self._failure = job, referee, thread, failure
         self._allowed = -1
 
@@ -115,7 +117,7 @@ class Gang:
 
 
 @contextmanager
-def gang(job: Plan, resources: Resources) -> Iterator[tuple[Gang, float]]:
+def gang(job: ClassifierJob, resources: Resources) -> Iterator[tuple[Gang, float]]:
     """The workers of a job, and the seconds until they could begin its first run."""
     start = time.perf_counter()
     referee = ray.remote(num_cpus=0)(Referee).remote()

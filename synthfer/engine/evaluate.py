@@ -26,24 +26,24 @@ from synthfer.classifiers.collect import Checkpoint, collect
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.engine.audit import PAIRS as AUDITED
-from synthfer.engine.audit import VERDICT, causes
-from synthfer.engine.departure import Departure
-from synthfer.engine.metrics import Metrics, counting
+from synthfer.engine.audit import VERDICT, unwrap_ray_errors
+from synthfer.engine.monitoring import Metrics, counting
 from synthfer.engine.nodes import Nodes
+from synthfer.engine.preemption import PreemptionGuard
 from synthfer.engine.session import Resources, session
 from synthfer.evaluation.cells import VARIANTS, Answers, Candidate, MatrixConfig, TestSet
 from synthfer.evaluation.guards import NO_AUDITS, Audits
 from synthfer.evaluation.matrix import matrix
 from synthfer.evaluation.scoring import Scored, Scorer
-from synthfer.nearest import nearest
 from synthfer.progress import Meter
 from synthfer.report import matrix as tables
 from synthfer.report.matrix_page import page
 from synthfer.report.plot import svg
 from synthfer.sample import SPLITS
 from synthfer.store import ObjectStore, open_store
+from synthfer.store.dataset_ref import DatasetRef, UnitRange, dataset_ref, parts
 from synthfer.store.objects import replace_object
-from synthfer.store.origin import Origin, Part, origin, parts
+from synthfer.suggest import nearest
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Column:
     """Test data under its name in the matrix."""
 
     name: str
-    origin: Origin
+    dataset_ref: DatasetRef
     splits: tuple[str, ...]
 
 
@@ -112,7 +112,7 @@ def evaluate(config: EvaluateJob, invocation: Invocation) -> Outcome:
     with (
         session(config.engine) as resources,
         Metrics("evaluate", config.out, config.engine.prices) as metrics,
-        causes(),
+        unwrap_ray_errors(),
     ):
         tests, answers = score(config, job, resources, invocation, metrics)
     result = matrix([one.candidate for one in job.judged], tests, answers, config, job.audits)
@@ -127,7 +127,7 @@ def preview(config: EvaluateJob, invocation: Invocation) -> Outcome:
     """Opens everything and says what would be scored. The job's `--dry-run`."""
     job = opened(config)
     told = {one.candidate.name: ", ".join(one.candidate.trained_on) or "nobody says on what" for one in job.judged}
-    columns = {column.name: f"{column.origin.uri}, {' and '.join(column.splits)}" for column in job.columns}
+    columns = {column.name: f"{column.dataset_ref.uri}, {' and '.join(column.splits)}" for column in job.columns}
     return Outcome({"trained_on": told, "datasets": columns, "out": open_store(config.out).uri})
 
 
@@ -141,7 +141,7 @@ def opened(config: EvaluateJob) -> Opened:
         hint = nearest(str(config.baseline), recipes)
         raise ConfigError(f"baseline={config.baseline}: no such recipe{hint} There are {', '.join(recipes)}.")
     columns = [column(text, config.splits) for text in config.datasets]
-    names = titles([one.origin.uri for one in columns])
+    names = titles([one.dataset_ref.uri for one in columns])
     named_columns = [replace(one, name=name) for one, name in zip(columns, names, strict=True)]
     return Opened(judged, named_columns, audits_of(config.audits))
 
@@ -166,7 +166,7 @@ def column(text: str, splits: Sequence[str]) -> Column:
     wanted = tuple(own.split("+")) if own else tuple(splits)
     if unknown := [split for split in wanted if split not in SPLITS]:
         raise ConfigError(f"datasets: {text}: {unknown[0]!r} is no split; splits are {', '.join(SPLITS)}")
-    found = origin(uri)
+    found = dataset_ref(uri)
     there = splits_of(found)
     if there.isdisjoint(wanted):
         raise ConfigError(
@@ -176,7 +176,7 @@ def column(text: str, splits: Sequence[str]) -> Column:
     return Column("", found, wanted)
 
 
-def splits_of(found: Origin) -> set[str]:
+def splits_of(found: DatasetRef) -> set[str]:
     """The splits that test data has accepted labelled rows of."""
     rows = pa.concat_tables(part.rows(["label", "split"], SPLITS) for part in parts([found], sys.maxsize))
     return set(rows.filter(pc.is_valid(rows["label"]))["split"].unique().to_pylist())
@@ -248,13 +248,15 @@ def score(
     config: EvaluateJob, job: Opened, resources: Resources, invocation: Invocation, metrics: Metrics
 ) -> tuple[list[TestSet], Answers]:
     """Every test set with every answer, (checkpoint, test set, variant) to probabilities float32 (n, K)."""
-    pieces = [(column, part) for column in job.columns for part in parts([column.origin], config.block)]
+    pieces = [(column, part) for column in job.columns for part in parts([column.dataset_ref], config.block)]
     shipped = [ray.put({one.candidate.name: one.checkpoint.without_seen for one in job.judged})]
     calls = [(shipped, part, column.splits) for column, part in pieces]
     found: dict[str, list[Scored]] = {column.name: [] for column in job.columns}
     with Meter("blocks", len(pieces), invocation.status) as meter:
         metrics.progress = counting("blocks", meter)
-        for (column, _), scored in zip(pieces, in_turn(crew(config, resources, len(pieces)), calls), strict=True):
+        for (column, _), scored in zip(
+            pieces, ordered_actor_map(crew(config, resources, len(pieces)), calls), strict=True
+        ):
             if scored.facts.num_rows:
                 found[column.name].append(scored)
             meter.add(1)
@@ -270,7 +272,9 @@ def score(
 def as_test_set(column: Column, scored: Sequence[Scored]) -> TestSet:
     """A column's rows."""
     facts = pa.concat_tables(one.facts for one in scored)
-    return TestSet(name=column.name, uri=column.origin.uri, hash=column.origin.hash, splits=column.splits, facts=facts)
+    return TestSet(
+        name=column.name, uri=column.dataset_ref.uri, hash=column.dataset_ref.hash, splits=column.splits, facts=facts
+    )
 
 
 def crew(config: EvaluateJob, resources: Resources, most: int) -> list[Any]:
@@ -289,7 +293,7 @@ def crew(config: EvaluateJob, resources: Resources, most: int) -> list[Any]:
     return [actor.remote(config.variants, config.batch, cpus) for _ in range(number)]
 
 
-def in_turn(workers: Sequence[Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Scored]:
+def ordered_actor_map(workers: Sequence[Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Scored]:
     """What `worker.score` makes of each call's arguments, in order.
 
     A call goes to a worker that is up and idle, so that those that wait for room hold nothing up.
@@ -319,12 +323,12 @@ class ScoringWorker:
         torch.set_num_threads(max(1, int(cpus)))
         self.variants, self.batch = variants, batch
         self.scorer: Scorer | None = None
-        self.departure = Departure()
+        self.departure = PreemptionGuard()
 
     def up(self) -> None:
         """Returns when the actor has started."""
 
-    def score(self, checkpoints: Sequence[ray.ObjectRef], part: Part, splits: Sequence[str]) -> Scored:
+    def score(self, checkpoints: Sequence[ray.ObjectRef], part: UnitRange, splits: Sequence[str]) -> Scored:
         """A part's answers; `checkpoints` holds one reference to them all by name."""
         self.departure.begin(part)
         try:

@@ -33,7 +33,7 @@ def draining() -> bool:
         return False
 
 
-class Lookout:
+class DrainWatcher:
     """Called as often as one likes, says whether this process's node drains; it looks every `LOOK_SECONDS`."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Lookout:
         return self._leaving
 
 
-class Departure:
+class PreemptionGuard:
     """Moves the actor that has it once its node drains. The actor's threads say what they begin and what is done."""
 
     def __init__(self) -> None:

@@ -15,17 +15,17 @@ from typing import Any
 import torch
 
 from synthfer import planning
+from synthfer.benchmarks import generators
+from synthfer.benchmarks.generators import NetworksConfig
+from synthfer.benchmarks.job import against_bare_loop, bare_rate, dataset_job, run
 from synthfer.cli import Invocation, Outcome
-from synthfer.conditions import conditions
 from synthfer.config import option
-from synthfer.engine.benchmarks import generators
-from synthfer.engine.benchmarks.generators import NetworksConfig
-from synthfer.engine.benchmarks.job import against_bare_loop, bare_rate, dataset_job, run
-from synthfer.engine.generation import open_dataset
+from synthfer.engine.generate import open_dataset
+from synthfer.engine.generation_worker import build
 from synthfer.engine.session import session
 from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.unit import make_unit, to_table
-from synthfer.engine.worker import build
+from synthfer.environment import conditions
 from synthfer.generators import diffusion
 from synthfer.planning import prompts
 from synthfer.store import Dataset

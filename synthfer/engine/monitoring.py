@@ -19,7 +19,7 @@ import ray
 from ray.util.metrics import Gauge
 
 from synthfer.cli import Stopped
-from synthfer.engine.tally import Tally
+from synthfer.engine.tally import JobStats
 from synthfer.progress import Meter
 from synthfer.store import Spec, open_store
 
@@ -54,7 +54,7 @@ GAUGES = {
 }
 
 
-class Bill:
+class CostMeter:
     """GPU-hours of all nodes that the cluster holds while this run goes on, whoever uses them, and their price.
 
     As Ray sees nodes, while the job works with them: those that still start are not in it, nor is the sealing of a
@@ -101,11 +101,11 @@ def gpus_held(nodes: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 class Metrics:
     """Sets the gauges of one run of a job while it is open, from `progress` and the bill. No error here ends a job.
 
-    `with Metrics("generate", uri, prices) as metrics: metrics.progress = Making(...)`, once there is progress to tell.
+    `with Metrics("generate", uri, prices) as metrics: metrics.progress = GenerationProgress(...)`, once work begins.
     """
 
     def __init__(self, stage: str, dataset: str, prices: Mapping[str, float]) -> None:
-        self.bill = Bill(prices)
+        self.bill = CostMeter(prices)
         self.progress: Callable[[], Values] = dict
         self._tags = dict(zip(TAGS, (stage, open_store(dataset).uri), strict=True))
         self._gauges: dict[str, Gauge] = {}
@@ -149,10 +149,10 @@ class Metrics:
                 gauge.set(value, self._tags)
 
 
-class Making:
+class GenerationProgress:
     """The progress of a job that makes a dataset; `committed` units were there before."""
 
-    def __init__(self, meter: Meter, tally: Tally, spec: Spec, committed: int) -> None:
+    def __init__(self, meter: Meter, tally: JobStats, spec: Spec, committed: int) -> None:
         self.meter, self.tally, self.spec, self.committed = meter, tally, spec, committed
         self._device = deque([(time.monotonic(), *tally.device_seconds)])
 

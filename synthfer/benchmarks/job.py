@@ -10,14 +10,14 @@ from typing import Any
 from synthfer import planning
 from synthfer.cli import Invocation
 from synthfer.config import load
-from synthfer.engine.generation import crew, open_dataset
-from synthfer.engine.making import make_missing
-from synthfer.engine.metrics import Metrics
+from synthfer.engine.dataset_job import make_missing
+from synthfer.engine.generate import crew, open_dataset
+from synthfer.engine.generation_worker import build, files_of
+from synthfer.engine.monitoring import Metrics
 from synthfer.engine.session import session
 from synthfer.engine.settings import GenerateConfig
-from synthfer.engine.tally import Tally
+from synthfer.engine.tally import JobStats
 from synthfer.engine.unit import decoded
-from synthfer.engine.worker import build, files_of
 from synthfer.generators import Generator
 from synthfer.planning import Plan
 from synthfer.store.pictures import Pictures
@@ -63,9 +63,9 @@ def bare_rate(generator: Generator, plan: Plan, images: int) -> float:
     return images / (time.perf_counter() - start)
 
 
-def run(job: GenerateConfig, invocation: Invocation, **engine: Any) -> Tally:
+def run(job: GenerateConfig, invocation: Invocation, **engine: Any) -> JobStats:
     """The job's units, made by one worker unless `engine` says otherwise; not sealed."""
-    job, tally = replace(job, engine=replace(job.engine, **{"max_workers": 1, **engine})), Tally()
+    job, tally = replace(job, engine=replace(job.engine, **{"max_workers": 1, **engine})), JobStats()
     with session() as resources, Metrics("benchmark", job.out, job.engine.prices) as metrics:
         job, plan = job.settled(resources), planning.build(job.plan)
         make_missing(open_dataset(job, plan), crew(job, plan), tally, invocation, metrics)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from synthfer.training.place import Place
+from synthfer.training.world import World
 
 
 @dataclass
-class Draws:
+class BatchRng:
     """Random numbers for the rows of this rank: row i of the batch gets the same ones on any number of ranks.
 
     `batch` is the number of rows over all ranks; a rank has rows `rank::world`. Results are on the place's device.
@@ -17,7 +17,7 @@ class Draws:
 
     seed: int
     batch: int
-    place: Place
+    place: World
     _generator: torch.Generator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

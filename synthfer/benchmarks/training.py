@@ -23,28 +23,28 @@ from PIL import Image
 from rich.console import Console
 
 from synthfer import classifiers, images
+from synthfer.benchmarks import made_data, plain_loop
+from synthfer.benchmarks.arithmetic import flops_per_image, matrix_rate
+from synthfer.benchmarks.plain_loop import Task
+from synthfer.benchmarks.training_turns import gang
 from synthfer.classifiers._network import Classifier
 from synthfer.cli import Invocation, Outcome
-from synthfer.conditions import conditions
 from synthfer.config import ConfigError, load, option, registry_section
-from synthfer.engine.benchmarks import made_data, plain_loop
-from synthfer.engine.benchmarks.arithmetic import flops_per_image, matrix_rate
-from synthfer.engine.benchmarks.plain_loop import Task
-from synthfer.engine.benchmarks.training_turns import gang
 from synthfer.engine.session import Resources, session
-from synthfer.engine.training import opened
-from synthfer.engine.training_settings import Plan, TrainJob
+from synthfer.engine.train import opened
+from synthfer.engine.training_settings import ClassifierJob, TrainJob
+from synthfer.environment import conditions
 from synthfer.evaluation.cells import VARIANTS
 from synthfer.evaluation.scoring import Scored, Scorer
 from synthfer.store import Dataset
-from synthfer.store.origin import origin
-from synthfer.store.origin import parts as parts_of
+from synthfer.store.dataset_ref import dataset_ref
+from synthfer.store.dataset_ref import parts as parts_of
 from synthfer.training import pixels, result
-from synthfer.training.feed import Feed, trained
+from synthfer.training.feed import TrainingBatches, trained
 from synthfer.training.loop import Training
-from synthfer.training.place import Place
 from synthfer.training.runs import Run
 from synthfer.training.settings import TrainConfig
+from synthfer.training.world import World
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,9 @@ def steps(config: TrainingBenchmark, invocation: Invocation) -> dict[str, Any]:
     return told
 
 
-def _compared(job: Plan, workers: int, resources: Resources, folder: Path) -> tuple[dict[str, Any], list[float]]:
+def _compared(
+    job: ClassifierJob, workers: int, resources: Resources, folder: Path
+) -> tuple[dict[str, Any], list[float]]:
     """Ours and the plain loop in turns, and the rate of a matrix product measured between them."""
     out = folder / f"experiment-{workers}"
     job = replace(job, config=replace(job.config, out=str(out), engine=replace(job.config.engine, workers=workers)))
@@ -141,7 +143,7 @@ def _compared(job: Plan, workers: int, resources: Resources, folder: Path) -> tu
     }, products
 
 
-def _task(job: Plan, workers: int, folder: Path) -> Task:
+def _task(job: ClassifierJob, workers: int, folder: Path) -> Task:
     """What the plain loop trains on: the training rows of the job."""
     rows, run = trained(job.data, job.runs[0]), job.runs[0]
     arrays = {
@@ -159,7 +161,9 @@ def _niceness() -> int:
     return os.nice(0)
 
 
-def job_of(config: TrainingBenchmark, folder: Path, pictures: Sequence[np.ndarray], invocation: Invocation) -> Plan:
+def job_of(
+    config: TrainingBenchmark, folder: Path, pictures: Sequence[np.ndarray], invocation: Invocation
+) -> ClassifierJob:
     """A training job on these pictures, with a run for each turn."""
     words = [
         f"out={folder}/experiment",
@@ -205,11 +209,11 @@ def input_pipeline(config: TrainingBenchmark, invocation: Invocation) -> dict[st
         return {"pictures_are": "drawn faces", "decode": decode, "batch": _batches(config, job)}
 
 
-def _batches(config: TrainingBenchmark, job: Plan) -> dict[str, Any]:
+def _batches(config: TrainingBenchmark, job: ClassifierJob) -> dict[str, Any]:
     """The making of batches and the rest of a step, each alone, and what our loop says of the share of the rest."""
     run, pictures = job.runs[0], pixels.load(job.data, result.input_of(job.config, job.beginning).size)
-    feed = Feed.of(job.data, pictures, run, config.batch, job.config.loss.soft_labels)
-    training = Training(job.config, run, feed, result.build(job.config, run, None), Place())
+    feed = TrainingBatches.of(job.data, pictures, run, config.batch, job.config.loss.soft_labels)
+    training = Training(job.config, run, feed, result.build(job.config, run, None), World())
     heard: list[Mapping[str, Any]] = []
     training.advance(config.steps, heard.append)
     batch = training.batch(0, feed.at(0))
@@ -286,7 +290,7 @@ def evaluation(config: TrainingBenchmark, invocation: Invocation) -> dict[str, A
 def score(models: Mapping[str, Classifier], tests: Sequence[str]) -> list[Scored]:
     """The answers of some networks for the test sets, as an evaluation worker gives them."""
     scorer = Scorer(models, VARIANTS, _SCORED_AT_ONCE, plain_loop.device_of(0))
-    return [scorer.score(part, ["test"]) for uri in tests for part in parts_of([origin(uri)], sys.maxsize)]
+    return [scorer.score(part, ["test"]) for uri in tests for part in parts_of([dataset_ref(uri)], sys.maxsize)]
 
 
 def flops(config: TrainingBenchmark, invocation: Invocation) -> dict[str, Any]:

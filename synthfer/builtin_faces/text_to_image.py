@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from synthfer.training.builtin.autoencoder import Log, centre_weight, shuffled_batches, warm_cosine
+from synthfer.builtin_faces.autoencoder import Log, centre_weight, shuffled_batches, warm_cosine
 
 
 @dataclass(frozen=True)

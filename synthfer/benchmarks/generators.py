@@ -16,10 +16,10 @@ import safetensors.torch
 from torch import nn
 
 from synthfer import images
+from synthfer.benchmarks import made_data
+from synthfer.benchmarks.job import against_bare_loop
 from synthfer.cli import Invocation
 from synthfer.config import option
-from synthfer.engine.benchmarks import made_data
-from synthfer.engine.benchmarks.job import against_bare_loop
 from synthfer.faces.restoration import RestoreConfig, Restorer
 from synthfer.generators import expression_editor
 from synthfer.generators.weights import Card, card_text

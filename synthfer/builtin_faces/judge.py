@@ -18,13 +18,13 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from synthfer.conditions import conditions
+from synthfer.builtin_faces.autoencoder import reconstruction_psnr
+from synthfer.builtin_faces.captions import caption, preset_caption
+from synthfer.builtin_faces.faces import drawn_faces, load_presets
 from synthfer.config import REQUIRED, option
+from synthfer.environment import conditions
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sources.avatars import HAIR_COLORS, HAIR_LENGTH, SKIN_TONES, AvatarAttributes, sample_attributes
-from synthfer.training.builtin.autoencoder import reconstruction_psnr
-from synthfer.training.builtin.captions import caption, preset_caption
-from synthfer.training.builtin.faces import drawn_faces, load_presets
 
 # Seeds of drawn faces, far from those of training: for the autoencoder's test, for the judge, for the prompts.
 HELD, JUDGE, PROMPTS = 1_000_000, 2_000_000, 3_000_000

@@ -44,7 +44,7 @@ def digest(texts: pa.ChunkedArray | pa.Array) -> pa.Array | pa.ChunkedArray:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class TrainingFingerprint:
     """Hashes (`digest`) of what was seen, each uint64 (k,), ascending, each once; nulls are left out.
 
     `samples` and `parents` are sample ids; `sources` are originals, identities or sample ids; `pixels` are hashes of
@@ -57,7 +57,7 @@ class Seen:
     pixels: np.ndarray
 
     @classmethod
-    def of(cls, rows: pa.Table) -> "Seen":
+    def of(cls, rows: pa.Table) -> "TrainingFingerprint":
         """What these rows show; columns `TIES`, all text."""
         found = {name: digest(rows[name]).drop_null().to_numpy() for name in TIES}
         return cls(
@@ -67,13 +67,15 @@ class Seen:
             pixels=np.unique(found["pixels_hash"]),
         )
 
-    def __or__(self, other: "Seen") -> "Seen":
+    def __or__(self, other: "TrainingFingerprint") -> "TrainingFingerprint":
         """What either has seen."""
-        return Seen(*(np.union1d(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)))
+        return TrainingFingerprint(
+            *(np.union1d(getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        )
 
     def __eq__(self, other: object) -> bool:
         """Whether both have seen the same."""
-        return isinstance(other, Seen) and all(
+        return isinstance(other, TrainingFingerprint) and all(
             np.array_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
         )
 
@@ -111,7 +113,7 @@ class Seen:
         return sink.getvalue().to_pybytes()
 
     @classmethod
-    def from_bytes(cls, body: bytes) -> "Seen":
+    def from_bytes(cls, body: bytes) -> "TrainingFingerprint":
         """The inverse of `to_bytes`; `ValueError` for anything else, and for a damaged file."""
         try:
             table = pq.read_table(pa.BufferReader(body), page_checksum_verification=True)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from synthfer.builtin_faces.faces import TrainConfig, train
 from synthfer.generators import diffusion
 from synthfer.sample import Row
-from synthfer.training.builtin.faces import TrainConfig, train
 
 
 @pytest.mark.timeout(250)

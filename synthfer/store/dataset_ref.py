@@ -14,7 +14,7 @@ from synthfer.store.view import View
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class UnitRange:
     """Some units of one dataset, seen through a view where `view` is given."""
 
     dataset: str
@@ -50,7 +50,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class DatasetRef:
     """A dataset or view that was named: its URI, the hash of its content, and the datasets that it shows."""
 
     uri: str
@@ -59,22 +59,22 @@ class Origin:
     view: str | None
 
 
-def origin(uri: str) -> Origin:
+def dataset_ref(uri: str) -> DatasetRef:
     """Opens a sealed dataset or a view; `ValueError` or `FileNotFoundError` say what is wrong with it."""
     if View.exists(uri):
         view = View(uri)
-        return Origin(view.uri, view.view_hash, tuple(view.datasets), view.uri)
+        return DatasetRef(view.uri, view.view_hash, tuple(view.datasets), view.uri)
     dataset = Dataset(uri)
     if dataset.manifest is None:
         raise ValueError(f"{dataset.uri} is not complete: run the job that makes it again")
-    return Origin(dataset.uri, dataset.manifest.manifest_hash, (dataset,), None)
+    return DatasetRef(dataset.uri, dataset.manifest.manifest_hash, (dataset,), None)
 
 
-def parts(origins: Sequence[Origin], rows: int) -> Iterator[Part]:
+def parts(origins: Sequence[DatasetRef], rows: int) -> Iterator[UnitRange]:
     """All units of all datasets, in order, in parts of about `rows` rows."""
     for named in origins:
         for dataset in named.datasets:
             per_part = max(1, rows // dataset.spec.unit_size)
             for first in range(0, dataset.spec.units, per_part):
                 units = range(first, min(first + per_part, dataset.spec.units))
-                yield Part(dataset.uri, tuple(units), named.view)
+                yield UnitRange(dataset.uri, tuple(units), named.view)

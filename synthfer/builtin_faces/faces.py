@@ -19,11 +19,9 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 import synthfer
-from synthfer.config import REQUIRED, option
-from synthfer.sources.avatars import AvatarAttributes, draw, sample_attributes
-from synthfer.training.builtin.autoencoder import AutoencoderSettings, build_autoencoder, encode, train_autoencoder
-from synthfer.training.builtin.captions import caption, preset_caption, preset_phrases, silent_captions, vocabulary
-from synthfer.training.builtin.text_to_image import (
+from synthfer.builtin_faces.autoencoder import AutoencoderSettings, build_autoencoder, encode, train_autoencoder
+from synthfer.builtin_faces.captions import caption, preset_caption, preset_phrases, silent_captions, vocabulary
+from synthfer.builtin_faces.text_to_image import (
     Flow,
     FlowSettings,
     TextSettings,
@@ -36,6 +34,8 @@ from synthfer.training.builtin.text_to_image import (
     train_flow,
     train_text,
 )
+from synthfer.config import REQUIRED, option
+from synthfer.sources.avatars import AvatarAttributes, draw, sample_attributes
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ import ray
 
 from synthfer import generators
 from synthfer.canonical import canonical_json
-from synthfer.engine.departure import Departure
+from synthfer.engine.preemption import PreemptionGuard
 from synthfer.engine.unit import Encoded, Files, make_unit, to_table
 from synthfer.gates.edits import EditConfig, EditGate
 from synthfer.generators import Failure, Generator, OutOfMemory
@@ -34,7 +34,7 @@ from synthfer.store.spec import difference
 
 log = logging.getLogger(__name__)
 
-SHAPE_KEY = "_shape.json"
+BATCH_SIZE_KEY = "_shape.json"
 """Where the batch size of a dataset stands once a device was too small for the one that was asked for."""
 
 MAX_PREPARED_TEXTS = 1000
@@ -67,7 +67,7 @@ class FaceSource:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class WorkerSpec:
     """How the units of a dataset are made: what an actor needs to start, small enough to be sent anywhere.
 
     `options` is the `Config` of the generator's module.
@@ -113,7 +113,7 @@ class Worker(ABC):
     def __init__(self, uri: str) -> None:
         self.name = f"{ray.get_runtime_context().get_node_id()[:8]}/{ray.get_runtime_context().get_actor_id()}"
         self.dataset = Dataset.open(uri)
-        self.departure = Departure()
+        self.departure = PreemptionGuard()
 
     def __call__(self, block: dict[str, np.ndarray]) -> dict[str, list[str]]:
         """Ray Data's side: a block of unit numbers in, a block of reports out."""
@@ -143,7 +143,7 @@ class Worker(ABC):
 class GenerationWorker(Worker):
     """Makes units of a plan with a generator."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: WorkerSpec) -> None:
         super().__init__(recipe.uri)
         self.recipe = recipe
         self.plan = open_plan(self.dataset)
@@ -213,14 +213,14 @@ class GenerationWorker(Worker):
         return told
 
 
-def build(recipe: Recipe, batch_size: int | None = None) -> Generator:
+def build(recipe: WorkerSpec, batch_size: int | None = None) -> Generator:
     """The recipe's generator, with the batch size that the dataset has on record if there is one."""
     options = replace(recipe.options, batch_size=batch_size) if batch_size else recipe.options
     generator: Generator = generators.module(recipe.generator).build(options)
     return generator
 
 
-def producer_of(recipe: Recipe, generator: Generator, gate: EditGate | None = None) -> dict[str, Any]:
+def producer_of(recipe: WorkerSpec, generator: Generator, gate: EditGate | None = None) -> dict[str, Any]:
     """What stands in the spec as the maker of the pictures, and of their scores where there is a gate."""
     told: dict[str, Any] = {"generator": recipe.generator, **generator.producer()}
     if source_type := getattr(generator, "source_type", None):
@@ -242,7 +242,7 @@ def files_of(plan: Plan, rows: Sequence[Row], pictures: Pictures) -> list[Files]
 def recorded_batch_size(store: ObjectStore) -> int | None:
     """The batch size that a device out of memory has left for the whole dataset, or None."""
     try:
-        return int(json.loads(store.get(SHAPE_KEY))["batch_size"])
+        return int(json.loads(store.get(BATCH_SIZE_KEY))["batch_size"])
     except FileNotFoundError:
         return None
 
@@ -262,5 +262,5 @@ def halve_batch_size(store: ObjectStore, batch_size: int) -> int:
 
 def record_batch_size(store: ObjectStore, batch_size: int, asked: int) -> int:
     """Leaves the batch size for the whole dataset; the one that is on record in the end."""
-    store.put_new(SHAPE_KEY, canonical_json({"batch_size": batch_size, "asked": asked}))
+    store.put_new(BATCH_SIZE_KEY, canonical_json({"batch_size": batch_size, "asked": asked}))
     return recorded_batch_size(store) or batch_size

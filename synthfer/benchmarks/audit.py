@@ -17,8 +17,8 @@ import torch
 
 from synthfer import images
 from synthfer.cli import Invocation, Outcome
-from synthfer.conditions import conditions
 from synthfer.config import option
+from synthfer.environment import conditions
 from synthfer.evaluation import copies, near, neighbours
 from synthfer.evaluation.copies import CopyScan
 from synthfer.evaluation.features import Features

@@ -11,13 +11,13 @@ from synthfer import planning
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import to_dict
 from synthfer.engine import probe as probing
-from synthfer.engine.making import make_missing, seal, summary
-from synthfer.engine.metrics import Metrics
-from synthfer.engine.pool import Crew
+from synthfer.engine.dataset_job import make_missing, seal, summary
+from synthfer.engine.generation_worker import GenerationWorker, files_of, record_batch_size
+from synthfer.engine.monitoring import Metrics
+from synthfer.engine.pool import WorkerPoolSpec
 from synthfer.engine.session import session
 from synthfer.engine.settings import GenerateConfig
-from synthfer.engine.tally import Tally
-from synthfer.engine.worker import GenerationWorker, files_of, record_batch_size
+from synthfer.engine.tally import JobStats
 from synthfer.planning import Plan
 from synthfer.report.plan import print_plan, used
 from synthfer.sample import Row
@@ -31,7 +31,7 @@ def generate(config: GenerateConfig, invocation: Invocation) -> Outcome:
     """Makes what is missing of the dataset and seals it. The job of `jobs/generate.py`."""
     start = time.monotonic()
     plan = planning.build(config.plan)
-    tally = Tally(config.engine.max_failed_share)
+    tally = JobStats(config.engine.max_failed_share)
     tell_faces(plan)
     with session(config.engine) as resources, Metrics("generate", config.out, config.engine.prices) as metrics:
         config = config.settled(resources)
@@ -42,9 +42,9 @@ def generate(config: GenerateConfig, invocation: Invocation) -> Outcome:
     return Outcome(summary(dataset, manifest, tally, metrics.bill, time.monotonic() - start))
 
 
-def crew(config: GenerateConfig, plan: Plan) -> Crew:
+def crew(config: GenerateConfig, plan: Plan) -> WorkerPoolSpec:
     """The workers of a settled config."""
-    return Crew(GenerationWorker, config.recipe(plan), config.engine)
+    return WorkerPoolSpec(GenerationWorker, config.recipe(plan), config.engine)
 
 
 def tell_faces(plan: Plan) -> None:
