@@ -269,8 +269,8 @@ def _read(source: Source, key: str, problems: list[str]) -> _Read:
         problems.append(f"{key}: {source.dataset_ref.uri} has no accepted row of split {' or '.join(source.splits)}")
     elif not labelled.num_rows:
         problems.append(
-            f"{key}: none of the {rows.num_rows:,} accepted rows of {source.dataset_ref.uri} has a label or label_probs; "
-            "label them first, or leave it out"
+            f"{key}: none of the {rows.num_rows:,} accepted rows of {source.dataset_ref.uri} has a label or "
+            "label_probs; label them first, or leave it out"
         )
     elif missing := rows.num_rows - labelled.num_rows:
         log.warning("%s: %s of %s rows have no label and are left out", key, f"{missing:,}", f"{rows.num_rows:,}")
