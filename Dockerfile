@@ -23,7 +23,7 @@ RUN python -c 'import os, tomllib; p = tomllib.load(open("/pyproject.toml", "rb"
 FROM base AS dependencies
 ARG VARIANT=gpu
 COPY --from=requirements /requirements.txt /
-COPY .constraints.txt /
+COPY constraints.txt /
 RUN --mount=type=cache,target=/root/.cache/pip \
     case "$VARIANT" in \
       gpu) set -- torch ;; \
@@ -31,7 +31,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
       *) echo "VARIANT is gpu or cpu, not $VARIANT" >&2; exit 2 ;; \
     esac \
     && python -m venv --without-pip /opt/venv \
-    && install="pip --python /opt/venv/bin/python install --disable-pip-version-check --only-binary :all: -c /.constraints.txt" \
+    && install="pip --python /opt/venv/bin/python install --disable-pip-version-check --only-binary :all: -c /constraints.txt" \
     && $install "$@" \
     && $install -r /requirements.txt
 

@@ -4,7 +4,7 @@ VENV ?= .venv
 OUT ?= out/faces
 # Without an NVIDIA driver torch comes from its CPU index: the default build brings gigabytes of CUDA.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
-PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c .constraints.txt
+PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 # Only their weight files are read; they ask for other versions of torch, so no dependency of theirs is installed.
 FACE_WEIGHTS := facenet-pytorch==2.6.0 gan-face-generate==1.1.1
 export RAY_USAGE_STATS_ENABLED := 0
@@ -37,7 +37,7 @@ format: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) out build .mypy_cache .ruff_cache .pytest_cache
 
-$(VENV)/.torch: .constraints.txt
+$(VENV)/.torch: constraints.txt
 	@echo "Installing torch and the rest into $(VENV); this takes some minutes once."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH_INDEX) torch

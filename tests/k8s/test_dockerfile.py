@@ -19,7 +19,7 @@ from tests.ray_sessions import ROOT
 
 IGNORE = (ROOT / ".dockerignore").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PINS = (ROOT / ".constraints.txt").read_text()
+PINS = (ROOT / "constraints.txt").read_text()
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 
@@ -191,7 +191,7 @@ def test_the_variant_chooses_where_torch_comes_from(tmp_path, variant):
     assert ("download.pytorch.org/whl/cpu" in torch) == (variant == "cpu")
     assert " torch" in torch
     for line in (torch, rest):
-        assert f"-c {tmp_path}/.constraints.txt" in line
+        assert f"-c {tmp_path}/constraints.txt" in line
         assert "--only-binary :all:" in line
     assert rest.endswith(f"-r {tmp_path}/requirements.txt")
 

@@ -103,7 +103,7 @@ def test_versions_stand_in_one_place_and_others_agree():
     wanted = versions()
     assert version("ray") == wanted["ray"]
     assert {job_of(job)["spec"]["rayClusterSpec"]["rayVersion"] for job in JOBS} == {wanted["ray"]}
-    assert f"ray=={wanted['ray']}\n" in (ROOT / ".constraints.txt").read_text()
+    assert f"ray=={wanted['ray']}\n" in (ROOT / "constraints.txt").read_text()
     for operator in ("kuberay", "kueue"):
         values = (K8S / "operators" / f"{operator}-values.yaml").read_text()
         assert wanted[operator] in values, operator
