@@ -20,9 +20,9 @@ from synthfer.benchmarks.generators import NetworksConfig
 from synthfer.benchmarks.job import against_bare_loop, bare_rate, dataset_job, run
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import option
+from synthfer.engine.cluster import session
 from synthfer.engine.generate import open_dataset
 from synthfer.engine.generation_worker import build
-from synthfer.engine.session import session
 from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.unit import make_unit, to_table
 from synthfer.environment import conditions

@@ -10,11 +10,11 @@ from typing import Any
 from synthfer import planning
 from synthfer.cli import Invocation
 from synthfer.config import load
+from synthfer.engine.cluster import session
 from synthfer.engine.dataset_job import make_missing
 from synthfer.engine.generate import crew, open_dataset
 from synthfer.engine.generation_worker import build, files_of
 from synthfer.engine.monitoring import Metrics
-from synthfer.engine.session import session
 from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.tally import JobStats
 from synthfer.engine.unit import decoded

@@ -19,8 +19,8 @@ from PIL import Image
 
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import load, option
+from synthfer.engine.cluster import session
 from synthfer.engine.ingest import IngestConfig, look, read_missing
-from synthfer.engine.session import session
 from synthfer.environment import conditions
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.images import ImageConfig, decode, encode

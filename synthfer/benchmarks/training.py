@@ -30,7 +30,7 @@ from synthfer.benchmarks.training_turns import gang
 from synthfer.classifiers._network import Classifier
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import ConfigError, load, option, registry_section
-from synthfer.engine.session import Resources, session
+from synthfer.engine.cluster import ClusterResources, session
 from synthfer.engine.train import opened
 from synthfer.engine.training_settings import ClassifierJob, TrainJob
 from synthfer.environment import conditions
@@ -118,7 +118,7 @@ def steps(config: TrainingBenchmark, invocation: Invocation) -> dict[str, Any]:
 
 
 def _compared(
-    job: ClassifierJob, workers: int, resources: Resources, folder: Path
+    job: ClassifierJob, workers: int, resources: ClusterResources, folder: Path
 ) -> tuple[dict[str, Any], list[float]]:
     """Ours and the plain loop in turns, and the rate of a matrix product measured between them."""
     out = folder / f"experiment-{workers}"

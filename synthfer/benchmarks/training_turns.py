@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from synthfer.engine.session import Resources
+from synthfer.engine.cluster import ClusterResources
 from synthfer.engine.status_actor import StatusActor
 from synthfer.engine.training_settings import ClassifierJob
 from synthfer.engine.worker_group import trainer
@@ -117,7 +117,7 @@ class Gang:
 
 
 @contextmanager
-def gang(job: ClassifierJob, resources: Resources) -> Iterator[tuple[Gang, float]]:
+def gang(job: ClassifierJob, resources: ClusterResources) -> Iterator[tuple[Gang, float]]:
     """The workers of a job, and the seconds until they could begin its first run."""
     start = time.perf_counter()
     referee = ray.remote(num_cpus=0)(Referee).remote()

@@ -15,9 +15,8 @@ import ray
 
 from synthfer.cli import COMPLETE, FAILURE, Invocation, Outcome
 from synthfer.config import REQUIRED, option
+from synthfer.engine.cluster import NodeConfig, session
 from synthfer.engine.monitoring import Metrics, counting
-from synthfer.engine.nodes import Nodes
-from synthfer.engine.session import session
 from synthfer.evaluation.audit import AuditConfig, blocks_of, examine, left_out, open_sides, pictures, uris_of
 from synthfer.evaluation.pool import Pool, Serial
 from synthfer.evaluation.sides import AuditSplit
@@ -45,13 +44,13 @@ class AuditJob(AuditConfig):
     out: str = option(REQUIRED, "folder or s3://bucket/prefix for pairs.parquet, audit.json and index.html; replaced")
     dedupe: bool = option(False, "write a view of the training data without the rows that fail")
     view: str | None = option(None, "where that view goes (null: view below out)")
-    engine: Nodes = field(default_factory=Nodes)
+    engine: NodeConfig = field(default_factory=NodeConfig)
 
 
 class RayPool:
     """Calls as Ray tasks of one CPU each; handles are object references, so blocks never pass through the driver."""
 
-    def __init__(self, cpus: int, nodes: Nodes) -> None:
+    def __init__(self, cpus: int, nodes: NodeConfig) -> None:
         self.window, self.placement = _AHEAD * max(1, cpus), nodes.placement
 
     def start(self, function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef:

@@ -7,7 +7,6 @@ rows, so that the numbers do not depend on how many actors there were.
 import itertools
 import json
 import logging
-import math
 import sys
 import time
 from collections import deque
@@ -27,10 +26,9 @@ from synthfer.cli import Invocation, Outcome
 from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.engine.audit import PAIRS as AUDITED
 from synthfer.engine.audit import VERDICT, unwrap_ray_errors
+from synthfer.engine.cluster import ClusterResources, GpuWorkerConfig, session
 from synthfer.engine.monitoring import Metrics, counting
-from synthfer.engine.nodes import Nodes
 from synthfer.engine.preemption import PreemptionGuard
-from synthfer.engine.session import Resources, session
 from synthfer.evaluation.cells import VARIANTS, Answers, Candidate, MatrixConfig, TestSet
 from synthfer.evaluation.guards import NO_AUDITS, Audits
 from synthfer.evaluation.matrix import matrix
@@ -51,15 +49,13 @@ MATRIX, ANSWERS, PAGE = "matrix.json", "answers.parquet", "index.html"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringPool(Nodes):
+class ScoringPool(GpuWorkerConfig):
     """How many workers score at once, and what each of them needs; no number depends on it."""
 
     max_workers: int | None = option(
         None, "most workers at once (null: as many as the GPUs allow, or the CPUs where there is no GPU)", low=1
     )
-    cpus_per_worker: float = option(1.0, "CPUs that Ray keeps free for one worker", low=0)
     max_unit_retries: int = option(10, "times a block is scored again after its worker died", low=0)
-    gpus_per_worker: float | None = option(None, "GPUs of one worker (null: 1 where the cluster has GPUs)", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +241,7 @@ def titles(uris: Sequence[str], unique: bool = True) -> list[str]:
 
 
 def score(
-    config: EvaluateJob, job: Opened, resources: Resources, invocation: Invocation, metrics: Metrics
+    config: EvaluateJob, job: Opened, resources: ClusterResources, invocation: Invocation, metrics: Metrics
 ) -> tuple[list[TestSet], Answers]:
     """Every test set with every answer, (checkpoint, test set, variant) to probabilities float32 (n, K)."""
     pieces = [(column, part) for column in job.columns for part in parts([column.dataset_ref], config.block)]
@@ -277,20 +273,20 @@ def as_test_set(column: Column, scored: Sequence[Scored]) -> TestSet:
     )
 
 
-def crew(config: EvaluateJob, resources: Resources, most: int) -> list[Any]:
+def crew(config: EvaluateJob, resources: ClusterResources, most: int) -> list[Any]:
     """The actors, some of which may have to wait until a growing cluster has room for them."""
     engine = config.engine
-    cpus, gpus = engine.cpus_per_worker, engine.gpus_per_worker
-    gpus = float(resources.gpus > 0) if gpus is None else gpus
-    room = int(min(resources.cpus / max(cpus, 0.01), resources.gpus / gpus if gpus else math.inf))
+    each = engine.worker_resources.resolved(resources)
+    room = int(each.capacity(resources))
     number = min(engine.max_workers or max(1, room), most)
     if number > room:
+        waiting = "the others wait" if room else "they wait until it has more"
         log.warning("%d workers of %g CPUs and %g GPUs are asked for, the cluster has room for %d: %s",
-                    number, cpus, gpus, room, "the others wait" if room else "they wait until it has more")  # fmt: skip
+                    number, each.cpus, each.gpus, room, waiting)  # fmt: skip
     actor = ray.remote(ScoringWorker).options(
-        num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=engine.max_unit_retries, **engine.placement
+        max_restarts=-1, max_task_retries=engine.max_unit_retries, **each.ray_options
     )
-    return [actor.remote(config.variants, config.batch, cpus) for _ in range(number)]
+    return [actor.remote(config.variants, config.batch, each.cpus) for _ in range(number)]
 
 
 def ordered_actor_map(workers: Sequence[Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Scored]:

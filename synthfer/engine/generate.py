@@ -11,11 +11,11 @@ from synthfer import planning
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import to_dict
 from synthfer.engine import probe as probing
+from synthfer.engine.cluster import session
 from synthfer.engine.dataset_job import make_missing, seal, summary
 from synthfer.engine.generation_worker import GenerationWorker, files_of, record_batch_size
 from synthfer.engine.monitoring import Metrics
 from synthfer.engine.pool import WorkerPoolSpec
-from synthfer.engine.session import session
 from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.tally import JobStats
 from synthfer.planning import Plan
@@ -91,7 +91,7 @@ def probe(config: GenerateConfig, plan: Plan, rows: Sequence[Row]) -> probing.Pr
     log.info("starting generator %s", config.generator.name)
     recipe = config.recipe(plan)
     files = files_of(plan, rows, Pictures(recipe.faces.uris if recipe.faces else ()))
-    look = ray.remote(probing.look).options(**config.engine.worker_resources, max_retries=3)
+    look = ray.remote(probing.look).options(**config.engine.worker_resources.ray_options, max_retries=3)
     return ray.get(look.remote(recipe, rows, files, config.engine.probe_seconds))
 
 

@@ -10,13 +10,13 @@ from typing import Any
 from synthfer import sources
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import REQUIRED, Choice, option, registry_section, to_dict
+from synthfer.engine.cluster import session
 from synthfer.engine.dataset_job import make_missing, seal, summary
 from synthfer.engine.generation_worker import Report, Worker
 from synthfer.engine.monitoring import CostMeter, Metrics
 from synthfer.engine.pool import WorkerPoolSpec
 from synthfer.engine.probe import Probe, unit_size
 from synthfer.engine.sample_reader import SampleDefaults, SampleReader
-from synthfer.engine.session import session
 from synthfer.engine.settings import PoolConfig
 from synthfer.engine.tally import JobStats
 from synthfer.faces import FaceConfig, FaceStep
@@ -125,7 +125,7 @@ def read_missing(
     """The dataset with every unit committed, what was done for it now, and what that cost."""
     tally = JobStats(config.engine.max_failed_share)
     with session(config.engine) as resources, Metrics("ingest", config.out, config.engine.prices) as metrics:
-        engine = config.engine.sized(config.engine.room(resources.cpus))
+        engine = config.engine.settled(resources)
         dataset = open_dataset(replace(config, engine=engine), collection, index)
         if dataset.manifest is None:
             recipe = IngestRecipe(config.out, config.place, config.source.name, config.face, config.image)

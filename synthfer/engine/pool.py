@@ -65,7 +65,7 @@ def run_units(units: np.ndarray, crew: WorkerPoolSpec, overlap: bool = True) -> 
             compute=pool,
             max_restarts=-1,
             max_task_retries=engine.max_unit_retries,
-            **engine.worker_resources,
+            **engine.worker_resources.ray_options,
         )
     for block in reports.iter_batches(batch_size=None, prefetch_batches=0):
         yield from map(Report.from_json, block["report"])

@@ -7,9 +7,8 @@ from typing import Any, Self
 
 from synthfer import generators, planning
 from synthfer.config import REQUIRED, Choice, ConfigError, option, registry_section
+from synthfer.engine.cluster import ClusterResources, GpuWorkerConfig, WorkerConfig
 from synthfer.engine.generation_worker import FaceSource, WorkerSpec
-from synthfer.engine.nodes import Nodes
-from synthfer.engine.session import Resources
 from synthfer.gates.edits import EditConfig
 from synthfer.images import ImageConfig
 from synthfer.planning import Plan
@@ -18,27 +17,18 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoolConfig(Nodes):
+class PoolConfig(WorkerConfig):
     """How many workers a job may use, and what each of them needs; no sample depends on it."""
 
     min_workers: int = option(1, "workers kept while there is little work; all that fit start at once", low=1)
     max_workers: int | None = option(
         None, "most workers at once (null: as many as the GPUs allow, or the CPUs where there is no GPU)", low=1
     )
-    cpus_per_worker: float = option(1.0, "CPUs that Ray keeps free for one worker", low=0)
     max_unit_retries: int = option(10, "times a unit is tried again after its worker died", low=0)
 
-    @property
-    def worker_resources(self) -> dict[str, Any]:
-        """What Ray keeps free for one worker, and on which nodes."""
-        return {"num_cpus": self.cpus_per_worker, **self.placement}
-
-    def room(self, cpus: int) -> float:
-        """How many workers so many CPUs have room for."""
-        return cpus / max(self.cpus_per_worker, 0.01)
-
-    def sized(self, room: float) -> Self:
+    def settled(self, available: ClusterResources) -> Self:
         """The same with the number of workers filled in, as many as there is room for; `ConfigError` if too few."""
+        room = self.worker_resources.resolved(available).capacity(available)
         most = self.max_workers or max(1, int(room))
         if self.min_workers > most:
             raise ConfigError(f"engine.min_workers: {self.min_workers} is more than the {most} that may run at once")
@@ -48,27 +38,17 @@ class PoolConfig(Nodes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineConfig(PoolConfig):
+class EngineConfig(PoolConfig, GpuWorkerConfig):
     """How the generation job uses the cluster; no picture depends on it."""
 
-    gpus_per_worker: float | None = option(
-        None, "GPUs of one worker, may be a fraction (null: 1 where the cluster has GPUs, else 0)", low=0
-    )
-    accelerator_type: str | None = option(
-        None, "kind of GPU to insist on, by Ray's name: H100, A100, L4 ... (starts no pool; say nodes for that)"
-    )
     encoder_threads: int = option(1, "threads of a worker that encode pictures beside the device", low=1)
     max_failed_share: float = option(0.05, "stop when more than this share of rows fails", low=0, high=1)
     probe: bool = option(False, "with --dry-run: start the generator and measure, to estimate time and cost")
     probe_seconds: float = option(3.0, "how long a probe measures", low=0.1)
 
-    @property
-    def worker_resources(self) -> dict[str, Any]:
-        """What Ray keeps free for one worker, and on which nodes."""
-        resources = super().worker_resources | {"num_gpus": self.gpus_per_worker}
-        if self.accelerator_type:
-            resources["accelerator_type"] = self.accelerator_type
-        return resources
+    def settled(self, available: ClusterResources) -> Self:
+        """The same with the number of workers and their GPUs filled in; `ConfigError` where it cannot be."""
+        return replace(super().settled(available), gpus_per_worker=self.worker_resources.resolved(available).gpus)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +91,6 @@ class GenerateConfig:
             gate=None if plan.faces is None else self.gate,
         )
 
-    def settled(self, resources: Resources) -> "GenerateConfig":
+    def settled(self, available: ClusterResources) -> "GenerateConfig":
         """The same with the number of workers and their GPUs filled in; `ConfigError` where it cannot be."""
-        engine = self.engine
-        gpus = engine.gpus_per_worker
-        if gpus is None:
-            gpus = 1.0 if resources.gpus else 0.0
-        if gpus > 1 and gpus != int(gpus):
-            raise ConfigError(f"engine.gpus_per_worker: {gpus} is neither a whole number nor a part of one GPU")
-        room = resources.gpus / gpus if gpus else engine.room(resources.cpus)
-        return replace(self, engine=replace(engine.sized(room), gpus_per_worker=gpus))
+        return replace(self, engine=self.engine.settled(available))

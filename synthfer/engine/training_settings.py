@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from synthfer.config import option, to_dict
-from synthfer.engine.nodes import Nodes
+from synthfer.engine.cluster import GpuWorkerConfig
 from synthfer.engine.tracking import LogConfig
 from synthfer.store import ObjectStore
 from synthfer.training import adversarial, result, task_result
@@ -27,16 +27,12 @@ _FREE = ("out", "engine", "log", "seeds", "strategy", "sweep", "controls")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainEngine(Nodes):
+class TrainEngine(GpuWorkerConfig):
     """How the training job uses the cluster. `ValueError`: nodes that a gang cannot have."""
 
     workers: int = option(1, "workers that share each batch (DDP)", low=1)
     max_workers: int | None = option(None, "elastic: as many as there is room for, from workers to this", low=1)
     cpus_per_worker: int = option(1, "CPUs of a worker, and threads of its torch", low=1)
-    gpus_per_worker: float | None = option(None, "GPUs of a worker (null: 1 where the cluster has GPUs)", low=0)
-    accelerator_type: str | None = option(
-        None, "kind of GPU to insist on, by Ray's name: H100, A100, L4 ... (starts no pool; say nodes for that)"
-    )
     cache: str | None = option(
         None,
         "folder on each node for decoded pictures, kept and mapped by all workers (null: memory, or the node's "

@@ -24,8 +24,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from synthfer import images
 from synthfer.cli import Invocation, Stopped
 from synthfer.config import ConfigError
+from synthfer.engine.cluster import ClusterResources, session
 from synthfer.engine.monitoring import Metrics, counting
-from synthfer.engine.session import Resources, session
 from synthfer.engine.status_actor import StatusActor
 from synthfer.engine.tracking import Tracker
 from synthfer.engine.training_settings import Job, TaskJob, TrainJob
@@ -82,7 +82,12 @@ def claim(store: ObjectStore, ours: Mapping[str, Any]) -> None:
 
 
 def follow(
-    job: Job, todo: Sequence[Run], resources: Resources, invocation: Invocation, tracker: Tracker, metrics: Metrics
+    job: Job,
+    todo: Sequence[Run],
+    resources: ClusterResources,
+    invocation: Invocation,
+    tracker: Tracker,
+    metrics: Metrics,
 ) -> None:
     """Runs the gang and shows its progress; raises what ended it."""
     config = job.config
@@ -118,11 +123,11 @@ def follow(
         raise Stopped(f"workers were lost more often than engine.max_failures allows: {failure[0]}") from failure[0]
 
 
-def trainer(config: TrainJob | TaskJob, settings: Mapping[str, Any], resources: Resources) -> TorchTrainer:
+def trainer(config: TrainJob | TaskJob, settings: Mapping[str, Any], resources: ClusterResources) -> TorchTrainer:
     """Ray Train's side of the job."""
     engine = config.engine
-    gpus = engine.gpus_per_worker if engine.gpus_per_worker is not None else float(resources.gpus > 0)
-    each: dict[str, float] = {"CPU": engine.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
+    worker = engine.worker_resources.resolved(resources)
+    each = worker.bundle
     for name, there in (("CPU", resources.cpus), ("GPU", resources.gpus)):
         if engine.workers * each.get(name, 0) > there:
             log.warning("%d workers need %g %ss, the cluster has %d: training waits until it has them",
@@ -132,10 +137,10 @@ def trainer(config: TrainJob | TaskJob, settings: Mapping[str, Any], resources: 
         train_loop_config=dict(settings),
         scaling_config=ScalingConfig(
             num_workers=(engine.workers, engine.max_workers) if engine.max_workers else engine.workers,
-            use_gpu=gpus > 0,
+            use_gpu=bool(worker.gpus),
             resources_per_worker=each,
-            accelerator_type=engine.accelerator_type,
-            label_selector=engine.placement.get("label_selector"),
+            accelerator_type=worker.accelerator_type,
+            label_selector=worker.placement.get("label_selector"),
         ),
         run_config=RunConfig(
             name=uuid.uuid4().hex,

@@ -4,8 +4,7 @@ import json
 
 import ray
 
-from synthfer.engine.nodes import Nodes
-from synthfer.engine.session import session
+from synthfer.engine.cluster import NodeConfig, session
 
 SELECTORS = (
     {"pool": "a100"}, {"pool": "!a100"}, {"pool": "in(a100,x)"}, {"pool": "in(a100, cpu)"}, {"pool": "!in(a100, x)"},
@@ -22,18 +21,18 @@ def main() -> None:
     """Prints (selector, node) pairs as Ray has them and as we do, and CPUs and GPUs of some alternatives."""
     ray.init(log_to_driver=False, logging_level="ERROR")
     nodes = {node["Labels"]["name"]: node["Labels"] for node in ray.nodes()}
-    task, wanted = ray.remote(num_cpus=0)(nothing), [Nodes(nodes=[selector]) for selector in SELECTORS]
+    task, wanted = ray.remote(num_cpus=0)(nothing), [NodeConfig(nodes=[selector]) for selector in SELECTORS]
     calls = {
         task.options(label_selector=one.placement["label_selector"] | {"name": node}).remote(): (number, node)
         for number, one in enumerate(wanted)
         for node in nodes
     }
-    ours = [(number, node) for number, one in enumerate(wanted) for node in nodes if one.take(nodes[node])]
+    ours = [(number, node) for number, one in enumerate(wanted) for node in nodes if one.matches(nodes[node])]
     done, _ = ray.wait(list(calls), num_returns=len(ours), timeout=60)
     more, _ = ray.wait(list(calls), num_returns=len(calls), timeout=3)
     rooms = []
     for alternatives in ROOMS:
-        with session(Nodes(nodes=alternatives)) as resources:
+        with session(NodeConfig(nodes=alternatives)) as resources:
             rooms.append((resources.cpus, resources.gpus))
     print(json.dumps([sorted(calls[call] for call in {*done, *more}), sorted(ours), rooms]))
 

@@ -47,7 +47,7 @@ def test_every_job_says_its_nodes_in_one_word_or_a_file(job, tmp_path):
 def test_the_first_alternative_is_asked_for_and_the_others_are_fallbacks():
     word = "engine.nodes=[{ray.io/market-type: spot, ray.io/accelerator-type: L4}, {pool: '!cpu'}, {pool: h100}]"
     for job in (GenerateConfig, IngestConfig):
-        asked = load(job, [*JOBS[job], word]).engine.worker_resources
+        asked = load(job, [*JOBS[job], word]).engine.worker_resources.ray_options
         assert asked["label_selector"] == {"ray.io/market-type": "spot", "ray.io/accelerator-type": "L4"}
         assert asked["fallback_strategy"] == [{"label_selector": {"pool": pool}} for pool in ("!cpu", "h100")]
 
@@ -173,7 +173,7 @@ def test_an_autoscaler_hears_of_all_alternatives(cluster):
         driver.terminate()
         assert "no node has room for a worker yet" in driver.communicate(timeout=30)[1]
         assert driver.returncode == STOPPED  # it can be told to end while it waits
-    wanted = demand(load(GenerateConfig, [*SIMULATED, ABSENT]).engine.worker_resources)
+    wanted = demand(load(GenerateConfig, [*SIMULATED, ABSENT]).engine.worker_resources.ray_options)
     assert (plain(request.request), request.count) == (plain(wanted), 1)
 
 

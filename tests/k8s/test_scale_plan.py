@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from synthfer.config import load
+from synthfer.engine.cluster import ClusterResources
 from synthfer.engine.evaluate import EvaluateJob
 from synthfer.engine.ingest import IngestConfig
 from synthfer.engine.settings import GenerateConfig
@@ -30,16 +31,13 @@ def config_of(name: str, folder: Path) -> Any:
 
 def options_of(config: Any) -> dict[str, Any]:
     """Ray's options of one of the job's workers."""
-    engine = config.engine
-    if isinstance(config, EvaluateJob):
-        return {"num_cpus": engine.cpus_per_worker, "num_gpus": engine.gpus_per_worker or 0, **engine.placement}
-    return dict(engine.worker_resources)
+    return dict(config.engine.worker_resources.resolved(ClusterResources()).ray_options)
 
 
 def asked(*words: str, gpus: float = 1) -> Any:
     """What a worker of generation asks for."""
     config = load(GenerateConfig, ["out=x", f"engine.gpus_per_worker={gpus}", *words])
-    return demand(config.engine.worker_resources)
+    return demand(config.engine.worker_resources.ray_options)
 
 
 def groups_of(job: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -148,9 +146,8 @@ def test_a_kind_of_gpu_by_rays_own_name_starts_no_node():
 
 
 def gang_of(config: TrainJob, workers: int) -> Any:
-    engine = config.engine
-    each = {"CPU": engine.cpus_per_worker} | ({"GPU": engine.gpus_per_worker} if engine.gpus_per_worker else {})
-    return gang(each, engine.placement.get("label_selector"), workers)
+    each = config.engine.worker_resources
+    return gang(each.bundle, each.placement.get("label_selector"), workers)
 
 
 @pytest.mark.parametrize("name", TRAINED)
