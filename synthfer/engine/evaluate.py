@@ -53,7 +53,7 @@ class ScoringPool(GpuWorkerConfig):
     """How many workers score at once, and what each of them needs; no number depends on it."""
 
     max_workers: int | None = option(
-        None, "most workers at once (null: as many as the GPUs allow, or the CPUs where there is no GPU)", low=1
+        None, "most workers at once (null: as many as the GPUs and CPUs have room for)", low=1
     )
     max_unit_retries: int = option(10, "times a block is scored again after its worker died", low=0)
 

@@ -22,7 +22,7 @@ class PoolConfig(WorkerConfig):
 
     min_workers: int = option(1, "workers kept while there is little work; all that fit start at once", low=1)
     max_workers: int | None = option(
-        None, "most workers at once (null: as many as the GPUs allow, or the CPUs where there is no GPU)", low=1
+        None, "most workers at once (null: as many as the GPUs and CPUs have room for)", low=1
     )
     max_unit_retries: int = option(10, "times a unit is tried again after its worker died", low=0)
 
