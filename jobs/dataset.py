@@ -12,7 +12,7 @@ from synthfer.progress import Meter
 from synthfer.sample import SPLITS
 from synthfer.sources.index import StoredIndex, is_collection, sample_id
 from synthfer.store import Dataset, View
-from synthfer.store.dataset_ref import dataset_ref
+from synthfer.store.dataset_ref import open_ref
 from synthfer.store.manifest import README
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def card(config: CardConfig, invocation: Invocation) -> Outcome:
 
 def longtail(config: LongTailConfig, invocation: Invocation) -> Outcome:
     """The view, and how many rows it leaves out."""
-    named = dataset_ref(config.uri)
+    named = open_ref(config.uri)
     selection = long_tail(named, config.ratio, config.seed, config.split)
     if named.view:
         selection = View(named.view).narrowed(selection)

@@ -76,7 +76,7 @@ def seed_of(plan_seed: int, *parts: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def read_id(source: str, split: str, key: str) -> str:
+def imported_sample_id(source: str, split: str, key: str) -> str:
     """The id of a sample that is read, not made: blake2b-128 hex of collection, split and key within it."""
     return hashlib.blake2b(canonical_json([source, split, key]), digest_size=16).hexdigest()
 

@@ -24,7 +24,7 @@ from synthfer.faces.restoration import RestoreConfig, Restorer
 from synthfer.generators import expression_editor
 from synthfer.generators.weights import Card, card_text
 from synthfer.planning.faces import open_faces
-from synthfer.store.pictures import Pictures
+from synthfer.store.image_reader import ImageReader
 
 PARTS = ("expression_editor", "vae_gan", "gan", "edit")
 
@@ -94,7 +94,7 @@ def _parts(config: NetworksConfig, faces: str, folder: Path) -> dict[str, Any]:
     """Milliseconds a face of detection, edit, restoration (where weights are given) and paste, one after another."""
     table = open_faces("faces", faces, ["train"])
     places = [table.place(number) for number in range(min(config.edits, len(table)))]
-    bodies = Pictures(table.uris).read(places)
+    bodies = ImageReader(table.uris).read(places)
     pictures = [_decoded(bodies[place]) for place in places]
     uri = _saved("expression_editor", config, folder)
     editor = expression_editor.build(expression_editor.Config(weights=uri, batch_size=config.batch_size))

@@ -20,7 +20,7 @@ from synthfer.engine.tally import JobStats
 from synthfer.engine.unit import decoded
 from synthfer.generators import Generator
 from synthfer.planning import Plan
-from synthfer.store.pictures import Pictures
+from synthfer.store.image_reader import ImageReader
 
 
 def against_bare_loop(words: list[str], images: int, invocation: Invocation) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def bare_rate(generator: Generator, plan: Plan, images: int) -> float:
     """Images/s of nothing but the generator; the faces of a plan that has some are decoded before."""
     size, faces = generator.batch_size, list[Any]()
     if plan.faces is not None:
-        faces = decoded(files_of(plan, plan.rows(range(images)), Pictures(plan.faces.uris)))
+        faces = decoded(files_of(plan, plan.rows(range(images)), ImageReader(plan.faces.uris)))
 
     def make(first: int) -> None:
         rows = plan.rows(range(first, min(first + size, images)))

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from synthfer.expressions import EXPRESSIONS
 from synthfer.images import ImageConfig, encode
-from synthfer.sample import SCHEMA, pixels_hash, read_id, seed_of
+from synthfer.sample import SCHEMA, imported_sample_id, pixels_hash, seed_of
 from synthfer.sources import avatars
 from synthfer.store import Dataset, Spec
 
@@ -37,7 +37,7 @@ def seal(uri: Path, pictures: Sequence[np.ndarray], split: str, image: ImageConf
     """A sealed dataset of these pictures; labels go round the seven expressions."""
     image, rows = image or ImageConfig(), []
     for number, pixels in enumerate(pictures):
-        key = read_id(uri.name, split, str(number))
+        key = imported_sample_id(uri.name, split, str(number))
         rows.append({
             "sample_id": key, "label": number % len(EXPRESSIONS), "split": split, "source": uri.name, "source_id": key,
             "producer": "benchmark", "decision": "accepted", "width": pixels.shape[1], "height": pixels.shape[0],

@@ -26,7 +26,7 @@ from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.images import ImageConfig, decode, encode
 from synthfer.sample import pixels_hash
 from synthfer.sources import fer2013
-from synthfer.sources.reading import Reader
+from synthfer.sources.collection_reader import CollectionReader
 
 log = logging.getLogger(__name__)
 
@@ -117,10 +117,10 @@ def _make_csv(folder: Path, count: int) -> tuple[Path, Loops]:
                 hashlib.blake2b(np.repeat(grey[..., None], 3, 2).tobytes(), digest_size=16).hexdigest()
 
     def same() -> None:
-        reader, image = Reader(folder), ImageConfig(format="png")
+        reader, image = CollectionReader(folder), ImageConfig(format="png")
         for entry in fer2013.find(path, fer2013.Config()).entries:
-            assert entry.place is not None
-            pixels = reader.read(entry.place)
+            assert entry.image is not None
+            pixels = reader.read(entry.image)
             assert isinstance(pixels, np.ndarray)
             encode(pixels, image)
             pixels_hash(pixels)

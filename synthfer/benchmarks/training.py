@@ -37,8 +37,7 @@ from synthfer.environment import conditions
 from synthfer.evaluation.cells import VARIANTS
 from synthfer.evaluation.scoring import Scored, Scorer
 from synthfer.store import Dataset
-from synthfer.store.dataset_ref import dataset_ref
-from synthfer.store.dataset_ref import parts as parts_of
+from synthfer.store.dataset_ref import open_ref, unit_ranges
 from synthfer.training import pixels, result
 from synthfer.training.feed import TrainingBatches, trained
 from synthfer.training.loop import Training
@@ -290,7 +289,7 @@ def evaluation(config: TrainingBenchmark, invocation: Invocation) -> dict[str, A
 def score(models: Mapping[str, Classifier], tests: Sequence[str]) -> list[Scored]:
     """The answers of some networks for the test sets, as an evaluation worker gives them."""
     scorer = Scorer(models, VARIANTS, _SCORED_AT_ONCE, plain_loop.device_of(0))
-    return [scorer.score(part, ["test"]) for uri in tests for part in parts_of([dataset_ref(uri)], sys.maxsize)]
+    return [scorer.score(part, ["test"]) for uri in tests for part in unit_ranges([open_ref(uri)], sys.maxsize)]
 
 
 def flops(config: TrainingBenchmark, invocation: Invocation) -> dict[str, Any]:

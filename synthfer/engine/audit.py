@@ -25,7 +25,7 @@ from synthfer.progress import Meter
 from synthfer.report import audit as report
 from synthfer.report.verdict import print_verdicts
 from synthfer.store import ObjectStore, open_store
-from synthfer.store.dataset_ref import dataset_ref
+from synthfer.store.dataset_ref import open_ref
 from synthfer.store.objects import replace_object
 from synthfer.store.view import View
 
@@ -149,7 +149,7 @@ def write(result: Audit, sides: Mapping[str, AuditSplit], store: ObjectStore, po
 
 def dedupe(config: AuditJob, result: Audit) -> View:
     """The view of the training data without the rows that fail; what an older view left out stays out."""
-    origins = [dataset_ref(uri) for uri in uris_of(config.train)]
+    origins = [open_ref(uri) for uri in uris_of(config.train)]
     selection = left_out(result.pairs)
     for named in origins:
         if named.view:

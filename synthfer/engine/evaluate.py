@@ -39,7 +39,7 @@ from synthfer.report.matrix_page import page
 from synthfer.report.plot import svg
 from synthfer.sample import SPLITS
 from synthfer.store import ObjectStore, open_store
-from synthfer.store.dataset_ref import DatasetRef, UnitRange, dataset_ref, parts
+from synthfer.store.dataset_ref import DatasetRef, UnitRange, open_ref, unit_ranges
 from synthfer.store.objects import replace_object
 from synthfer.suggest import nearest
 
@@ -162,7 +162,7 @@ def column(text: str, splits: Sequence[str]) -> Column:
     wanted = tuple(own.split("+")) if own else tuple(splits)
     if unknown := [split for split in wanted if split not in SPLITS]:
         raise ConfigError(f"datasets: {text}: {unknown[0]!r} is no split; splits are {', '.join(SPLITS)}")
-    found = dataset_ref(uri)
+    found = open_ref(uri)
     there = splits_of(found)
     if there.isdisjoint(wanted):
         raise ConfigError(
@@ -174,7 +174,7 @@ def column(text: str, splits: Sequence[str]) -> Column:
 
 def splits_of(found: DatasetRef) -> set[str]:
     """The splits that test data has accepted labelled rows of."""
-    rows = pa.concat_tables(part.rows(["label", "split"], SPLITS) for part in parts([found], sys.maxsize))
+    rows = pa.concat_tables(part.rows(["label", "split"], SPLITS) for part in unit_ranges([found], sys.maxsize))
     return set(rows.filter(pc.is_valid(rows["label"]))["split"].unique().to_pylist())
 
 
@@ -244,7 +244,7 @@ def score(
     config: EvaluateJob, job: Opened, resources: ClusterResources, invocation: Invocation, metrics: Metrics
 ) -> tuple[list[TestSet], Answers]:
     """Every test set with every answer, (checkpoint, test set, variant) to probabilities float32 (n, K)."""
-    pieces = [(column, part) for column in job.columns for part in parts([column.dataset_ref], config.block)]
+    pieces = [(column, part) for column in job.columns for part in unit_ranges([column.dataset_ref], config.block)]
     shipped = [ray.put({one.candidate.name: one.checkpoint.without_seen for one in job.judged})]
     calls = [(shipped, part, column.splits) for column, part in pieces]
     found: dict[str, list[Scored]] = {column.name: [] for column in job.columns}

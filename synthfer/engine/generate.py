@@ -22,7 +22,7 @@ from synthfer.planning import Plan
 from synthfer.report.plan import print_plan, used
 from synthfer.sample import Row
 from synthfer.store import Dataset, Spec
-from synthfer.store.pictures import Pictures
+from synthfer.store.image_reader import ImageReader
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def probe(config: GenerateConfig, plan: Plan, rows: Sequence[Row]) -> probing.Pr
     """The generator as a worker sees it: what it is and, where there are rows to try, its speed."""
     log.info("starting generator %s", config.generator.name)
     recipe = config.recipe(plan)
-    files = files_of(plan, rows, Pictures(recipe.faces.uris if recipe.faces else ()))
+    files = files_of(plan, rows, ImageReader(recipe.faces.uris if recipe.faces else ()))
     look = ray.remote(probing.look).options(**config.engine.worker_resources.ray_options, max_retries=3)
     return ray.get(look.remote(recipe, rows, files, config.engine.probe_seconds))
 

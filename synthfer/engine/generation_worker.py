@@ -29,7 +29,7 @@ from synthfer.planning import Plan, open_plan
 from synthfer.planning.faces import FaceTable
 from synthfer.sample import Row
 from synthfer.store import Dataset, ObjectStore, Receipt
-from synthfer.store.pictures import Pictures
+from synthfer.store.image_reader import ImageReader
 from synthfer.store.spec import difference
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class GenerationWorker(Worker):
         super().__init__(recipe.uri)
         self.recipe = recipe
         self.plan = open_plan(self.dataset)
-        self.pictures = Pictures(recipe.faces.uris if recipe.faces else ())
+        self.pictures = ImageReader(recipe.faces.uris if recipe.faces else ())
         self.gate = EditGate(recipe.gate) if recipe.gate else None
         self.device = threading.Lock()
         self.encoders = ThreadPoolExecutor(recipe.encoder_threads)
@@ -230,7 +230,7 @@ def producer_of(recipe: WorkerSpec, generator: Generator, gate: EditGate | None 
     return told | ({"gate": gate.producer()} if gate else {})
 
 
-def files_of(plan: Plan, rows: Sequence[Row], pictures: Pictures) -> list[Files]:
+def files_of(plan: Plan, rows: Sequence[Row], pictures: ImageReader) -> list[Files]:
     """The image files of the faces that each row is made from; none at all for a plan that knows no faces."""
     if plan.faces is None:
         return []

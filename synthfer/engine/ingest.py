@@ -23,7 +23,7 @@ from synthfer.faces import FaceConfig, FaceStep
 from synthfer.images import FORMATS, ImageConfig
 from synthfer.report.collection import print_counts
 from synthfer.sources.entry import Collection, SourceError
-from synthfer.sources.index import Index, StoredIndex, differences, plan_of
+from synthfer.sources.index import Index, StoredIndex, collection_plan, differences
 from synthfer.store import Dataset, Spec
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def look(config: IngestConfig, invocation: Invocation) -> tuple[Collection, Inde
     FaceStep(config.face)  # missing weights are told now, not after minutes of looking
     log.info("looking through %s", config.path or config.source.name)
     collection = config.find()
-    index = Index.of(collection.entries)
+    index = Index.from_entries(collection.entries)
     if not len(index):
         raise SourceError(f"{config.path}: layout {collection.layout!r}, but there is no face in it")
     log.info("%d rows in layout %s", len(index), collection.layout)
@@ -179,7 +179,7 @@ def open_dataset(config: IngestConfig, collection: Collection, index: Index) -> 
     stored = Dataset.open(config.out).spec.unit_size if Dataset.exists(config.out) else None
     size = config.unit_size or stored or unit_size(probe(config, collection, index), len(index), workers(config))
     spec = Spec(
-        plan=plan_of(config.source.name, collection.layout, index),
+        plan=collection_plan(config.source.name, collection.layout, index),
         producer=producer,
         image=to_dict(config.image),
         rows=len(index),

@@ -17,9 +17,9 @@ from synthfer.engine.unit import Encoded
 from synthfer.faces import FaceConfig, FaceCrop, FaceStep
 from synthfer.generators import Failure
 from synthfer.sample import SCHEMA
+from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import Entry
 from synthfer.sources.index import sample_id
-from synthfer.sources.reading import Reader
 
 NO_FACE = "no face found"
 
@@ -50,7 +50,7 @@ class SampleReader:
     """Reads entries below `root`; holds open files and, where faces are aligned, the detector."""
 
     def __init__(self, root: Path | None, terms: SampleDefaults) -> None:
-        self.reader, self.terms = Reader(root), terms
+        self.reader, self.terms = CollectionReader(root), terms
         self.step = FaceStep(terms.face)
         self.cuts_all = terms.face.align or terms.face.size is not None
 
@@ -63,15 +63,15 @@ class SampleReader:
 
     def take(self, entry: Entry) -> IngestedImage:
         """The entry's picture, or why there is none."""
-        if entry.place is None:
+        if entry.image is None:
             return IngestedImage(Failure(entry.reason or "no picture"))
         try:
-            body = self.reader.read(entry.place)
+            body = self.reader.read(entry.image)
             if isinstance(body, bytes):
                 return self._file(body, images.decode(body), entry)
             return self._drawn(body, entry)
         except OSError as error:
-            return IngestedImage(Failure(f"{entry.place.path}: {error.strerror or type(error).__name__}"))
+            return IngestedImage(Failure(f"{entry.image.path}: {error.strerror or type(error).__name__}"))
         except ValueError as error:
             return IngestedImage(Failure(str(error)))
 

@@ -25,7 +25,7 @@ from synthfer.evaluation.pool import Pool, Serial
 from synthfer.evaluation.sides import FACTS, AuditSplit
 from synthfer.evaluation.verdict import Audit, Verdict
 from synthfer.sample import SPLITS
-from synthfer.store.dataset_ref import UnitRange, dataset_ref, parts
+from synthfer.store.dataset_ref import UnitRange, open_ref, unit_ranges
 
 # Blocks of training rows of which copies are planted.
 _CANARY_BLOCKS = 4
@@ -117,12 +117,12 @@ def left_out(audit_pairs: pa.Table) -> pa.Table:
 def open_side(name: str, config: AuditConfig, pool: Pool) -> AuditSplit:
     """One side with the facts of all its rows; `ConfigError` where there are none."""
     uris, splits = uris_of(getattr(config, name)), tuple(getattr(config, f"{name}_splits"))
-    origins = tuple(map(dataset_ref, uris))
+    origins = tuple(map(open_ref, uris))
     datasets = [dataset.uri for named in origins for dataset in named.datasets]
     if len(set(datasets)) < len(datasets):
         twice = next(uri for uri in datasets if datasets.count(uri) > 1)
         raise ConfigError(f"{name}: {twice} is named twice, by itself or by a view of it; name it once")
-    pieces: Sequence[UnitRange] = list(parts(origins, getattr(config, f"{name}_block")))
+    pieces: Sequence[UnitRange] = list(unit_ranges(origins, getattr(config, f"{name}_block")))
     tables: Sequence[pa.Table] = list(pool.map(facts, ((part, splits) for part in pieces)))
     filled = [(part, table) for part, table in zip(pieces, tables, strict=True) if table.num_rows]
     if not filled:

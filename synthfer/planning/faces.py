@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import ATTRIBUTES, SCHEMA, seed_of
-from synthfer.store.dataset_ref import DatasetRef, dataset_ref
+from synthfer.store.dataset_ref import DatasetRef, open_ref
+from synthfer.store.image_reader import SampleRef
 from synthfer.store.objects import ObjectStore
-from synthfer.store.pictures import SampleRef
 from synthfer.store.view import View
 
 KEY = "_faces.parquet"
@@ -121,7 +121,7 @@ def open_faces(key: str, uri: str, splits: Sequence[str], labels: Sequence[str] 
     `key` is the config's, for errors. `ConfigError`: there is no such dataset, it is not whole, or has no such face.
     """
     try:
-        named = dataset_ref(uri)
+        named = open_ref(uri)
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"{key}: {error}") from None
     rows = pa.Table.from_batches(_accepted(named), _SCHEMA)

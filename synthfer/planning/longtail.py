@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthfer.sample import SPLITS, seed_of
-from synthfer.store.dataset_ref import DatasetRef, parts
+from synthfer.store.dataset_ref import DatasetRef, unit_ranges
 
 _COLUMNS = ("sample_id", "label", "split")
 
@@ -36,7 +36,7 @@ def long_tail(origin: DatasetRef, ratio: float, seed: int, split: str = "train")
     where there is no labelled row of `split`.
     """
     assert split in SPLITS
-    rows = pa.concat_tables(part.rows(_COLUMNS, [split]) for part in parts([origin], 2**30))
+    rows = pa.concat_tables(part.rows(_COLUMNS, [split]) for part in unit_ranges([origin], 2**30))
     rows = rows.filter(pc.is_valid(rows["label"]))
     if not rows.num_rows:
         raise ValueError(f"{origin.uri} has no accepted labelled row of split {split} to make a long tail of")

@@ -97,14 +97,14 @@ def csv_counts(path: str, key: str = "plan.balance") -> dict[str, int]:
 
 def dataset_counts(uri: str, key: str = "plan.balance") -> dict[str, int]:
     """Accepted, labelled training rows per expression of a complete dataset, or of a view."""
-    from synthfer.store.dataset_ref import dataset_ref, parts  # the store is needed for nothing else here
+    from synthfer.store.dataset_ref import open_ref, unit_ranges  # the store is needed for nothing else here
 
     try:
-        named = dataset_ref(uri)
+        named = open_ref(uri)
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"{key}={uri}: {error}") from None
     counts = np.zeros(len(EXPRESSIONS), dtype=np.int64)
-    for part in parts([named], 2**30):
+    for part in unit_ranges([named], 2**30):
         for batch in part.batches(["label"], ["train"]):
             counts += np.bincount(batch["label"].drop_null().to_numpy(), minlength=len(EXPRESSIONS))
     return dict(zip(EXPRESSIONS, counts.tolist(), strict=True))

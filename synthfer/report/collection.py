@@ -7,14 +7,14 @@ from rich.table import Table
 from rich.text import Text
 
 from synthfer.expressions import EXPRESSIONS
-from synthfer.sources.entry import Counts
-from synthfer.sources.index import comparable
+from synthfer.sources.entry import SplitCounts
+from synthfer.sources.index import pooled_counts
 
 _COLUMNS = (*EXPRESSIONS, "none", "failed")
 
 
 def print_counts(
-    counts: Mapping[str, Mapping[str, int]], official: Counts | None, notes: Sequence[str], console: Console
+    counts: Mapping[str, Mapping[str, int]], official: SplitCounts | None, notes: Sequence[str], console: Console
 ) -> None:
     """Rows per split and expression, the published numbers below where they are others, and the notes."""
     known = [*counts.values(), *(official or {}).values()]
@@ -24,7 +24,7 @@ def print_counts(
         column.justify = "right"
     for split, here in counts.items():
         _add(table, split, {**here, "all": sum(here.values())}, shown)
-    pooled = comparable(official or {}, counts)
+    pooled = pooled_counts(official or {}, counts)
     for split, published in (official or {}).items():
         here = {**pooled.get(split, {}), "all": sum(pooled.get(split, {}).values())}
         if any(here.get(name, 0) != number for name, number in published.items()):

@@ -14,7 +14,7 @@ from synthfer.report.pictures import dot, picture
 from synthfer.report.sheets import MAX_UNITS, Thumbnail, thumbnail
 from synthfer.sample import Row
 from synthfer.store import Dataset
-from synthfer.store.pictures import Pictures, SampleRef
+from synthfer.store.image_reader import ImageReader, SampleRef
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def _sources(plan: Plan, chosen: Sequence[int]) -> dict[int, Thumbnail | None]:
     assert plan.faces is not None
     places: dict[int, SampleRef] = {face: plan.faces.place(face) for face in chosen}
     try:
-        bodies = Pictures(plan.faces.uris).read(places.values())
+        bodies = ImageReader(plan.faces.uris).read(places.values())
     except (ValueError, OSError, IndexError) as error:
         log.warning("the faces themselves are not shown: %s", error)
         return dict.fromkeys(chosen)

@@ -1,14 +1,15 @@
-"""Sources: published collections of faces. A new source is one new module here with one function.
+"""Sources: published collections of faces. Adding a source means adding one module here with one function.
 
-The module holds a dataclass `Config` (its options; often none) and `find(path, config) -> Collection`: which layout
-is there, and one `Entry` for every face that the collection lists, also for those that turn out to be missing. It
-reads lists, labels and directories; pictures are read later, many at once, by `reading.Reader`. It is found by its
-module name; a dotted name names one outside this package.
+The module holds a dataclass `Config` (its options; often none) and `find(path, config) -> Collection`, which tells the
+published layouts apart and gives one `Entry` for every face that the collection lists, also for those whose image is
+missing. It reads lists, labels and directories only; images are read later, by many workers at once, with
+`collection_reader.CollectionReader`. A source is named after its module; a name with a dot is a module outside this
+package.
 """
 
 from synthfer.registry import Registry
 
-_SHARED = ("entry", "reading", "index", "tables", "labels", "layouts")
+_SHARED = ("entry", "collection_reader", "index", "tables", "labels", "layouts")
 
 _MEMBERS = Registry("source", __name__, __path__, shared=_SHARED)
 names, module = _MEMBERS.names, _MEMBERS.module

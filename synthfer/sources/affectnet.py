@@ -21,7 +21,7 @@ import numpy as np
 from synthfer.config import option
 from synthfer.expressions import ORDERS
 from synthfer.sources import labels, layouts, tables
-from synthfer.sources.entry import Collection, Counts, Entry, ImageRef, existing, relative, safe_path
+from synthfer.sources.entry import Collection, Entry, ImageRef, SplitCounts, relative, require_path, safe_path
 
 CODES = (*ORDERS["affectnet"], "contempt", "none", "uncertain", "no-face")
 COLUMNS = (
@@ -37,7 +37,7 @@ _IMAGES = (
     "Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images",
     "Manually_Annotated_compressed/Manually_Annotated_Images",
 )  # fmt: skip
-_WANTS = "training.csv and validation.csv (or Manually_Annotated_file_lists/ with them), or train_set/ and val_set/"
+_EXPECTED = "training.csv and validation.csv (or Manually_Annotated_file_lists/ with them), or train_set/ and val_set/"
 _ABSENT = -2
 _MAX_BYTES = 4096
 # What numpy raises for a damaged file, whose header it parses as Python.
@@ -47,7 +47,7 @@ _DAMAGED = (
 )  # fmt: skip
 
 
-OFFICIAL: Counts = {
+OFFICIAL: SplitCounts = {
     "train": labels.counted(ORDERS["affectnet"], 74874, 134415, 25459, 14090, 6378, 3803, 24882),
     "test": labels.counted(ORDERS["affectnet"], 500, 500, 500, 500, 500, 500, 500),
 }
@@ -62,7 +62,7 @@ class Config:
 
 def find(path: Path | None, config: Config) -> Collection:
     """The faces of a folder in either layout."""
-    path = existing(path, "affectnet", _WANTS)
+    path = require_path(path, "affectnet", _EXPECTED)
     notes = ["there is no public test set: the validation set is the split test here, as the field uses it"]
     lists = next((path / at for at in _LISTS if any((path / at / name).is_file() for name in CSV_SPLITS)), None)
     if lists:
@@ -70,7 +70,7 @@ def find(path: Path | None, config: Config) -> Collection:
     elif any((path / name / "annotations").is_dir() for name in SET_SPLITS):
         layout, entries = "train_set and val_set of 2021", _of_sets(path, notes)
     else:
-        raise layouts.unknown_layout(path, "affectnet", _WANTS)
+        raise layouts.unknown_layout(path, "affectnet", _EXPECTED)
     if config.classes == 8:
         entries = _counting_contempt(entries, notes)
     return Collection(layout=layout, entries=entries, licence=LICENCE, official=OFFICIAL, notes=notes)
@@ -88,7 +88,7 @@ def _of_csv(lists: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
     images = next((root / at for at in _IMAGES if (root / at).is_dir()), root)
     here = {name: split for name, split in CSV_SPLITS.items() if (lists / name).is_file()}
     needed = [name for name in COLUMNS if name != "facial_landmarks"]
-    lines = {name: tables.table(lists / name, needed, order=COLUMNS) for name in here}
+    lines = {name: tables.csv_table(lists / name, needed, order=COLUMNS) for name in here}
     notes += [f"there is no {name}" for name in CSV_SPLITS if name not in here]
     return _of_lines(lines, images, root, notes)
 
@@ -99,23 +99,23 @@ def _of_lines(
     listed: set[str] = set()
     for name, rows in lines.items():
         below = f"{relative(images, root)}/".removeprefix("./")
-        yield from tables.entries_of(name, rows, partial(_of_line, below, CSV_SPLITS[name], listed))
+        yield from tables.read_entries(name, rows, partial(_of_line, below, CSV_SPLITS[name], listed))
     notes += layouts.unlisted(images, listed, " and ".join(lines))
 
 
 def _of_line(below: str, split: str, listed: set[str], _: int, cells: dict[str, str]) -> Entry:
     name = safe_path(cells["subDirectory_filePath"].strip())
     listed.add(name)
-    left, top, width, height = (tables.finite(cells[column], column) for column in COLUMNS[1:5])
+    left, top, width, height = (tables.parse_float(cells[column], column) for column in COLUMNS[1:5])
     fields = labels.by_code(CODES, cells["expression"])
     if width > 0 and height > 0:
         fields["box"] = (left, top, left + width, top + height)
     else:
         fields.setdefault("reason", f"the face is {width:g} x {height:g} pixels: there is no box")
-    scores = {what: tables.finite(cells[what], what) for what in ("valence", "arousal")}
+    scores = {what: tables.parse_float(cells[what], what) for what in ("valence", "arousal")}
     return Entry(
         key=name,
-        place=ImageRef("file", below + name),
+        image=ImageRef("file", below + name),
         split=split,
         scores={what: value for what, value in scores.items() if value != _ABSENT},
         **fields,
@@ -140,16 +140,16 @@ def _of_sets(root: Path, notes: list[str]) -> Iterator[Entry]:
 
 def _of_face(root: Path, name: str, split: str, face: str) -> Entry:
     try:
-        code = tables.finite(_value(root, f"{name}/annotations/{face}_exp.npy"), "expression")
+        code = tables.parse_float(_value(root, f"{name}/annotations/{face}_exp.npy"), "expression")
         scores = {}
         for what, short in (("valence", "val"), ("arousal", "aro")):
             file = f"{name}/annotations/{face}_{short}.npy"
-            if (root / file).is_file() and (value := tables.finite(_value(root, file), what)) != _ABSENT:
+            if (root / file).is_file() and (value := tables.parse_float(_value(root, file), what)) != _ABSENT:
                 scores[what] = value
     except ValueError as error:
         return Entry(key=face, split=split, reason=str(error))
-    place = ImageRef("file", f"{name}/images/{face}.jpg")
-    return Entry(key=face, place=place, split=split, scores=scores, **labels.by_code(CODES, f"{code:g}"))
+    ref = ImageRef("file", f"{name}/images/{face}.jpg")
+    return Entry(key=face, image=ref, split=split, scores=scores, **labels.by_code(CODES, f"{code:g}"))
 
 
 def _value(root: Path, file: str) -> str:

@@ -358,15 +358,15 @@ def _entries(config: Config) -> Iterator[Entry]:
         face = sample_attributes(seed, EXPRESSIONS[label])
         yield Entry(
             key=f"{config.seed}/{index}/{config.size}",
-            place=ImageRef("avatars", start=seed, length=config.size, name=EXPRESSIONS[label]),
+            image=ImageRef("avatars", start=seed, length=config.size, name=EXPRESSIONS[label]),
             label=label,
             attributes={name: getattr(face, name) for name in ("gender", "age", "race", "pose", "intensity")},
         )
 
 
-def picture(place: ImageRef) -> np.ndarray:
+def picture(ref: ImageRef) -> np.ndarray:
     """The face that a place of this source stands for: uint8, size x size x 3."""
-    return draw(sample_attributes(place.start, place.name), place.length)
+    return draw(sample_attributes(ref.start, ref.name), ref.length)
 
 
 @dataclass(frozen=True)

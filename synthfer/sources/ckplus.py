@@ -13,27 +13,27 @@ from pathlib import Path
 
 from synthfer.expressions import ORDERS
 from synthfer.sources import labels, layouts, tables
-from synthfer.sources.entry import Collection, Counts, Entry, ImageRef, existing, relative
+from synthfer.sources.entry import Collection, Entry, ImageRef, SplitCounts, relative, require_path
 
 CSV_FILE = "ckextended.csv"
 CODES = (*ORDERS["fer2013"], "contempt")
 CLASSES = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
 LICENCE = "non-commercial research by signed agreement, no redistribution (CK+ terms of use)"
 SEQUENCES = {"anger": 45, "disgust": 59, "fear": 25, "happy": 69, "sad": 28, "surprise": 83}
-FOLDER_COUNTS: Counts = {"all": {word: 3 * n for word, n in SEQUENCES.items()}}
-CSV_COUNTS: Counts = {"all": {**SEQUENCES, "neutral": 593}}
+FOLDER_COUNTS: SplitCounts = {"all": {word: 3 * n for word, n in SEQUENCES.items()}}
+CSV_COUNTS: SplitCounts = {"all": {**SEQUENCES, "neutral": 593}}
 _NAME = re.compile(r"(S[0-9]{3})_[0-9]{3}_[0-9]{8}\.[a-z]+")
-_WANTS = f"class folders {', '.join(CLASSES)} (CK+48), or {CSV_FILE}"
+_EXPECTED = f"class folders {', '.join(CLASSES)} (CK+48), or {CSV_FILE}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(labels.Shares):
+class Config(labels.SplitShares):
     """How the subjects of the class folders are divided; the CSV has splits of its own."""
 
 
 def find(path: Path | None, config: Config) -> Collection:
     """The faces of the folder CK+48, the folder above it, or the CSV file."""
-    path = existing(path, "ckplus", _WANTS)
+    path = require_path(path, "ckplus", _EXPECTED)
     if csv := layouts.file_at(path, CSV_FILE):
         notes = ["the CSV names no subjects, and its Usage does not split by them: the same person is in every split"]
         entries = _of_csv(csv, path)
@@ -43,7 +43,7 @@ def find(path: Path | None, config: Config) -> Collection:
             notes = ["there are no official splits: subjects are divided by their names"]
             entries = _of_folders(base, path, config, notes)
             return Collection(layout="CK+48", entries=entries, licence=LICENCE, official=FOLDER_COUNTS, notes=notes)
-    raise layouts.unknown_layout(path, "ckplus", _WANTS)
+    raise layouts.unknown_layout(path, "ckplus", _EXPECTED)
 
 
 def _of_csv(csv: Path, path: Path) -> Iterator[Entry]:
@@ -51,9 +51,9 @@ def _of_csv(csv: Path, path: Path) -> Iterator[Entry]:
 
     def read(number: int, row: tables.PixelRow) -> Entry:
         fields = {**labels.by_code(CODES, row.emotion), **labels.by_usage(row.usage)}
-        return Entry(key=f"{number - 2:07}", place=ImageRef("pixels", file, row.start, row.length), **fields)
+        return Entry(key=f"{number - 2:07}", image=ImageRef("pixels", file, row.start, row.length), **fields)
 
-    return tables.entries_of(csv.name, tables.pixel_rows(csv), read)
+    return tables.read_entries(csv.name, tables.pixel_rows(csv), read)
 
 
 def _of_folders(base: Path, root: Path, config: Config, notes: list[str]) -> Iterator[Entry]:
@@ -64,4 +64,4 @@ def _of_folders(base: Path, root: Path, config: Config, notes: list[str]) -> Ite
             fields |= {"source_id": f"ckplus:{subject[1]}", "split": config.split(subject[1])}
         else:
             fields["reason"] = f"the name {name!r} names no subject (S010_004_00000017.png does)"
-        yield Entry(key=f"{word}/{name}", place=ImageRef("file", file), **fields)
+        yield Entry(key=f"{word}/{name}", image=ImageRef("file", file), **fields)

@@ -24,17 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from synthfer.sources.entry import Collection, Entry, ImageRef, SourceError, existing, relative, safe_path
-from synthfer.sources.layouts import some, unknown_layout
-from synthfer.sources.reading import MAX_BYTES
-from synthfer.sources.tables import words
+from synthfer.sources.collection_reader import MAX_BYTES
+from synthfer.sources.entry import Collection, Entry, ImageRef, SourceError, relative, require_path, safe_path
+from synthfer.sources.layouts import abbreviated, unknown_layout
+from synthfer.sources.tables import split_lines
 
 OFFICIAL = {"dcface_0.5m": 500_000, "dcface_1.2m": 1_200_000}
 """Published number of faces, before the repeats, by the start of the release's folder name."""
 MAGIC = struct.pack("<I", 0xCED7230A)
 LICENCE = "not stated; made by models that were trained on CASIA-WebFace and FFHQ: non-commercial research"
 _HEADER = struct.Struct("<IfQQ")
-_WANTS = "record/file.rec, file.idx and list.txt, unpacked from dcface_0.5m_oversample_xid.zip"
+_EXPECTED = "record/file.rec, file.idx and list.txt, unpacked from dcface_0.5m_oversample_xid.zip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +55,10 @@ class _Record(NamedTuple):
 
 def find(path: Path | None, config: Config) -> Collection:
     """One entry for every record, in the order of list.txt, or of file.idx where there is no list."""
-    root = existing(path, "dcface", _WANTS)
+    root = require_path(path, "dcface", _EXPECTED)
     folder = next((f for f in (root, root / "record") if (f / "file.rec").is_file()), None)
     if folder is None or not (folder / "file.idx").is_file():
-        raise unknown_layout(root, "dcface", _WANTS)
+        raise unknown_layout(root, "dcface", _EXPECTED)
     notes = [] if (folder / "list.txt").is_file() else ["there is no list.txt: the records' labels are the identities"]
     names = [part.lower() for part in root.resolve().parts]
     count = next((n for start, n in OFFICIAL.items() for name in names if name.startswith(start)), None)
@@ -75,7 +75,7 @@ def find(path: Path | None, config: Config) -> Collection:
 
 def _entries(folder: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
     offsets: dict[int, int] = {}
-    for line, fields in words(folder / "file.idx", "\t"):
+    for line, fields in split_lines(folder / "file.idx", "\t"):
         key, offset = _whole(fields[0]), _whole(fields[1]) if len(fields) == 2 else -1
         if min(key, offset) < 0 or key in offsets:
             problem = "its number was there before" if key in offsets else "it is not number<TAB>offset"
@@ -86,7 +86,7 @@ def _entries(folder: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
         pictures = _Pictures(file, relative(folder / "file.rec", root))
         yield from _listed(folder / "list.txt", offsets, pictures)
         if offsets and (folder / "list.txt").is_file():
-            keys = some([str(key) for key in offsets])
+            keys = abbreviated([str(key) for key in offsets])
             notes.append(f"records of file.idx that are not in list.txt, read all the same: {len(offsets):,} ({keys})")
         for key, offset in offsets.items():
             yield from pictures.entries(key, offset, None)
@@ -96,7 +96,7 @@ def _entries(folder: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
 
 def _listed(file: Path, offsets: dict[int, int], pictures: "_Pictures") -> Iterator[Entry]:
     """The records of list.txt; each is taken out of `offsets`."""
-    for line, fields in words(file, "\t") if file.is_file() else ():
+    for line, fields in split_lines(file, "\t") if file.is_file() else ():
         try:
             key = _whole(fields[0])
             if key not in offsets:
@@ -133,7 +133,7 @@ class _Pictures:
         identity = path.partition("/")[0] if path and "/" in path else f"{label:.0f}"
         yield Entry(
             key=str(key),
-            place=_place(record, start, self.name) if picture else None,
+            image=_image(record, start, self.name) if picture else None,
             source_id=f"dcface:{identity}",
             reason=f"record {key} holds no picture" if not picture
             else None if first == key else f"exact duplicate of {first}",
@@ -179,7 +179,7 @@ def _label(payload: bytes) -> tuple[float, int]:
     return (struct.unpack_from("<f", payload, _HEADER.size)[0] if count else label), start
 
 
-def _place(record: _Record, start: int, name: str) -> ImageRef:
+def _image(record: _Record, start: int, name: str) -> ImageRef:
     """Where the picture stands: its bytes without those words that are left out of it."""
     before = [cut for cut in record.cuts if cut <= start]
     inside = [cut - start + 4 * i for i, cut in enumerate(c for c in record.cuts if c > start)]

@@ -12,9 +12,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthfer.sources.entry import Collection, Counts, Entry, ImageRef, SourceError, existing, relative, safe_path
+from synthfer.sources.collection_reader import MAX_BYTES
+from synthfer.sources.entry import (
+    Collection,
+    Entry,
+    ImageRef,
+    SourceError,
+    SplitCounts,
+    relative,
+    require_path,
+    safe_path,
+)
 from synthfer.sources.layouts import folder_of, left_out, unknown_layout, walk
-from synthfer.sources.reading import MAX_BYTES
 
 PARTS = {
     720_000: ("0-1999_72", "2000-3999_72", "4000-5999_72", "6000-7999_72", "8000-9999_72"),
@@ -28,7 +37,7 @@ _PART = re.compile(r"subjects_((\d+)-(\d+)_\d+)_imgs(?:\.zip)?", re.ASCII)
 _PICTURE = re.compile(r"(?:.*/)?(\d{1,9})/(\d{1,9})\.png", re.ASCII)
 _FILE = re.compile(r"(\d{1,9})\.png", re.ASCII)
 _BROKEN = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
-_WANTS = "subjects_0-1999_72_imgs.zip ... as published, or folders <subject>/<k>.png"
+_EXPECTED = "subjects_0-1999_72_imgs.zip ... as published, or folders <subject>/<k>.png"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +47,7 @@ class Config:
 
 def find(path: Path | None, config: Config) -> Collection:
     """One entry for every picture, by archive, subject and number. `SourceError`: a path leaves an archive."""
-    root = existing(path, "digiface", _WANTS)
+    root = require_path(path, "digiface", _EXPECTED)
     archives = [root] if root.is_file() else [p for p in root.iterdir() if p.suffix == ".zip" and _part(p)]
     notes: list[str] = []
     if archives:
@@ -80,7 +89,7 @@ def _first_subject(path: Path) -> tuple[int, str]:
     return int(_part(path).partition("-")[0] or -1), path.name
 
 
-def _official(parts: Sequence[str]) -> tuple[Counts | None, list[str]]:
+def _official(parts: Sequence[str]) -> tuple[SplitCounts | None, list[str]]:
     """The published count of the parts that are complete, and the parts that lack from a set that is begun."""
     complete = sum(count for count, names in PARTS.items() if set(names) <= set(parts))
     begun = [name for names in PARTS.values() if set(names) & set(parts) for name in names if name not in parts]
@@ -142,7 +151,7 @@ def _subjects(root: Path) -> tuple[list[Path], list[str]]:
     tops = sorted((p for p in root.iterdir() if p.is_dir() and _part(p)), key=_first_subject) or [root]
     folders = [p for top in tops for p in top.iterdir() if p.is_dir() and re.fullmatch(r"[0-9]{1,9}", p.name)]
     if not folders:
-        raise unknown_layout(root, "digiface", _WANTS)
+        raise unknown_layout(root, "digiface", _EXPECTED)
     subjects = {int(folder.name) for folder in folders}
     if len(subjects) < len(folders):
         raise SourceError(f"{root} has several folders of one subject: keep one copy, or give the path of one part")
@@ -166,5 +175,5 @@ def _unpacked(folders: Sequence[Path], root: Path, notes: list[str]) -> Iterator
     notes += left_out(sorted(others), "no pictures of DigiFace-1M by their names")
 
 
-def _entry(key: str, subject: str, place: ImageRef) -> Entry:
-    return Entry(key=key, place=place, source_id=f"digiface:{int(subject)}")
+def _entry(key: str, subject: str, ref: ImageRef) -> Entry:
+    return Entry(key=key, image=ref, source_id=f"digiface:{int(subject)}")

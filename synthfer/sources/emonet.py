@@ -13,13 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from synthfer.sources.entry import Collection, Entry, ImageRef, existing
+from synthfer.sources.entry import Collection, Entry, ImageRef, require_path
 from synthfer.sources.parquet import Tables, image_column, open_tables, rows, words_of
 
 OFFICIAL = {"hq": 2_500, "big": 203_201}
 """Rows by the word in the folder's name; of Binary only pictures (19,999) and annotations (65,686) are published."""
 _ATTRIBUTES = {"emotion": "emotion", "gender": "gender", "age": "age", "ethnicity": "race", "race": "race"}
-_WANTS = "the Parquet files of EmoNet-Face, e.g. data/train-00000-of-00002.parquet"
+_EXPECTED = "the Parquet files of EmoNet-Face, e.g. data/train-00000-of-00002.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +29,16 @@ class Config:
 
 def find(path: Path | None, config: Config) -> Collection:
     """One entry for every row, without a label."""
-    tables = open_tables(existing(path, "emonet", _WANTS), "emonet")
+    tables = open_tables(require_path(path, "emonet", _EXPECTED), "emonet")
     image, attributes = image_column(tables), _attributes(tables)
     named = pa.types.is_struct(tables.schema.field(image).type) and _has(tables, image, "path")
 
-    def entry(key: str, place: ImageRef, split: str, row: Mapping[str, Any]) -> Entry:
+    def entry(key: str, ref: ImageRef, split: str, row: Mapping[str, Any]) -> Entry:
         values = {name: _value(row, column, words) for column, (name, words) in attributes.items()}
         file = (row[image] or {}).get("path") if named else None
         return Entry(
             key=key,
-            place=place,
+            image=ref,
             split=split,
             source_id=f"emonet:{file}" if file else None,
             attributes={name: value for name, value in values.items() if value is not None},

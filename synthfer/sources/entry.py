@@ -1,4 +1,4 @@
-"""An entry of a collection: where one face image is, and all that the collection says of it."""
+"""An entry of a collection: where one face image is stored, and everything the collection says about it."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,27 +9,27 @@ from typing import Any
 from synthfer.canonical import canonical_json
 from synthfer.expressions import EXPRESSIONS
 
-Counts = Mapping[str, Mapping[str, int]]
+SplitCounts = Mapping[str, Mapping[str, int]]
 """split -> expression (or "all") -> number of faces; one split "all" for a collection without official splits"""
 
 KINDS = ("real", "synthetic")
-"""Photographs of people, or faces of nobody."""
+"""Photographs of people, or faces of people who do not exist."""
 NOT_STATED = "not stated: see where the faces come from"
-"""The licence of a collection of which nobody said it."""
+"""The licence of a collection whose publisher states none."""
 
 
 class SourceError(ValueError):
-    """A collection that cannot be read as it is; says which path, what is wrong, and what is expected there."""
+    """A collection that cannot be read as it is; the message names the path, the problem, and what is expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """Where the bytes of a picture are; `path` is relative to the collection's folder, with forward slashes.
+    """Where the bytes of an image are; `path` is relative to the collection's folder, with forward slashes.
 
-    `form` is one of `synthfer.sources.reading.FORMS` (file, zip, slice, record, pixels, parquet), or the name of a
-    source module with a function `picture(place) -> pixels` of its own. `start` and `length` are bytes of a slice, or
-    row group and row of a Parquet file; `name` is the member of an archive, the column of a table, or the places that
-    a record leaves out.
+    `form` is one of `synthfer.sources.collection_reader.FORMS` (file, zip, slice, record, pixels, parquet), or the name
+    of a source module that has a function `picture(ref) -> pixels`. `start` and `length` are the bytes of a slice, or
+    row group and row of a Parquet file; `name` is the member of an archive, the column of a table, or the offsets of
+    the words that a RecordIO record has to drop.
     """
 
     form: str
@@ -41,16 +41,17 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One row of a dataset to be: `key` is unique in its split, `label` an expression index 0..6 or None.
+    """One future row of a dataset: `key` is unique in its split, `label` an expression index 0..6 or None.
 
     `source_id` is the identity or the original image, the same in every copy of the collection; None where each
-    picture is its own. `box` (left, top, right, bottom in pixels) is the face's part of the picture. `scores` are
-    numbers that the collection gives (valence, votes ...). `reason`, with a picture: why it is rejected; without
-    one: why the row fails.
+    image is its own original. `box` (left, top, right, bottom in pixels) is the face's part of the image. `scores` are
+    numbers that the collection gives (valence, votes ...). `reason`: with an image, why it is rejected; without one,
+    why the row fails. All of it is hashed into the spec of the dataset, the wording of reasons included: a source that
+    words them differently makes a different dataset, and an import that was interrupted before is not resumed.
     """
 
     key: str
-    place: ImageRef | None = None
+    image: ImageRef | None = None
     label: int | None = None
     split: str = "train"
     source_id: str | None = None
@@ -61,43 +62,48 @@ class Entry:
     reason: str | None = None
 
     def __post_init__(self) -> None:
-        if self.place is None and self.reason is None:
-            raise ValueError(f"entry {self.key!r} has neither a picture nor a reason")
+        if self.image is None and self.reason is None:
+            raise ValueError(f"entry {self.key!r} has neither an image nor a reason why there is none")
         if self.label_probs is not None and len(self.label_probs) != len(EXPRESSIONS):
             raise ValueError(f"entry {self.key!r} has {len(self.label_probs)} label_probs, not {len(EXPRESSIONS)}")
 
     def to_json(self) -> str:
-        """Canonical JSON; fields at their defaults are left out."""
-        given = {name: value for name in _FIELDS if (value := getattr(self, name)) or name in ("key", "label")}
-        if self.place is not None:
-            given["place"] = {name: value for name in _PLACE if (value := getattr(self.place, name)) or name == "form"}
-        return canonical_json(given).decode()
+        """Canonical JSON; fields at their defaults are left out.
+
+        The image is stored under the key "place", as since the first version: the lines of an index are hashed into
+        the spec of imported datasets, so another key would make every one of them a different dataset.
+        """
+        value = {name: part for name in _FIELDS if (part := getattr(self, name)) or name in ("key", "label")}
+        ref = value.pop("image", None)
+        if ref is not None:
+            value["place"] = {name: part for name in _REF_FIELDS if (part := getattr(ref, name)) or name == "form"}
+        return canonical_json(value).decode()
 
     @classmethod
     def from_json(cls, text: str) -> "Entry":
         """The inverse of `to_json`."""
         value: dict[str, Any] = json.loads(text)
         if "place" in value:
-            value["place"] = ImageRef(**value["place"])
+            value["image"] = ImageRef(**value.pop("place"))
         for name in ("label_probs", "box"):
             if name in value:
                 value[name] = tuple(value[name])
         return cls(**value)
 
 
-_PLACE = tuple(field.name for field in fields(ImageRef))
+_REF_FIELDS = tuple(field.name for field in fields(ImageRef))
 _FIELDS = tuple(field.name for field in fields(Entry))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """What a source found at its path.
+    """What a source read from its path.
 
     `layout`: which of the published layouts it is, in a few words. `entries`: every row, in an order that does not
     depend on the file system (sorted, or as in the collection's own list); may be a generator. `official`: the
     published counts, to compare with. `kind`: one of `KINDS`.
-    `licence`: the terms as far as known. `source_type`: IPTC code for pictures that have no file of their own yet.
-    `notes`: messages on what is no row; may grow while `entries` are read.
+    `licence`: the terms as far as known. `source_type`: IPTC code for images that are not stored as image files.
+    `notes`: messages about files that became no row; may grow while `entries` are read.
     """
 
     layout: str
@@ -105,16 +111,16 @@ class Collection:
     licence: str
     kind: str = "real"
     source_type: str = "digitalCapture"
-    official: Counts | None = None
+    official: SplitCounts | None = None
     notes: list[str] = field(default_factory=list)
 
 
-def existing(path: Path | None, source: str, wants: str) -> Path:
-    """The path, if there is one; else `SourceError` says what the source wants there."""
+def require_path(path: Path | None, source: str, expected: str) -> Path:
+    """The path if it exists; else `SourceError` says what the source expects there."""
     if path is None:
-        raise SourceError(f"source {source} needs path=...: {wants}")
+        raise SourceError(f"source {source} needs path=..., which is {expected}")
     if not path.exists():
-        raise SourceError(f"path: there is nothing at {path}; source {source} wants {wants}")
+        raise SourceError(f"path: {path} does not exist; source {source} expects {expected}")
     return path
 
 

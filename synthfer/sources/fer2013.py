@@ -15,16 +15,16 @@ from typing import Any
 
 from synthfer.expressions import ORDERS
 from synthfer.sources import labels, layouts, tables
-from synthfer.sources.entry import Collection, Counts, Entry, ImageRef, existing, relative
+from synthfer.sources.entry import Collection, Entry, ImageRef, SplitCounts, relative, require_path
 
 CSV_FILES = ("fer2013.csv", "icml_face_data.csv")
 PARQUET_SPLITS = {"train": "train", "public_test": "val", "private_test": "test"}
 LICENCE = "none stated: pictures of the web, given out for a research challenge (ICML 2013, Kaggle)"
 _COLUMNS = ("name", "fer_label", "split")
-_WANTS = f"{' or '.join(CSV_FILES)}, class folders train/ and test/, or Parquet with image, {', '.join(_COLUMNS)}"
+_EXPECTED = f"{' or '.join(CSV_FILES)}, class folders train/ and test/, or Parquet with image, {', '.join(_COLUMNS)}"
 
 
-OFFICIAL: Counts = {
+OFFICIAL: SplitCounts = {
     "train": labels.counted(ORDERS["fer2013"], 3995, 436, 4097, 7215, 4830, 3171, 4965),
     "val": labels.counted(ORDERS["fer2013"], 467, 56, 496, 895, 653, 415, 607),
     "test": labels.counted(ORDERS["fer2013"], 491, 55, 528, 879, 594, 416, 626),
@@ -38,14 +38,14 @@ class Config:
 
 def find(path: Path | None, config: Config) -> Collection:
     """The faces of a folder in any of the layouts, or of a CSV or Parquet file by itself."""
-    path = existing(path, "fer2013", _WANTS)
+    path = require_path(path, "fer2013", _EXPECTED)
     if csv := layouts.file_at(path, *CSV_FILES):
         return Collection(layout=csv.name, entries=_of_csv(csv, path), licence=LICENCE, official=OFFICIAL)
     if files := tables.parquet_tables(path, ("image", *_COLUMNS)):
         return Collection(layout="Parquet", entries=_of_parquet(files, path), licence=LICENCE, official=OFFICIAL)
     if (path / "train").is_dir():
         return _folders(path)
-    raise layouts.unknown_layout(path, "fer2013", _WANTS)
+    raise layouts.unknown_layout(path, "fer2013", _EXPECTED)
 
 
 def source_id(row: int) -> str:
@@ -61,7 +61,7 @@ def row_of(name: Any) -> int:
     return int(found[1])
 
 
-def place_of(csv: Path, root: Path, row: tables.PixelRow) -> ImageRef:
+def image_of(csv: Path, root: Path, row: tables.PixelRow) -> ImageRef:
     """Where the pixels of a CSV row are."""
     return ImageRef("pixels", relative(csv, root), row.start, row.length)
 
@@ -72,22 +72,22 @@ def _of_csv(csv: Path, path: Path) -> Iterator[Entry]:
     def read(number: int, row: tables.PixelRow) -> Entry:
         at = number - 2
         fields = {**labels.by_code(ORDERS["fer2013"], row.emotion), **labels.by_usage(row.usage)}
-        return Entry(key=f"{at:07}", place=place_of(csv, root, row), source_id=source_id(at), **fields)
+        return Entry(key=f"{at:07}", image=image_of(csv, root, row), source_id=source_id(at), **fields)
 
-    return tables.entries_of(csv.name, tables.pixel_rows(csv), read)
+    return tables.read_entries(csv.name, tables.pixel_rows(csv), read)
 
 
 def _of_parquet(files: Sequence[Path], path: Path) -> Iterator[Entry]:
     for file in files:
         read = partial(_of_row, relative(file, layouts.folder_of(path)))
-        yield from tables.entries_of(file.name, tables.parquet_rows(file, _COLUMNS), read)
+        yield from tables.read_entries(file.name, tables.parquet_rows(file, _COLUMNS), read)
 
 
 def _of_row(file: str, _: int, row: tables.ParquetRow) -> Entry:
     at = row_of(row.values["name"])
     fields = {**labels.by_code(ORDERS["fer2013"], str(row.values["fer_label"])), **parquet_split(row.values["split"])}
-    place = ImageRef("parquet", file, row.group, row.row, "image")
-    return Entry(key=f"{at:07}", place=place, source_id=source_id(at), **fields)
+    ref = ImageRef("parquet", file, row.group, row.row, "image")
+    return Entry(key=f"{at:07}", image=ref, source_id=source_id(at), **fields)
 
 
 def parquet_split(split: Any) -> dict[str, Any]:
@@ -123,5 +123,5 @@ def _of_folders(path: Path, notes: list[str]) -> Iterator[Entry]:
         for word, file in layouts.class_folders(path, folder, notes):
             public = folder == "test" and Path(file).name.startswith("PublicTest_")
             yield Entry(
-                key=file, place=ImageRef("file", file), split="val" if public else folder, **labels.by_word(word)
+                key=file, image=ImageRef("file", file), split="val" if public else folder, **labels.by_word(word)
             )

@@ -15,26 +15,35 @@ from typing import Any
 from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS, index_of, other
 from synthfer.sources import fer2013, labels, layouts, tables
-from synthfer.sources.entry import Collection, Counts, Entry, ImageRef, SourceError, existing, relative, safe_path
+from synthfer.sources.entry import (
+    Collection,
+    Entry,
+    ImageRef,
+    SourceError,
+    SplitCounts,
+    relative,
+    require_path,
+    safe_path,
+)
 
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 RULES = ("majority", "argmax")
 FOLDERS = {"FER2013Train": "train", "FER2013Valid": "val", "FER2013Test": "test"}
 LICENCE = f"votes: MIT (Microsoft); pictures, those of FER2013: {fer2013.LICENCE}"
 _COLUMNS = ("name", "ferplus_votes", "split")
-_WANTS = (
+_EXPECTED = (
     "fer2013new.csv beside fer2013.csv, folders FER2013Train, FER2013Valid and FER2013Test with label.csv, "
     f"or Parquet with image, {', '.join(_COLUMNS)}"
 )
 
 
-MAJORITY: Counts = {
+MAJORITY: SplitCounts = {
     "train": labels.counted(VOTES[:7], 8740, 7287, 3149, 3014, 2100, 119, 532),
     "val": labels.counted(VOTES[:7], 1182, 865, 415, 351, 287, 24, 62),
     "test": labels.counted(VOTES[:7], 1090, 893, 396, 384, 273, 18, 83),
 }
-ROWS: Counts = {"train": {"all": 28709}, "val": {"all": 3589}, "test": {"all": 3589}}
-FOLDER_ROWS: Counts = {"train": {"all": 28558}, "val": {"all": 3579}, "test": {"all": 3573}}
+ROWS: SplitCounts = {"train": {"all": 28709}, "val": {"all": 3589}, "test": {"all": 3589}}
+FOLDER_ROWS: SplitCounts = {"train": {"all": 28558}, "val": {"all": 3579}, "test": {"all": 3573}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +55,7 @@ class Config:
 
 def find(path: Path | None, config: Config) -> Collection:
     """The faces of a folder in any of the layouts, or of a Parquet file by itself."""
-    path = existing(path, "ferplus", _WANTS)
+    path = require_path(path, "ferplus", _EXPECTED)
     if votes := layouts.file_at(path, "fer2013new.csv"):
         layout, rows, entries = "fer2013new.csv", ROWS, _joined(votes, votes.parent, config.rule)
     elif files := tables.parquet_tables(path, ("image", *_COLUMNS)):
@@ -54,7 +63,7 @@ def find(path: Path | None, config: Config) -> Collection:
     elif any((base / folder / "label.csv").is_file() for base in (path, path / "data") for folder in FOLDERS):
         return _folders(path, config.rule)
     else:
-        raise layouts.unknown_layout(path, "ferplus", _WANTS)
+        raise layouts.unknown_layout(path, "ferplus", _EXPECTED)
     official = MAJORITY if config.rule == "majority" else rows
     return Collection(layout=layout, entries=entries, licence=LICENCE, official=official)
 
@@ -98,17 +107,17 @@ def _joined(csv: Path, root: Path, rule: str) -> Iterator[Entry]:
     def read(number: int, pair: tuple[tables.PixelRow, dict[str, str]]) -> Entry:
         (row, cells), at = pair, number - 2
         image, usage = cells["Image name"].strip(), cells["Usage"].strip()
-        fields = {**_voted([tables.whole(cells[word], f"votes for {word}") for word in VOTES], rule)}
+        fields = {**_voted([tables.parse_int(cells[word], f"votes for {word}") for word in VOTES], rule)}
         fields |= {**labels.by_usage(usage), "source_id": fer2013.source_id(at)}
         if not image:
             fields.pop("reason", None)
-            return tables.broken(csv.name, number, "names no image", **fields)
+            return tables.failed_entry(csv.name, number, "names no image", **fields)
         if fer2013.row_of(image) != at or row.usage != usage:
             raise ValueError(f"is {image} of {usage}, but {pictures.name} has row {at} of {row.usage} there")
-        return Entry(key=f"{at:07}", place=fer2013.place_of(pictures, root, row), **fields)
+        return Entry(key=f"{at:07}", image=fer2013.image_of(pictures, root, row), **fields)
 
-    pairs = _pairs(tables.table(csv, ("Usage", "Image name", *VOTES)), tables.pixel_rows(pictures), pictures.name)
-    return tables.entries_of(csv.name, pairs, read)
+    pairs = _pairs(tables.csv_table(csv, ("Usage", "Image name", *VOTES)), tables.pixel_rows(pictures), pictures.name)
+    return tables.read_entries(csv.name, pairs, read)
 
 
 def _pairs(
@@ -130,7 +139,7 @@ def _pairs(
 def _of_parquet(files: Sequence[Path], path: Path, rule: str) -> Iterator[Entry]:
     for file in files:
         read = partial(_of_row, relative(file, layouts.folder_of(path)), rule)
-        yield from tables.entries_of(file.name, tables.parquet_rows(file, _COLUMNS), read)
+        yield from tables.read_entries(file.name, tables.parquet_rows(file, _COLUMNS), read)
 
 
 def _of_row(file: str, rule: str, _: int, row: tables.ParquetRow) -> Entry:
@@ -139,8 +148,8 @@ def _of_row(file: str, rule: str, _: int, row: tables.ParquetRow) -> Entry:
     if not isinstance(votes, list):
         raise ValueError(f"ferplus_votes {votes!r} is no list of votes")
     fields = {**_voted(votes, rule), **fer2013.parquet_split(row.values["split"])}
-    place = ImageRef("parquet", file, row.group, row.row, "image")
-    return Entry(key=f"{at:07}", place=place, source_id=fer2013.source_id(at), **fields)
+    ref = ImageRef("parquet", file, row.group, row.row, "image")
+    return Entry(key=f"{at:07}", image=ref, source_id=fer2013.source_id(at), **fields)
 
 
 def _folders(path: Path, rule: str) -> Collection:
@@ -159,7 +168,7 @@ def _of_folders(base: Path, root: Path, rule: str, notes: list[str]) -> Iterator
             continue
         listed: set[str] = set()
         read = partial(_of_label, relative(table.parent, root), split, rule, listed)
-        yield from tables.entries_of(relative(table, root), tables.cells(table), read)
+        yield from tables.read_entries(relative(table, root), tables.csv_lines(table), read)
         notes += layouts.unlisted(table.parent, listed, "label.csv")
 
 
@@ -169,10 +178,10 @@ def _of_label(folder: str, split: str, rule: str, listed: set[str], _: int, cell
     name = safe_path(cells[0].strip())
     listed.add(name)
     at = fer2013.row_of(name)
-    votes = [tables.whole(n, f"votes for {word}") for n, word in zip(cells[-len(VOTES) :], VOTES, strict=True)]
+    votes = [tables.parse_int(n, f"votes for {word}") for n, word in zip(cells[-len(VOTES) :], VOTES, strict=True)]
     return Entry(
         key=f"{at:07}",
-        place=ImageRef("file", f"{folder}/{name}"),
+        image=ImageRef("file", f"{folder}/{name}"),
         split=split,
         source_id=fer2013.source_id(at),
         **_voted(votes, rule),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from synthfer.config import option
-from synthfer.sources.entry import Collection, Entry, ImageRef, SourceError, existing, relative, safe_path
+from synthfer.sources.entry import Collection, Entry, ImageRef, SourceError, relative, require_path, safe_path
 from synthfer.sources.layouts import is_text, left_out, readable, unknown_layout, walk
 
 LIST = "ffhq-dataset-v2.json"
@@ -31,7 +31,7 @@ LICENCE = (
 )
 _SPLITS = {"training": "train", "validation": "val"}
 _DROPPED = ("face_landmarks", "in_the_wild")
-_WANTS = f"images1024x1024/ or thumbnails128x128/ with 00000/00000.png ..., and {LIST} if at hand"
+_EXPECTED = f"images1024x1024/ or thumbnails128x128/ with 00000/00000.png ..., and {LIST} if at hand"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,13 @@ class Config:
 
 def find(path: Path | None, config: Config) -> Collection:
     """One entry for every picture of the list, in its order; without the list, for every picture by its number."""
-    root = existing(path, "ffhq", _WANTS)
+    root = require_path(path, "ffhq", _EXPECTED)
     top = _top(root, config)
     files, others = _pictures(top, root)
     section = SIZES.get(top.resolve().name)
     listed = _list(root)
     if not files:
-        raise unknown_layout(top, "ffhq", _WANTS)
+        raise unknown_layout(top, "ffhq", _EXPECTED)
     notes = left_out(others, "no pictures of FFHQ by their names")
     if listed is None:
         entries = (_entry(index, ImageRef("file", name)) for index, name in sorted(files.items()))
@@ -72,7 +72,7 @@ def _top(root: Path, config: Config) -> Path:
         return there[0] if there else root
     wanted = root / config.pictures
     if wanted not in there and root.resolve().name != config.pictures:
-        raise SourceError(f"pictures: there is no {wanted}; source ffhq wants {_WANTS}")
+        raise SourceError(f"pictures: {wanted} does not exist; source ffhq expects {_EXPECTED}")
     return wanted if wanted in there else root
 
 
@@ -140,9 +140,9 @@ def _wrong_size(file: Path, listed: Any) -> str | None:
     return None if has == listed else f"the file has {has} bytes and not the {listed} of {LIST}"
 
 
-def _entry(index: int, place: ImageRef, split: str = "train", reason: str | None = None) -> Entry:
+def _entry(index: int, ref: ImageRef, split: str = "train", reason: str | None = None) -> Entry:
     name = f"{index:05d}"
-    return Entry(key=name, place=place, split=split, source_id=f"ffhq:{name}", reason=reason)
+    return Entry(key=name, image=ref, split=split, source_id=f"ffhq:{name}", reason=reason)
 
 
 def _licences(listed: Mapping[str, Any]) -> list[str]:

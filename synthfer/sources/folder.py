@@ -12,12 +12,12 @@ from typing import Any
 
 from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS, index_of, other
-from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, ImageRef, SourceError, existing, relative
+from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, ImageRef, SourceError, relative, require_path
 from synthfer.sources.labels import SPLITS, by_word
 from synthfer.sources.layouts import is_picture, is_text, left_out, readable, unknown_layout, walk
 from synthfer.suggest import nearest
 
-_WANTS = "a folder with one folder for each expression, or with train, val, test folders of such"
+_EXPECTED = "a folder with one folder for each expression, or with train, val, test folders of such"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Config:
 
 def find(path: Path | None, config: Config) -> Collection:
     """One entry for every picture below a class folder, by split, class and name."""
-    root = existing(path, "folder", _WANTS)
+    root = require_path(path, "folder", _EXPECTED)
     folders, beside = _inside(root)
     if splits := [folder for folder in folders if folder.name.lower() in SPLITS]:
         _only_splits(root, folders, splits)
@@ -76,7 +76,7 @@ def _only_splits(root: Path, folders: Sequence[Path], splits: Sequence[Path]) ->
 def _words(root: Path, names: Sequence[str], config: Config) -> dict[str, str]:
     """The label in words of every class folder that is read. `SourceError` names all that have none."""
     if not names:
-        raise unknown_layout(root, "folder", _WANTS)
+        raise unknown_layout(root, "folder", _EXPECTED)
     given = {str(name): word for name, word in config.classes.items()}
     for key, asked in (("classes", given), ("ignore", config.ignore)):
         if absent := [name for name in asked if name not in names]:
@@ -104,7 +104,7 @@ def _entries(
             if not is_picture(name):
                 others.append(name)
             elif is_text(name):
-                yield Entry(key=name, place=ImageRef("file", name), split=split, **fields)
+                yield Entry(key=name, image=ImageRef("file", name), split=split, **fields)
             else:
                 yield Entry(key=repr(name), split=split, reason=f"rename {name!r}: its name cannot be written as text")
     notes += left_out(others, "no pictures by their names")

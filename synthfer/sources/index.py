@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synthfer.expressions import EXPRESSIONS
-from synthfer.sample import read_id
-from synthfer.sources.entry import Counts, Entry
+from synthfer.sample import imported_sample_id
+from synthfer.sources.entry import Entry, SplitCounts
 from synthfer.store.objects import ObjectStore
 
 KEY = "_index.parquet"
@@ -35,12 +35,12 @@ class Index:
         return len(self.lines)
 
     @classmethod
-    def of(cls, entries: Iterable[Entry]) -> "Index":
+    def from_entries(cls, entries: Iterable[Entry]) -> "Index":
         """Reads all entries. One whose split and key were there before becomes a failed row that says so."""
         chunks, chunk, digest = [], list[str](), hashlib.sha256()
         counts: dict[str, Counter[str]] = {}
         for entry in _distinct(entries):
-            kind = "failed" if entry.place is None else "none" if entry.label is None else EXPRESSIONS[entry.label]
+            kind = "failed" if entry.image is None else "none" if entry.label is None else EXPRESSIONS[entry.label]
             counts.setdefault(entry.split, Counter())[kind] += 1
             chunk.append(entry.to_json())
             digest.update(chunk[-1].encode() + b"\n")
@@ -79,10 +79,10 @@ class StoredIndex:
 
 def sample_id(source: str, entry: Entry) -> str:
     """The id of the sample that an entry becomes."""
-    return read_id(source, entry.split, entry.key)
+    return imported_sample_id(source, entry.split, entry.key)
 
 
-def plan_of(source: str, layout: str, index: Index) -> dict[str, Any]:
+def collection_plan(source: str, layout: str, index: Index) -> dict[str, Any]:
     """What stands in the dataset's spec as its plan."""
     return {"kind": "collection", "source": source, "layout": layout, "index_sha256": index.sha256}
 
@@ -92,11 +92,11 @@ def is_collection(plan: Mapping[str, Any]) -> bool:
     return plan.get("kind") == "collection"
 
 
-def differences(official: Counts | None, counts: Counts) -> list[str]:
+def differences(official: SplitCounts | None, counts: SplitCounts) -> list[str]:
     """One line per published number that is another here; `all` stands for every row of a split."""
     if not official:
         return []
-    lines, pooled = [], comparable(official, counts)
+    lines, pooled = [], pooled_counts(official, counts)
     for split in {**official, **pooled}:
         here, table = pooled.get(split, {}), official.get(split, {"all": 0})
         for name, published in table.items():
@@ -106,7 +106,7 @@ def differences(official: Counts | None, counts: Counts) -> list[str]:
     return lines
 
 
-def comparable(official: Counts, counts: Counts) -> Counts:
+def pooled_counts(official: SplitCounts, counts: SplitCounts) -> SplitCounts:
     """Counts in the splits of the published ones: all together where those are published without splits."""
     return {"all": sum(map(Counter, counts.values()), Counter[str]())} if set(official) == {"all"} else counts
 

@@ -64,7 +64,7 @@ def counted(words: Sequence[str], *counts: int) -> dict[str, int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shares:
+class SplitShares:
     """How a collection without official splits is divided: a group (a person, a photo) is in one split as a whole."""
 
     val: float = option(0.1, "share of the groups for validation", low=0, high=1)

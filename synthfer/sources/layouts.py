@@ -23,10 +23,12 @@ def folder_of(path: Path) -> Path:
     return path.parent if path.is_file() else path
 
 
-def unknown_layout(path: Path, source: str, wants: str) -> SourceError:
-    """The error that says what was looked for and what is there."""
+def unknown_layout(path: Path, source: str, expected: str) -> SourceError:
+    """The error that says what is expected at the path and what is there."""
     there = sorted(p.name for p in path.iterdir()) if path.is_dir() else [f"a file {path.name}"]
-    return SourceError(f"path: {path} is no layout of source {source}, which wants {wants}. There is: {some(there)}")
+    return SourceError(
+        f"path: {path} is no layout of source {source}, which expects {expected}. There is: {abbreviated(there)}"
+    )
 
 
 def walk(top: Path) -> Iterator[str]:
@@ -83,7 +85,7 @@ def unlisted(folder: Path, listed: Container[str], name: str) -> list[str]:
 
 def left_out(names: Sequence[str], what: str) -> list[str]:
     """One note on what is no row: what it is, how many, the first names; none where there is nothing."""
-    return [f"{what}, left out: {len(names):,} ({some(names)})"] if names else []
+    return [f"{what}, left out: {len(names):,} ({abbreviated(names)})"] if names else []
 
 
 def readable(name: str) -> str:
@@ -91,6 +93,6 @@ def readable(name: str) -> str:
     return name if name.isprintable() else repr(name)
 
 
-def some(names: Sequence[str]) -> str:
-    """The first of some names, each on one line, or "nothing"."""
+def abbreviated(names: Sequence[str]) -> str:
+    """The first of abbreviated names, each on one line, or "nothing"."""
     return ", ".join(map(readable, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "") or "nothing"

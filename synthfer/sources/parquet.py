@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS, ORDERS
-from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, ImageRef, SourceError, existing, relative
+from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, ImageRef, SourceError, relative, require_path
 from synthfer.sources.labels import SPLITS, by_code, by_word
 from synthfer.sources.layouts import folder_of, is_text, left_out, walk
 from synthfer.sources.tables import parquet_rows
@@ -25,7 +25,7 @@ from synthfer.suggest import nearest
 IMAGE_NAMES = ("image", "img", "jpg", "png", "path")
 LABEL_NAMES = ("label", "labels", "expression", "emotion")
 _OURS = "{} is a dataset of synthfer already: it needs no import, give its path where a dataset is asked for"
-_WANTS = "a Parquet file, or a folder with such files, with a column of pictures (bytes, or a struct with bytes)"
+_EXPECTED = "a Parquet file, or a folder with such files, with a column of pictures (bytes, or a struct with bytes)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +55,20 @@ class Tables:
 
 def find(path: Path | None, config: Config) -> Collection:
     """One entry for every row of every file, by file name and row."""
-    tables = open_tables(existing(path, "parquet", _WANTS), "parquet")
+    tables = open_tables(require_path(path, "parquet", _EXPECTED), "parquet")
     image = image_column(tables, config.image)
     label = _column(tables, "label", config.label, LABEL_NAMES)
     split = _column(tables, "split", config.split, ("split",))
     origin = _column(tables, "source_id", config.source_id, ("source_id",))
     read_label = _labels(tables, label, config) if label else None
 
-    def entry(key: str, place: ImageRef, file_split: str, row: Mapping[str, Any]) -> Entry:
+    def entry(key: str, ref: ImageRef, file_split: str, row: Mapping[str, Any]) -> Entry:
         fields = dict(read_label(row[label])) if read_label and label else {}
         word = row[split] if split else file_split
         if str(word).lower() not in SPLITS:
             fields["reason"] = f"its split is {word!r}, none of {', '.join(SPLITS)}"
         source_id = None if origin is None or row[origin] is None else str(row[origin])
-        return Entry(key=key, place=place, split=SPLITS.get(str(word).lower(), "train"), source_id=source_id, **fields)
+        return Entry(key=key, image=ref, split=SPLITS.get(str(word).lower(), "train"), source_id=source_id, **fields)
 
     columns = [column for column in (label, split, origin) if column]
     return Collection(
@@ -99,7 +99,7 @@ def open_tables(path: Path, source: str) -> Tables:
             raise SourceError(f"{file} has several columns {twice[0]!r}: rename all but one")
         return Tables(root, files, schema, _features(schema), left_out(beside, "no Parquet files of faces"))
     raise SourceError(
-        f"{path}: source {source} wants {_WANTS}; {len(files)} are there, and none can be read as Parquet"
+        f"{path}: source {source} expects {_EXPECTED}. {len(files)} are there, and none can be read as Parquet"
     )
 
 

@@ -15,14 +15,23 @@ from pathlib import Path
 from synthfer.config import option
 from synthfer.expressions import ORDERS
 from synthfer.sources import labels, layouts, tables
-from synthfer.sources.entry import Collection, Counts, Entry, ImageRef, SourceError, existing, relative, safe_path
+from synthfer.sources.entry import (
+    Collection,
+    Entry,
+    ImageRef,
+    SourceError,
+    SplitCounts,
+    relative,
+    require_path,
+    safe_path,
+)
 
 LIST = "EmoLabel/list_patition_label.txt"
 LICENCE = "non-commercial research only, no redistribution (RAF-DB terms of use)"
-_WANTS = f"basic/{LIST} beside basic/Image, or the Kaggle copy with DATASET/train and DATASET/test"
+_EXPECTED = f"basic/{LIST} beside basic/Image, or the Kaggle copy with DATASET/train and DATASET/test"
 
 
-OFFICIAL: Counts = {
+OFFICIAL: SplitCounts = {
     "train": labels.counted(ORDERS["rafdb"], 1290, 281, 717, 4772, 1982, 705, 2524),
     "test": labels.counted(ORDERS["rafdb"], 329, 74, 160, 1185, 478, 162, 680),
 }
@@ -37,7 +46,7 @@ class Config:
 
 def find(path: Path | None, config: Config) -> Collection:
     """The faces of the folder `basic`, the folder above it, or a Kaggle copy."""
-    path = existing(path, "rafdb", _WANTS)
+    path = require_path(path, "rafdb", _EXPECTED)
     notes = ["there is no official validation split"]
     for base in (path, path / "basic"):
         if (base / LIST).is_file():
@@ -46,7 +55,7 @@ def find(path: Path | None, config: Config) -> Collection:
     else:
         data = next((base for base in (path / "DATASET", path) if (base / "train" / "1").is_dir()), None)
         if data is None:
-            raise layouts.unknown_layout(path, "rafdb", _WANTS)
+            raise layouts.unknown_layout(path, "rafdb", _EXPECTED)
         if config.image != "aligned":
             raise SourceError(f"image: the Kaggle copy at {path} has aligned faces only; set image=aligned")
         layout, entries = "Kaggle copy", _of_copy(data, path, notes)
@@ -65,7 +74,7 @@ def _of_list(base: Path, root: Path, image: str, notes: list[str]) -> Iterator[E
         listed.add(file)
         return _entry(stem, f"{relative(folder, root)}/{file}", words[1])
 
-    yield from tables.entries_of(LIST, tables.words(base / LIST), read)
+    yield from tables.read_entries(LIST, tables.split_lines(base / LIST), read)
     notes += layouts.unlisted(folder, listed, LIST)
 
 
@@ -75,7 +84,7 @@ def _of_copy(data: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
         name = f"{split}_labels.csv"
         csv = next((base / name for base in (root, data) if (base / name).is_file()), None)
         if csv:
-            parts.append(_of_labels(tables.table(csv, ("image", "label")), name, data / split, root, notes))
+            parts.append(_of_labels(tables.csv_table(csv, ("image", "label")), name, data / split, root, notes))
         elif (data / split).is_dir():
             notes.append(f"there is no {name}: the class folders alone give the labels of {split}")
             parts.append(_of_folders(root, relative(data / split, root), split, notes))
@@ -89,7 +98,7 @@ def _of_labels(
 ) -> Iterator[Entry]:
     listed: set[str] = set()
     read = partial(_of_label, relative(folder, root), folder.name, listed)
-    yield from tables.entries_of(name, lines, read)
+    yield from tables.read_entries(name, lines, read)
     notes += layouts.unlisted(folder, listed, name)
 
 
@@ -119,7 +128,7 @@ def _entry(stem: str, file: str, code: str, split: str | None = None) -> Entry:
         raise ValueError(f"the name {stem!r} begins with neither train_ nor test_, or is in the other's list")
     return Entry(
         key=stem,
-        place=ImageRef("file", file),
+        image=ImageRef("file", file),
         split=said,
         source_id=f"rafdb:{stem}",
         **labels.by_code(ORDERS["rafdb"], code, first=1),

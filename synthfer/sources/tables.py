@@ -41,7 +41,7 @@ class ParquetRow(NamedTuple):
     values: dict[str, Any]
 
 
-def words(path: Path, separator: str | None = None) -> Iterator[tuple[int, list[str]]]:
+def split_lines(path: Path, separator: str | None = None) -> Iterator[tuple[int, list[str]]]:
     """Number (from 1) and words (between spaces, or `separator`) of every line of a list; blank lines are no rows."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
@@ -49,7 +49,7 @@ def words(path: Path, separator: str | None = None) -> Iterator[tuple[int, list[
                 yield number, line.rstrip("\n").split(separator)
 
 
-def cells(path: Path) -> Lines[list[str]]:
+def csv_lines(path: Path) -> Lines[list[str]]:
     """Number (from 1) and cells of every line of a CSV file, or what is wrong with it; blank lines are no rows."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         for number, line in enumerate(file, 1):
@@ -60,17 +60,17 @@ def cells(path: Path) -> Lines[list[str]]:
                     yield number, ValueError(f"is no CSV: {error}")
 
 
-def table(path: Path, columns: Sequence[str], order: Sequence[str] = ()) -> Lines[dict[str, str]]:
+def csv_table(path: Path, columns: Sequence[str], order: Sequence[str] = ()) -> Lines[dict[str, str]]:
     """Number and cells by column of every line after the header, whose names may have spaces around them.
 
     `order` names the columns of a file that has no header. `SourceError`, at once: a column is missing.
     """
-    _, first = next(cells(path), (1, list[str]()))
+    _, first = next(csv_lines(path), (1, list[str]()))
     names = [] if isinstance(first, ValueError) else [name.strip() for name in first]
     if order and not set(columns) & set(names):
-        return _named(cells(path), order)
+        return _named(csv_lines(path), order)
     _check_columns(path, names, columns)
-    lines = cells(path)
+    lines = csv_lines(path)
     next(lines)
     return _named(lines, names)
 
@@ -140,32 +140,32 @@ def _check_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> 
         raise SourceError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(columns)}. Found: {found}")
 
 
-def entries_of(name: str, lines: Lines[T], read: Callable[[int, T], Entry]) -> Iterator[Entry]:
+def read_entries(name: str, lines: Lines[T], read: Callable[[int, T], Entry]) -> Iterator[Entry]:
     """One entry per line of list `name`; a line that is wrong, or that `read` refuses by `ValueError`, fails."""
     for number, found in lines:
         if isinstance(found, ValueError):
-            yield broken(name, number, found)
+            yield failed_entry(name, number, found)
             continue
         try:
             entry = read(number, found)
         except ValueError as error:
-            entry = broken(name, number, error)
+            entry = failed_entry(name, number, error)
         yield entry
 
 
-def broken(name: str, number: int, problem: object, **fields: Any) -> Entry:
+def failed_entry(name: str, number: int, problem: object, **fields: Any) -> Entry:
     """The failed row of line `number` of list `name`."""
     return Entry(key=f"{name}:{number}", reason=f"{name} line {number}: {problem}", **fields)
 
 
-def whole(text: str, what: str) -> int:
+def parse_int(text: str, what: str) -> int:
     """A whole number; `ValueError` names what it should be."""
     if not _WHOLE.fullmatch(text.strip()):
         raise ValueError(f"{what} {text!r} is not a whole number")
     return int(text)
 
 
-def finite(text: str, what: str) -> float:
+def parse_float(text: str, what: str) -> float:
     """A finite number; `ValueError` names what it should be."""
     try:
         value = float(text)

@@ -27,7 +27,7 @@ from synthfer.store.manifest import (
     seal,
 )
 from synthfer.store.objects import Conditional, ObjectStore, open_store
-from synthfer.store.scan import Sealed, scan, units_asked
+from synthfer.store.scan import SealedShard, scan, select_units
 from synthfer.store.shard import Counts, DamagedShard, check_table, encode
 from synthfer.store.spec import DATA, Spec, SpecMismatch
 from synthfer.store.verify import Finding, gc, verify
@@ -171,13 +171,13 @@ class Dataset:
             return scan(
                 self.store,
                 self.spec,
-                ((u, None) for u in units_asked(self.spec, units, committed)),
+                ((u, None) for u in select_units(self.spec, units, committed)),
                 columns,
                 where,
             )
         facts = zip(*(table[name].to_pylist() for name in ("bytes", "sha256", "rows_hash")), strict=True)
-        sealed = [Sealed(*fact) for fact in facts]
-        asked = units_asked(self.spec, units, range(len(sealed)))
+        sealed = [SealedShard(*fact) for fact in facts]
+        asked = select_units(self.spec, units, range(len(sealed)))
         return scan(self.store, self.spec, ((unit, sealed[unit]) for unit in asked), columns, where)
 
     def verify(

@@ -59,7 +59,7 @@ class DatasetRef:
     view: str | None
 
 
-def dataset_ref(uri: str) -> DatasetRef:
+def open_ref(uri: str) -> DatasetRef:
     """Opens a sealed dataset or a view; `ValueError` or `FileNotFoundError` say what is wrong with it."""
     if View.exists(uri):
         view = View(uri)
@@ -70,7 +70,7 @@ def dataset_ref(uri: str) -> DatasetRef:
     return DatasetRef(dataset.uri, dataset.manifest.manifest_hash, (dataset,), None)
 
 
-def parts(origins: Sequence[DatasetRef], rows: int) -> Iterator[UnitRange]:
+def unit_ranges(origins: Sequence[DatasetRef], rows: int) -> Iterator[UnitRange]:
     """All units of all datasets, in order, in parts of about `rows` rows."""
     for named in origins:
         for dataset in named.datasets:

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
-from synthfer.store.objects import Conditional, Stat, older_than, try_conditional_create
+from synthfer.store.objects import Conditional, Stat, is_older_than, probe_conditional_create
 
 _TEMPORARY = ".tmp"
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -136,7 +136,7 @@ class LocalStore:
         (self._root / key).unlink(missing_ok=True)
 
     def probe(self) -> Conditional:
-        return try_conditional_create(self.put_new, self.delete)
+        return probe_conditional_create(self.put_new, self.delete)
 
     def leftovers(self, min_age_s: float, delete: bool) -> Sequence[str]:
         found = []
@@ -144,7 +144,7 @@ class LocalStore:
             with suppress(FileNotFoundError):  # a writer at work has just removed it
                 if not (entry.name.startswith(".") and entry.name.endswith(_TEMPORARY)):
                     continue
-                if not older_than(min_age_s, entry.stat().st_mtime):
+                if not is_older_than(min_age_s, entry.stat().st_mtime):
                     continue
                 if delete:
                     Path(entry.path).unlink()

@@ -138,7 +138,7 @@ def _confirmed(
 
     found: dict[int, Receipt] = {}
     missing = []
-    for unit, receipt in enumerate(in_order(confirm, range(spec.units), _THREADS)):
+    for unit, receipt in enumerate(ordered_thread_map(confirm, range(spec.units), _THREADS)):
         if receipt is None:
             missing.append(unit)
         else:
@@ -164,7 +164,7 @@ def _settled(store: ObjectStore, spec: Spec, confirmed: dict[int, Receipt]) -> d
         confirmed = again
 
 
-def in_order(work: Callable[[S], T], items: Iterable[S], threads: int) -> Iterator[T]:
+def ordered_thread_map(work: Callable[[S], T], items: Iterable[S], threads: int) -> Iterator[T]:
     """`map` with threads that stay at most `threads` items ahead of the reader."""
     pool, source = ThreadPoolExecutor(threads), iter(items)
     try:

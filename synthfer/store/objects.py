@@ -62,7 +62,7 @@ class ObjectStore(Protocol):
         ...
 
     def probe(self) -> Conditional:
-        """What conditional create is worth here, found by trying; see `try_conditional_create`."""
+        """What conditional create is worth here, found by trying; see `probe_conditional_create`."""
         ...
 
     def leftovers(self, min_age_s: float, delete: bool) -> Sequence[str]:
@@ -98,7 +98,7 @@ def replace_object(store: ObjectStore, key: str, body: bytes | pa.Buffer) -> Non
         store.put_new(key, body)
 
 
-def try_conditional_create(create: Callable[[str, bytes], bool], delete: Callable[[str], None]) -> Conditional:
+def probe_conditional_create(create: Callable[[str, bytes], bool], delete: Callable[[str], None]) -> Conditional:
     """What `create(key, body) -> created?` is worth: `atomic`, `advisory` (a race has several winners) or
     `none`.
 
@@ -156,6 +156,6 @@ class RangeReader(io.RawIOBase):
         return body
 
 
-def older_than(min_age_s: float, written_at: float) -> bool:
+def is_older_than(min_age_s: float, written_at: float) -> bool:
     """Whether a time stamp (seconds since the epoch) is at least `min_age_s` ago. Only `gc` asks a clock."""
     return time.time() - written_at >= min_age_s

@@ -34,8 +34,8 @@ from synthfer.store.objects import (
     RangeReader,
     Stat,
     StoreUnavailable,
-    older_than,
-    try_conditional_create,
+    is_older_than,
+    probe_conditional_create,
 )
 
 log = logging.getLogger(__name__)
@@ -231,7 +231,7 @@ class S3Store:
             attempt, digest = uuid.uuid4().hex, hashlib.sha256(body).digest()
             return self._persist(lambda: self._put(key, body, digest, attempt) or self._owner(key) == attempt, key)
 
-        return try_conditional_create(create, self.delete)
+        return probe_conditional_create(create, self.delete)
 
     def _refuses_damage(self, key: str) -> bool:
         def once() -> bool:
@@ -254,7 +254,7 @@ class S3Store:
         while True:
             page = self._page("list_multipart_uploads", "", after)
             for upload in page.get("Uploads", ()):
-                if older_than(min_age_s, datetime.fromisoformat(upload["Initiated"]).timestamp()):
+                if is_older_than(min_age_s, datetime.fromisoformat(upload["Initiated"]).timestamp()):
                     found.append(f"{upload['Key'][len(self._name('')) :]} (upload {upload['UploadId']})")
                     if delete:
                         self._persist(functools.partial(self._abort, upload), upload["Key"])

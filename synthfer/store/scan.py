@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from synthfer.sample import METADATA_COLUMNS, SCHEMA
-from synthfer.store.manifest import check_footer, in_order
+from synthfer.store.manifest import check_footer, ordered_thread_map
 from synthfer.store.objects import ObjectStore, StoreUnavailable
 from synthfer.store.shard import DamagedShard, footer_of
 from synthfer.store.spec import Spec
@@ -21,7 +21,7 @@ _BATCH_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedShard:
     """What the manifest says of a shard."""
 
     bytes: int
@@ -32,7 +32,7 @@ class Sealed:
 def scan(
     store: ObjectStore,
     spec: Spec,
-    shards: Iterable[tuple[int, Sealed | None]],
+    shards: Iterable[tuple[int, SealedShard | None]],
     columns: Sequence[str] | None,
     where: pc.Expression | None,
 ) -> Iterator[pa.RecordBatch]:
@@ -45,13 +45,13 @@ def scan(
     _check_request(columns, where)
     images = "image" in columns
 
-    def read(shard: tuple[int, Sealed | None]) -> Iterable[pa.RecordBatch]:
+    def read(shard: tuple[int, SealedShard | None]) -> Iterable[pa.RecordBatch]:
         unit, sealed = shard
         source = _whole(store, spec.key(unit), sealed) if images else _ranges(store, spec.key(unit), sealed)
         batches = _batches(store, spec, unit, sealed, source, columns, where)
         return batches if images else list(batches)  # pictures are unpacked as they are asked for
 
-    for batches in in_order(read, shards, _AHEAD_WITH_IMAGES if images else _AHEAD):
+    for batches in ordered_thread_map(read, shards, _AHEAD_WITH_IMAGES if images else _AHEAD):
         yield from batches
 
 
@@ -67,7 +67,7 @@ def _check_request(columns: Sequence[str], where: pc.Expression | None) -> None:
             raise ValueError(f"where={where} does not fit the columns: {error}") from error
 
 
-def _whole(store: ObjectStore, key: str, sealed: Sealed | None) -> pa.NativeFile:
+def _whole(store: ObjectStore, key: str, sealed: SealedShard | None) -> pa.NativeFile:
     try:
         body = store.get(key)
     except FileNotFoundError as error:
@@ -78,7 +78,7 @@ def _whole(store: ObjectStore, key: str, sealed: Sealed | None) -> pa.NativeFile
     return pa.BufferReader(body)
 
 
-def _ranges(store: ObjectStore, key: str, sealed: Sealed | None) -> pa.NativeFile:
+def _ranges(store: ObjectStore, key: str, sealed: SealedShard | None) -> pa.NativeFile:
     stat = store.stat(key)
     if stat is None:
         raise DamagedShard(f"{store.uri}/{key} is gone.")
@@ -88,7 +88,7 @@ def _ranges(store: ObjectStore, key: str, sealed: Sealed | None) -> pa.NativeFil
     return store.open(key, stat.size)
 
 
-def _check_size(store: ObjectStore, key: str, sealed: Sealed | None, size: int) -> None:
+def _check_size(store: ObjectStore, key: str, sealed: SealedShard | None, size: int) -> None:
     if sealed and size != sealed.bytes:
         raise DamagedShard(f"{store.uri}/{key} has {size} bytes, the manifest says {sealed.bytes}.")
 
@@ -97,7 +97,7 @@ def _batches(
     store: ObjectStore,
     spec: Spec,
     unit: int,
-    sealed: Sealed | None,
+    sealed: SealedShard | None,
     source: pa.NativeFile,
     columns: list[str],
     where: pc.Expression | None,
@@ -123,7 +123,7 @@ def _batches(
         raise DamagedShard(f"{where_it_is} cannot be read: {error}") from error
 
 
-def units_asked(spec: Spec, units: Iterable[int] | None, committed: Iterable[int]) -> list[int]:
+def select_units(spec: Spec, units: Iterable[int] | None, committed: Iterable[int]) -> list[int]:
     """The units to read, in plan order; `ValueError` where one of those asked for is not there."""
     there = sorted(committed)
     if units is None:

@@ -15,7 +15,7 @@ from synthfer.store.manifest import (
     MANIFEST,
     SUCCESS,
     check_footer,
-    in_order,
+    ordered_thread_map,
     read_manifest,
     read_shards,
 )
@@ -60,7 +60,7 @@ def verify(
     ]
     plan = _Plan(store, spec, sealed, pixels, expected_ids)
     ids: list[np.ndarray] = []
-    checks = in_order(lambda unit: _shard_findings(plan, unit), range(spec.units), _THREADS)
+    checks = ordered_thread_map(lambda unit: _shard_findings(plan, unit), range(spec.units), _THREADS)
     for unit, (found, shard_ids) in enumerate(checks):
         findings += found
         ids.append(shard_ids)

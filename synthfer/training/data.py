@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import LINEAGE, SPLITS
-from synthfer.store.dataset_ref import DatasetRef, UnitRange, dataset_ref, parts
+from synthfer.store.dataset_ref import DatasetRef, UnitRange, open_ref, unit_ranges
 from synthfer.store.view import View
 from synthfer.suggest import nearest
 from synthfer.training.batches import quotas
@@ -194,7 +194,7 @@ def _wrong_pairs(pairs: Any) -> Iterator[str]:
 def _opened(key: str, uri: str, problems: list[str]) -> DatasetRef | None:
     """The dataset or view, or None where it is not there or not whole."""
     try:
-        return dataset_ref(uri)
+        return open_ref(uri)
     except (ValueError, FileNotFoundError) as error:
         problems.append(f"{key}: {error}")
         return None
@@ -257,7 +257,7 @@ class _Read:
 
 
 def _read(source: Source, key: str, problems: list[str]) -> _Read:
-    found = tuple(parts([source.dataset_ref], sys.maxsize))
+    found = tuple(unit_ranges([source.dataset_ref], sys.maxsize))
     rows = pa.concat_tables([_of_part(part, number, source.splits) for number, part in enumerate(found)])
     labelled = rows.filter(pc.is_valid(rows["label"]))
     weights = rows["weight"].to_numpy()

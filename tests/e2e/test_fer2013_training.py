@@ -7,7 +7,7 @@ import pytest
 
 from synthfer.planning.longtail import long_tail
 from synthfer.store import Dataset, View
-from synthfer.store.dataset_ref import dataset_ref
+from synthfer.store.dataset_ref import open_ref
 from tests.ray_sessions import start_job
 
 
@@ -53,7 +53,7 @@ def test_the_small_classifier_reaches_half_of_fer2013(fer, clean, tmp_path):
 @pytest.mark.timeout(3600)
 def test_reweighting_helps_a_long_tail(fer, clean, tmp_path):
     tail = str(tmp_path / "tail")
-    selection = View(clean).narrowed(long_tail(dataset_ref(clean), 100, seed=0))
+    selection = View(clean).narrowed(long_tail(open_ref(clean), 100, seed=0))
     View.create(tail, [Dataset(fer)], selection, {"job": "test"})
     for name, power in (("plain", 0), ("reweighted", 0.5)):
         done("train.py", f"data.tail={tail}", "validation=cut", f"sampler_power={power}", f"out={tmp_path}/{name}")

@@ -30,9 +30,9 @@ from synthfer.engine import audit
 from synthfer.engine.evaluate import ANSWERS, MATRIX, PAGE, EvaluateJob, audits_of, evaluate, preview, titles
 from synthfer.evaluation.scoring import Scorer
 from synthfer.expressions import EXPRESSIONS, ORDERS
-from synthfer.sample import read_id
+from synthfer.sample import imported_sample_id
 from synthfer.store import Dataset, open_store
-from synthfer.store.dataset_ref import dataset_ref, parts
+from synthfer.store.dataset_ref import open_ref, unit_ranges
 from synthfer.store.view import View
 from synthfer.training import result
 from synthfer.training.runs import Run
@@ -120,7 +120,7 @@ def test_answers_and_scores_are_those_of_one_process(folder, calm):
     """Every row stands once for each checkpoint and variant, in order; accuracy as scikit-learn counts it."""
     models = {f"mixed/seed-{seed}": one.restore() for seed, one in enumerate(collect(str(folder / "exp")))}
     alone = Scorer(models, ["original", "grey48"], 8, torch.device("cpu"))
-    some = [alone.score(part, ("test",)) for part in parts([dataset_ref(str(folder / "others"))], 10)]
+    some = [alone.score(part, ("test",)) for part in unit_ranges([open_ref(str(folder / "others"))], 10)]
     truth = [label for one in some for label in one.facts["label"].to_pylist()]
     answers = pq.read_table(calm / ANSWERS)
     assert answers.column_names == ["test", "variant", "checkpoint", "sample_id", "label", "label_probs"]
@@ -249,7 +249,10 @@ def large(folder, ray_session) -> Large:
     view_of(folder)
     audited(folder)
     # Other pictures under other names, of which three come from training rows; and one with a training row's pixels.
-    made_from = [*(read_id("faces", "train", str(row)) for row in range(3)), *(f"stranger {row}" for row in range(11))]
+    made_from = [
+        *(imported_sample_id("faces", "train", str(row)) for row in range(3)),
+        *(f"stranger {row}" for row in range(11)),
+    ]
     dataset(folder / "tied", [*drawn(400, 13), drawn()[5]], "test", source_id=made_from)
     names = ("others", "parted#val+test", "faces#train", "tied", "copies", "view")
     words = (

@@ -18,8 +18,8 @@ from synthfer.engine.settings import GenerateConfig
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning import open_plan
 from synthfer.store import DamagedShard, Dataset, SpecMismatch
+from synthfer.store.image_reader import ImageReader
 from synthfer.store.manifest import README
-from synthfer.store.pictures import Pictures
 from tests.planning.made_faces import even, faces_dataset
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -119,14 +119,14 @@ def test_a_shard_of_the_faces_that_is_gone_is_no_rows_fault(faces, tmp_path):
     plan = planning.build(load(GenerateConfig, ["out=x", *TURNED, f"plan.faces={moved}"]).plan)
     next(moved.glob("data/*00000-of*")).unlink()
     with pytest.raises(DamagedShard, match="is gone"):
-        files_of(plan, plan.rows(range(3)), Pictures(plan.faces.uris))
+        files_of(plan, plan.rows(range(3)), ImageReader(plan.faces.uris))
 
 
 def test_other_samples_in_the_place_of_the_faces_are_not_used(faces, tmp_path):
     plan = planning.build(load(GenerateConfig, ["out=x", *TURNED, f"plan.faces={faces}"]).plan)
     other = faces_dataset(tmp_path / "d", even(3))
     with pytest.raises(ValueError, match="holds other samples than when the plan was made"):
-        files_of(plan, plan.rows(range(42)), Pictures((other,)))
+        files_of(plan, plan.rows(range(42)), ImageReader((other,)))
 
 
 def test_scores_are_measured_and_bounds_reject(faces, tmp_path):

@@ -90,7 +90,7 @@ def test_a_collection_that_cannot_be_read_stops_the_job(tree, tmp_path):
 
 
 def test_an_empty_or_absent_collection_is_named(tmp_path):
-    with pytest.raises(SourceError, match="nothing at"):
+    with pytest.raises(SourceError, match="absent does not exist"):
         run(tmp_path / "d", "source=folder", f"path={tmp_path / 'absent'}")
     with pytest.raises(SourceError, match="needs path"):
         run(tmp_path / "d", "source=folder")
@@ -164,7 +164,7 @@ def test_a_class_that_is_missing_altogether_is_shown_beside_its_published_number
 
 
 def test_differences_from_the_published_counts_are_told():
-    index = Index.of([])
+    index = Index.from_entries([])
     index.counts = {"train": {"anger": 2, "fear": 3}, "val": {"fear": 1}}
     assert differences(None, index.counts) == []
     assert differences({"train": {"anger": 2, "fear": 4}}, index.counts) == [

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from synthfer import images
 from synthfer.expressions import EXPRESSIONS
-from synthfer.sample import SCHEMA, pixels_hash, read_id
+from synthfer.sample import SCHEMA, imported_sample_id, pixels_hash
 from synthfer.sources.avatars import draw, sample_attributes
 from synthfer.store import Dataset, Spec
 
@@ -27,7 +27,7 @@ def dataset(
     name, records = uri.name, []
     for row, pixels in enumerate(pictures):
         split = splits if isinstance(splits, str) else splits[row]
-        key = read_id(name, split, str(row))
+        key = imported_sample_id(name, split, str(row))
         record = {
             "sample_id": key, "label": row % 7, "split": split, "source": name, "source_id": key, "producer": "p",
             "decision": "accepted", "width": pixels.shape[1], "height": pixels.shape[0],

@@ -16,7 +16,7 @@ from synthfer.evaluation.cells import VARIANTS
 from synthfer.evaluation.scoring import FACTS, Scored, Scorer
 from synthfer.sample import SCHEMA
 from synthfer.store import Dataset
-from synthfer.store.dataset_ref import UnitRange, dataset_ref, parts
+from synthfer.store.dataset_ref import UnitRange, open_ref, unit_ranges
 from synthfer.store.view import View
 from tests.evaluation.made_datasets import dataset, faces
 
@@ -69,7 +69,7 @@ def by_hand(model: Classifier, variant: str, rows: list[dict]) -> np.ndarray:
 
 
 def scored(uri: str, scorer: Scorer, splits: tuple[str, ...], rows: int) -> list[Scored]:
-    return [scorer.score(part, splits) for part in parts([dataset_ref(uri)], rows)]
+    return [scorer.score(part, splits) for part in unit_ranges([open_ref(uri)], rows)]
 
 
 @pytest.mark.parametrize(("batch", "rows"), [(1, 4), (3, 8), (5, 1000), (64, 12)])
@@ -108,7 +108,7 @@ def test_a_network_in_training_is_judged_as_it_will_be_used(uri):
 def test_a_part_alone_decides_over_its_answers(models, uri):
     """A worker that has scored other parts before gives the same bytes."""
     scorer = Scorer(models, VARIANTS, 3, CPU)
-    there = list(parts([dataset_ref(uri)], 8))
+    there = list(unit_ranges([open_ref(uri)], 8))
     first = [scorer.score(part, ("test",)) for part in there]
     again = [Scorer(models, VARIANTS, 3, CPU).score(part, ("test",)) for part in reversed(there)][::-1]
     for one, other in zip(first, again, strict=True):
@@ -121,7 +121,7 @@ def test_a_view_is_opened_once_for_all_its_parts(models, uri, tmp_path):
     ids = [row["sample_id"] for row in wanted(uri, ("test",))[:3]]
     columns = {"sample_id": ids, "decision": ["rejected"] * 3, "reason": ["why"] * 3, "weight": [0.0] * 3}
     view = View.create(str(tmp_path / "view"), [data], pa.table(columns), {"name": "hand"})
-    there = list(parts([dataset_ref(view.uri)], 8))
+    there = list(unit_ranges([open_ref(view.uri)], 8))
     fresh = [Scorer(models, VARIANTS, 3, CPU).score(part, ("test",)) for part in there]
     scorer = Scorer(models, VARIANTS, 3, CPU)
     found = [scorer.score(there[0], ("test",))]
@@ -134,7 +134,7 @@ def test_a_view_is_opened_once_for_all_its_parts(models, uri, tmp_path):
 
 def test_a_part_without_a_labelled_row_has_no_answers(models, tmp_path):
     blank = dataset(tmp_path / "blank", faces(range(3)), "test", label=[None] * 3)
-    (part,) = parts([dataset_ref(blank)], 100)
+    (part,) = unit_ranges([open_ref(blank)], 100)
     found = Scorer(models, VARIANTS, 2, CPU).score(part, ("test",))
     assert found.facts.num_rows == 0 and found.facts.column_names == list(FACTS) and found.probs == {}
     assert Scorer(models, VARIANTS, 2, CPU).score(part, ("val",)).facts.num_rows == 0

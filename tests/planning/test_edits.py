@@ -13,7 +13,7 @@ from synthfer.expressions import EXPRESSIONS
 from synthfer.planning import edits
 from synthfer.planning.faces import INHERITED, FaceTable, open_faces, stored
 from synthfer.store import View, open_store
-from synthfer.store.dataset_ref import dataset_ref
+from synthfer.store.dataset_ref import open_ref
 from synthfer.store.view import SCHEMA
 from tests.planning.made_faces import even, faces_dataset
 
@@ -138,7 +138,7 @@ def test_a_copy_of_the_faces_is_the_same_plan_and_a_view_another(faces, tmp_path
     assert plan(copy) == plan(faces)
     out = pa.table({"sample_id": ["face-0000", "face-0001"], "decision": ["rejected"] * 2, "reason": ["x"] * 2,
                     "weight": [0.0] * 2}, schema=SCHEMA)  # fmt: skip
-    view = View.create(str(tmp_path / "view"), dataset_ref(faces).datasets, out, {})
+    view = View.create(str(tmp_path / "view"), open_ref(faces).datasets, out, {})
     table = open_faces("plan.faces", view.uri, ["train"])
     assert isinstance(table, FaceTable) and "face-0000" not in table.rows["sample_id"].to_pylist()
     assert table.place(0).sample_id == "face-0002" and (table.place(0).unit, table.place(0).row) == (0, 2)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from synthfer.planning.longtail import long_tail, profile
 from synthfer.store import Dataset, View
-from synthfer.store.dataset_ref import dataset_ref
+from synthfer.store.dataset_ref import open_ref
 from tests.evaluation.made_datasets import dataset, faces
 
 
@@ -28,7 +28,7 @@ def test_no_class_is_lost_and_the_order_stays(counts, ratio):
 def test_a_view_of_a_long_tail_leaves_other_splits_alone(tmp_path):
     splits = ["train"] * 42 + ["test"] * 14
     uri = dataset(tmp_path / "faces", faces(range(56)), splits)
-    selection = long_tail(dataset_ref(uri), 6, seed=1)
+    selection = long_tail(open_ref(uri), 6, seed=1)
     View.create(str(tmp_path / "tail"), [Dataset(uri)], selection, {"job": "test"})
     rows = [
         row for batch in View(str(tmp_path / "tail")).scan(["label", "split", "decision"]) for row in batch.to_pylist()
@@ -36,12 +36,12 @@ def test_a_view_of_a_long_tail_leaves_other_splits_alone(tmp_path):
     kept = [[r["label"] for r in rows if r["decision"] == "accepted" and r["split"] == s] for s in ("train", "test")]
     assert np.bincount(kept[0]).tolist() == profile(np.full(7, 6), 6).tolist() == [6, 4, 3, 2, 2, 1, 1]
     assert np.bincount(kept[1]).tolist() == [2] * 7
-    assert selection.equals(long_tail(dataset_ref(uri), 6, seed=1)) and not selection.equals(
-        long_tail(dataset_ref(uri), 6, seed=2)
+    assert selection.equals(long_tail(open_ref(uri), 6, seed=1)) and not selection.equals(
+        long_tail(open_ref(uri), 6, seed=2)
     )
 
 
 def test_a_long_tail_of_nothing_is_refused(tmp_path):
     uri = dataset(tmp_path / "faces", faces(range(7)), "test")
     with pytest.raises(ValueError, match="no accepted labelled row of split train"):
-        long_tail(dataset_ref(uri), 6, seed=1)
+        long_tail(open_ref(uri), 6, seed=1)

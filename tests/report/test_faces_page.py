@@ -14,7 +14,7 @@ from synthfer.images import ImageConfig
 from synthfer.planning import build, edits
 from synthfer.report import gallery
 from synthfer.store import Dataset, Spec
-from synthfer.store.pictures import Pictures
+from synthfer.store.image_reader import ImageReader
 from tests.engine import face_generators
 from tests.planning.made_faces import even, faces_dataset
 
@@ -33,7 +33,7 @@ def edited(folder: Path, faces: str) -> Dataset:
     with ThreadPoolExecutor(1) as encoders:
         for unit in range(spec.units):
             rows = plan.rows(spec.unit_rows(unit))
-            files = files_of(plan, rows, Pictures(plan.faces.uris))
+            files = files_of(plan, rows, ImageReader(plan.faces.uris))
             results = [future.result() for future in make_unit(generator, rows, PNG, encoders, files, gate)]
             dataset.commit(unit, to_table(rows, results, source="turned", producer="x"), {})
     dataset.seal()

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from synthfer.images import decode
-from synthfer.sources.reading import Reader
+from synthfer.sources.collection_reader import CollectionReader
 
 SMALL = (8, 8, 3)
 GREY = (48, 48)
@@ -38,7 +38,7 @@ def cell(seed):
 
 def read(root, entry):
     """The pixels of an entry's picture."""
-    got = Reader(root).read(entry.place)
+    got = CollectionReader(root).read(entry.image)
     return decode(got) if isinstance(got, bytes) else got
 
 

@@ -9,8 +9,8 @@ import pytest
 from synthfer.config import ConfigError, load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sources.affectnet import OFFICIAL, Config, find
+from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
-from synthfer.sources.reading import Reader
 from tests.sources.pictures import save, shows
 
 # The published columns, and the published codes 0..10.
@@ -85,7 +85,7 @@ def test_wrong_lines_fail_alone_and_files_beside_the_lists_are_counted(tmp_path)
     for n, name in enumerate("afgyz"):
         save(tmp_path / f"Manually_Annotated_Images/1/{name}.jpg", n)
     collection, rows = rows_of(tmp_path)
-    assert [row.place is None for row in rows] == [False, *[True] * 6, False, False, False]
+    assert [row.image is None for row in rows] == [False, *[True] * 6, False, False, False]
     for at in range(1, 7):
         assert rows[at].key == f"training.csv:{at + 2}"
         assert f"training.csv line {at + 2}: " in rows[at].reason
@@ -94,7 +94,7 @@ def test_wrong_lines_fail_alone_and_files_beside_the_lists_are_counted(tmp_path)
     assert "no box" in rows[7].reason
     assert "no face" in rows[8].reason
     with pytest.raises(OSError, match="1/h"):
-        Reader(tmp_path).read(rows[9].place)
+        CollectionReader(tmp_path).read(rows[9].image)
     assert collection.notes[-1].endswith("not in training.csv and validation.csv, left out: 2 (1/y.jpg, 1/z.jpg)")
 
 
@@ -141,7 +141,7 @@ def test_broken_and_pickled_annotations_fail_alone(tmp_path):
     np.save(notes / "7_exp.npy", np.zeros(4096))
     save(tmp_path / "train_set" / "images" / "99.jpg", 99)
     collection, rows = rows_of(tmp_path)
-    assert [row.place is None for row in rows] == [True, True, True, False, True, True, True, True, False]
+    assert [row.image is None for row in rows] == [True, True, True, False, True, True, True, True, False]
     for at in (0, 1, 2, 4, 7):
         assert f"{at}_exp.npy" in rows[at].reason
     assert "'one'" in rows[5].reason
@@ -159,7 +159,7 @@ def test_a_code_that_is_no_whole_number_and_a_missing_picture_are_told(tmp_path)
     assert rows[1].attributes == {"emotion": "contempt"}
     assert rows[2].scores == {"valence": 0}
     with pytest.raises(OSError, match=r"3\.jpg"):
-        Reader(tmp_path).read(rows[2].place)
+        CollectionReader(tmp_path).read(rows[2].image)
 
 
 def test_with_eight_classes_contempt_is_counted_beside_what_was_published(tmp_path):
@@ -207,7 +207,7 @@ def test_a_header_that_numpy_cannot_parse_fails_alone(tmp_path, header):
     body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(8)
     (tmp_path / "val_set/annotations/1_exp.npy").write_bytes(body)
     _, rows = rows_of(tmp_path)
-    assert [row.place is None for row in rows] == [True, False]
+    assert [row.image is None for row in rows] == [True, False]
     assert "1_exp.npy cannot be read" in rows[0].reason
 
 

@@ -59,7 +59,7 @@ def test_a_name_without_a_subject_is_rejected_and_other_files_are_told(tmp_path)
     assert rows[0].reason is None
     assert "names no subject" in rows[1].reason
     assert rows[1].source_id is None
-    assert rows[1].place
+    assert rows[1].image
     assert rows[2].label is None
     assert "'odd'" in rows[2].reason
     assert any("left out: 2 (README, fear/notes.txt)" in note for note in collection.notes)
@@ -75,7 +75,7 @@ def test_the_csv_is_read_with_its_codes_and_usage(tmp_path):
     assert [None if row.label is None else EXPRESSIONS[row.label] for row in rows] == words
     assert [row.split for row in rows[:8]] == [("train", "val", "test")[code % 3] for code in range(8)]
     assert rows[7].attributes == {"emotion": "contempt"}
-    assert rows[8].place is None
+    assert rows[8].image is None
     assert "ckextended.csv line 10: has 2 cells" in rows[8].reason
     assert {row.source_id for row in rows} == {None}
     assert all(shows(tmp_path, row, code, GREY) for code, row in enumerate(rows[:8]))

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from synthfer.images import decode
+from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.dcface import Config, find
 from synthfer.sources.entry import SourceError
-from synthfer.sources.reading import Reader
 
 MAGIC = b"\x0a\x23\xd7\xce"
 
@@ -64,16 +64,16 @@ def test_records_become_faces_whose_identity_is_the_folder(tmp_path):
     assert [e.key for e in entries] == ["0", "1", "2", "3"]
     assert [e.source_id for e in entries] == ["dcface:0", "dcface:0", "dcface:7", "dcface:12"]
     assert {(e.label, e.reason, e.split) for e in entries} == {(None, None, "train")}
-    reader = Reader(tmp_path)
-    assert [reader.read(e.place) for e in entries] == faces
-    assert decode(reader.read(entries[3].place)).shape == (11, 11, 3)
+    reader = CollectionReader(tmp_path)
+    assert [reader.read(e.image) for e in entries] == faces
+    assert decode(reader.read(entries[3].image)).shape == (11, 11, 3)
     assert (found.kind, found.notes) == ("synthetic", [])
 
 
 def test_the_record_folder_itself_can_be_given(tmp_path):
     write(tmp_path, [record(packed(jpeg(0)))], ["0/a.jpg"])
     _, (entry,) = read(tmp_path)
-    assert Reader(tmp_path).read(entry.place) == jpeg(0)
+    assert CollectionReader(tmp_path).read(entry.image) == jpeg(0)
 
 
 @pytest.mark.parametrize("holes", [1, 2, 3])
@@ -88,9 +88,9 @@ def test_a_payload_that_holds_the_magic_word_is_put_together_again(tmp_path, hol
     before, after = jpeg(1), jpeg(2)
     write(tmp_path, [record(packed(before)), stored, record(packed(after))], ["0/a", "0/b", "0/c"])
     _, entries = read(tmp_path)
-    reader = Reader(tmp_path)
+    reader = CollectionReader(tmp_path)
     assert [e.reason for e in entries] == [None] * 3
-    assert [reader.read(e.place) for e in entries] == [before, picture, after]
+    assert [reader.read(e.image) for e in entries] == [before, picture, after]
 
 
 def test_a_magic_word_in_the_labels_or_at_the_first_byte_is_not_lost(tmp_path):
@@ -101,14 +101,14 @@ def test_a_magic_word_in_the_labels_or_at_the_first_byte_is_not_lost(tmp_path):
     write(tmp_path, [stored])
     _, (entry,) = read(tmp_path)
     assert entry.source_id == "dcface:5"
-    assert Reader(tmp_path).read(entry.place) == MAGIC + b"rest"
+    assert CollectionReader(tmp_path).read(entry.image) == MAGIC + b"rest"
 
 
 def test_labels_after_the_header_are_passed_over(tmp_path):
     write(tmp_path, [record(packed(jpeg(3), labels=(1234567.0, 1.0)))])
     found, (entry,) = read(tmp_path)
     assert entry.source_id == "dcface:1234567"
-    assert Reader(tmp_path).read(entry.place) == jpeg(3)
+    assert CollectionReader(tmp_path).read(entry.image) == jpeg(3)
     assert found.notes == ["there is no list.txt: the records' labels are the identities"]
 
 
@@ -123,7 +123,7 @@ def test_ranges_of_identities_as_insightface_writes_them_are_no_faces(tmp_path):
 def test_a_record_without_a_picture_fails(tmp_path):
     write(tmp_path, [record(packed(b""))], ["0/a.jpg"])
     _, (entry,) = read(tmp_path)
-    assert (entry.place, entry.reason) == (None, "record 0 holds no picture")
+    assert (entry.image, entry.reason) == (None, "record 0 holds no picture")
 
 
 def test_repeated_faces_are_rejected_and_keep_their_pictures(tmp_path):
@@ -131,7 +131,7 @@ def test_repeated_faces_are_rejected_and_keep_their_pictures(tmp_path):
     write(tmp_path, [record(packed(f, index=i)) for i, f in enumerate(faces)], [f"4/{i}.jpg" for i in range(4)])
     _, entries = read(tmp_path)
     assert [e.reason for e in entries] == [None, None, "exact duplicate of 0", "exact duplicate of 0"]
-    assert Reader(tmp_path).read(entries[3].place) == jpeg(0)
+    assert CollectionReader(tmp_path).read(entries[3].image) == jpeg(0)
 
 
 def test_a_truncated_file_keeps_what_is_before_the_cut(tmp_path):
@@ -141,16 +141,16 @@ def test_a_truncated_file_keeps_what_is_before_the_cut(tmp_path):
     for cut in (len(records[0] + records[1]) + 100, len(records[0] + records[1]) + 5, len(records[0] + records[1])):
         (tmp_path / "file.rec").write_bytes(body[:cut])
         _, entries = read(tmp_path)
-        assert [(e.key, e.place is None) for e in entries] == [("0", False), ("1", False), ("2", True), ("3", True)]
+        assert [(e.key, e.image is None) for e in entries] == [("0", False), ("1", False), ("2", True), ("3", True)]
         assert all("the file ends before byte" in e.reason for e in entries[2:])
-        assert Reader(tmp_path).read(entries[1].place) == jpeg(1)
+        assert CollectionReader(tmp_path).read(entries[1].image) == jpeg(1)
 
 
 def test_an_index_that_disagrees_fails_row_by_row(tmp_path):
     records = [record(packed(jpeg(i))) for i in range(3)]
     write(tmp_path, records, ["0/a", "0/b", "0/c"], offsets=[0, len(records[0]) + 4, len(records[0] + records[1])])
     _, entries = read(tmp_path)
-    assert [e.place is None for e in entries] == [False, True, False]
+    assert [e.image is None for e in entries] == [False, True, False]
     assert "file.idx and file.rec do not fit" in entries[1].reason
 
 
@@ -159,7 +159,7 @@ def test_a_wrong_magic_word_is_no_record(tmp_path):
     write(tmp_path, [b"\x0a\x23\xd7\x3e" + body[4:], record(packed(jpeg(1)))], ["0/a", "0/b"])
     _, entries = read(tmp_path)
     assert "no record is at byte 0" in entries[0].reason
-    assert entries[1].place is not None
+    assert entries[1].image is not None
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ def test_a_wrong_magic_word_is_no_record(tmp_path):
 def test_records_that_are_no_records_fail_alone(tmp_path, body, says):
     write(tmp_path, [record(packed(jpeg(0))), body], ["0/a", "0/b"])
     _, entries = read(tmp_path)
-    assert entries[0].place is not None
-    assert entries[1].place is None
+    assert entries[0].image is not None
+    assert entries[1].image is None
     assert says in entries[1].reason
 
 
@@ -189,13 +189,13 @@ def test_lines_that_are_not_as_published_fail_with_their_number(tmp_path):
     with (tmp_path / "file.idx").open("a") as index:
         index.write(f"1\t0\n7\n8\t{'9' * 5000}\n10\t{10**18 - 1}\n")
     found, entries = read(tmp_path)
-    failed = {e.key: e.reason for e in entries if e.place is None}
+    failed = {e.key: e.reason for e in entries if e.image is None}
     assert list(failed) == ["file.idx:5", "file.idx:6", "file.idx:7", *(f"list.txt:{n}" for n in (2, 4, 5, 6)), "10"]
     assert "was there before" in failed["file.idx:5"]
     assert "leaves the collection" in failed["list.txt:4"]
     assert "not in file.idx" in failed["list.txt:5"]
     # Records 3 and 10 are in the index and not in the list: they are rows, and noted.
-    assert [e.key for e in entries if e.place] == ["0", "2", "3"]
+    assert [e.key for e in entries if e.image] == ["0", "2", "3"]
     assert found.notes == ["records of file.idx that are not in list.txt, read all the same: 2 (3, 10)"]
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from synthfer.images import decode
+from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.digiface import PARTS, Config, find
 from synthfer.sources.entry import SourceError
-from synthfer.sources.reading import Reader
 from tests.sources.pictures import pack, pixels, png
 
 FIRST, SECOND = "subjects_0-1999_72_imgs.zip", "subjects_2000-3999_72_imgs.zip"
@@ -19,13 +19,13 @@ def test_archives_are_read_without_unpacking(tmp_path):
     pack(tmp_path / SECOND, {"2000/0.png": png(3)})
     pack(tmp_path / FIRST, {"10/0.png": png(2), "9/10.png": png(1), "9/9.png": png(0)})
     found = find(tmp_path, Config())
-    entries, reader = list(found.entries), Reader(tmp_path)
+    entries, reader = list(found.entries), CollectionReader(tmp_path)
     assert [e.key for e in entries] == ["9/9.png", "9/10.png", "10/0.png", "2000/0.png"]  # by number, not by letter
     assert [e.source_id for e in entries] == ["digiface:9", "digiface:9", "digiface:10", "digiface:2000"]
     assert {(e.label, e.reason, e.split) for e in entries} == {(None, None, "train")}
     assert found.kind == "synthetic"
     for i, entry in enumerate(entries):
-        assert np.array_equal(decode(reader.read(entry.place)), pixels(i))
+        assert np.array_equal(decode(reader.read(entry.image)), pixels(i))
     assert sorted(p.name for p in tmp_path.iterdir()) == [FIRST, SECOND]
 
 
@@ -33,7 +33,7 @@ def test_one_archive_can_be_given_by_itself(tmp_path):
     file = pack(tmp_path / FIRST, {"1/0.png": png(0)})
     pack(tmp_path / SECOND, {"2000/0.png": png(3)})
     (entry,) = find(file, Config()).entries
-    assert np.array_equal(decode(Reader(tmp_path).read(entry.place)), pixels(0))
+    assert np.array_equal(decode(CollectionReader(tmp_path).read(entry.image)), pixels(0))
 
 
 @pytest.mark.parametrize("folder", ["", "subjects_0-1999_72_imgs/"])
@@ -47,9 +47,9 @@ def test_unpacked_folders_give_the_same_rows_as_archives(tmp_path, folder):
     found = find(root, Config())
     entries = list(found.entries)
     assert [(e.key, e.source_id, e.split) for e in entries] == packed
-    reader = Reader(root)
+    reader = CollectionReader(root)
     for i, entry in enumerate(entries):
-        assert np.array_equal(decode(reader.read(entry.place)), pixels(i))
+        assert np.array_equal(decode(reader.read(entry.image)), pixels(i))
     assert "Thumbs.db" in found.notes[-1]
 
 
@@ -77,7 +77,7 @@ def test_a_truncated_archive_is_one_failed_row_and_the_others_go_on(tmp_path):
     (tmp_path / FIRST).write_bytes(body[: len(body) // 2])  # the directory stands at the end
     pack(tmp_path / SECOND, {"2000/0.png": png(3)})
     entries = list(find(tmp_path, Config()).entries)
-    assert [(e.key, e.place is None) for e in entries] == [(FIRST, True), ("2000/0.png", False)]
+    assert [(e.key, e.image is None) for e in entries] == [(FIRST, True), ("2000/0.png", False)]
     assert FIRST in entries[0].reason
     assert "download it again" in entries[0].reason
 
@@ -85,7 +85,7 @@ def test_a_truncated_archive_is_one_failed_row_and_the_others_go_on(tmp_path):
 def test_members_that_would_unpack_to_absurd_sizes_are_not_read(tmp_path):
     pack(tmp_path / FIRST, {"0/0.png": png(0), "0/1.png": bytes(2**20)})
     entries = list(find(tmp_path, Config()).entries)
-    assert [(e.reason is None, e.place is None) for e in entries] == [(True, False), (False, True)]
+    assert [(e.reason is None, e.image is None) for e in entries] == [(True, False), (False, True)]
     assert "times its size" in entries[1].reason
 
 
@@ -95,7 +95,7 @@ def test_a_declared_size_beyond_any_picture_is_not_read(tmp_path):
     body[directory + 20 : directory + 28] = struct.pack("<II", 2**31, 2**31)  # packed and unpacked size
     (tmp_path / FIRST).write_bytes(body)
     (entry,) = find(tmp_path, Config()).entries
-    assert entry.place is None
+    assert entry.image is None
     assert "2,147,483,648 bytes" in entry.reason
 
 
@@ -105,7 +105,7 @@ def test_a_member_out_of_place_or_repeated_fails_alone(tmp_path):
             archive.writestr(name, png(seed))
     found = find(tmp_path, Config())
     entries = list(found.entries)
-    assert [e.place is None for e in entries] == [False, True, True]
+    assert [e.image is None for e in entries] == [False, True, True]
     assert "twice" in entries[1].reason
     assert "subject 2000 does not belong" in entries[2].reason
     assert len({e.key for e in entries}) == 3
@@ -128,5 +128,5 @@ def test_two_copies_of_a_subject_are_refused(tmp_path):
 
 def test_another_folder_is_refused(tmp_path):
     (tmp_path / "faces").mkdir()
-    with pytest.raises(SourceError, match=r"source digiface, which wants .* There is: faces"):
+    with pytest.raises(SourceError, match=r"source digiface, which expects .* There is: faces"):
         find(tmp_path, Config())

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from synthfer.images import decode
+from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.emonet import Config, find
 from synthfer.sources.entry import SourceError
-from synthfer.sources.reading import Reader
 from tests.sources.pictures import pixels, png
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -46,9 +46,9 @@ def test_binary_keeps_emotions_as_attributes_and_ties_the_rows_of_a_picture(tmp_
     ]
     assert [e.source_id for e in entries] == ["emonet:a.png", "emonet:a.png", "emonet:b.png"]
     assert len({e.key for e in entries}) == 3
-    reader = Reader(root)
+    reader = CollectionReader(root)
     for entry, seed in zip(entries, (0, 0, 1), strict=True):
-        assert np.array_equal(decode(reader.read(entry.place)), pixels(seed))
+        assert np.array_equal(decode(reader.read(entry.image)), pixels(seed))
 
 
 def test_ratings_of_hq_are_not_taken_for_labels(tmp_path):
@@ -81,11 +81,11 @@ def test_pictures_in_plain_bytes_are_read(tmp_path):
     root = write(tmp_path, {}, {"jpg": pa.array([face(5)["bytes"]], pa.binary()), "gender": ["male"]})
     (entry,) = find(root, Config()).entries
     assert (entry.source_id, entry.attributes) == (None, {"gender": "male"})
-    assert np.array_equal(decode(Reader(root).read(entry.place)), pixels(5))
+    assert np.array_equal(decode(CollectionReader(root).read(entry.image)), pixels(5))
 
 
 def test_a_folder_without_parquet_is_refused(tmp_path):
-    with pytest.raises(SourceError, match="source emonet wants"):
+    with pytest.raises(SourceError, match="source emonet expects"):
         find(tmp_path, Config())
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthfer.sources.entry import Entry, ImageRef, SourceError, existing, relative, safe_path
+from synthfer.sources.entry import Entry, ImageRef, SourceError, relative, require_path, safe_path
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 WHOLE = st.integers(0, 2**63)
@@ -15,7 +15,7 @@ PLACES = st.builds(ImageRef, TEXT, TEXT, WHOLE, WHOLE, TEXT)
 ENTRIES = st.builds(
     Entry,
     key=TEXT,
-    place=PLACES,
+    image=PLACES,
     label=st.none() | st.integers(0, 6),
     split=st.sampled_from(["train", "val", "test"]),
     source_id=st.none() | TEXT.filter(bool),
@@ -35,26 +35,26 @@ def test_an_entry_comes_back_from_its_json(entry):
 
 
 def test_the_json_is_short_and_always_says_the_label():
-    entry = Entry(key="1", place=ImageRef("file", "a.png"))
+    entry = Entry(key="1", image=ImageRef("file", "a.png"))
     value = json.loads(entry.to_json())
     assert set(value) == {"key", "place", "label", "split"}
     assert value["label"] is None
 
 
 def test_anger_is_not_lost_for_being_zero():
-    assert Entry.from_json(Entry(key="1", place=ImageRef("file"), label=0).to_json()).label == 0
+    assert Entry.from_json(Entry(key="1", image=ImageRef("file"), label=0).to_json()).label == 0
 
 
 def test_an_entry_has_a_picture_or_a_reason():
-    with pytest.raises(ValueError, match="'7' has neither a picture nor a reason"):
+    with pytest.raises(ValueError, match="'7' has neither an image nor a reason"):
         Entry(key="7")
-    assert Entry(key="7", reason="gone").place is None
+    assert Entry(key="7", reason="gone").image is None
 
 
 @pytest.mark.parametrize("count", [0, 6, 8])
 def test_label_probs_are_seven(count):
     with pytest.raises(ValueError, match=f"has {count} label_probs, not 7"):
-        Entry(key="7", place=ImageRef("file"), label_probs=(0.1,) * count)
+        Entry(key="7", image=ImageRef("file"), label_probs=(0.1,) * count)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_relative_paths_have_forward_slashes(tmp_path):
     assert relative(tmp_path / "a" / "b.png", tmp_path) == "a/b.png"
 
 
-def test_an_absent_path_is_told_with_what_is_wanted(tmp_path):
-    assert existing(tmp_path, "x", "a folder") == tmp_path
-    with pytest.raises(SourceError, match=r"source x needs path=...: a folder"):
-        existing(None, "x", "a folder")
-    with pytest.raises(SourceError, match=r"nothing at .*none; source x wants a folder"):
-        existing(tmp_path / "none", "x", "a folder")
+def test_the_error_of_an_absent_path_says_what_is_expected(tmp_path):
+    assert require_path(tmp_path, "x", "a folder") == tmp_path
+    with pytest.raises(SourceError, match=r"source x needs path=\.\.\., which is a folder"):
+        require_path(None, "x", "a folder")
+    with pytest.raises(SourceError, match=r"none does not exist; source x expects a folder"):
+        require_path(tmp_path / "none", "x", "a folder")

@@ -5,10 +5,10 @@ from collections import Counter
 import pytest
 
 from synthfer.expressions import EXPRESSIONS
+from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import Entry, SourceError
 from synthfer.sources.expw import OFFICIAL, Config, find
 from synthfer.sources.index import Index, differences
-from synthfer.sources.reading import Reader
 from tests.sources.pictures import save, shows
 
 # A line as it stands in the published list: name, face, top, left, right, bottom, confidence, label.
@@ -46,7 +46,7 @@ def test_a_published_line_gives_box_label_and_picture(tmp_path, table, photos):
     assert rows[0].box == (113, 28, 226, 141)  # left, top, right, bottom: a square
     assert rows[0].scores == {"box_confidence": 22.9362}
     assert [EXPRESSIONS[row.label] for row in rows] == ["anger", "neutral"]
-    assert rows[0].place.path == f"{photos}/angry_actor_104.jpg"
+    assert rows[0].image.path == f"{photos}/angry_actor_104.jpg"
     assert all(shows(tmp_path, row, n) for n, row in enumerate(rows))
     assert len(collection.notes) == 1
 
@@ -101,7 +101,7 @@ def test_wrong_lines_fail_alone_and_photos_beside_the_list_are_counted(tmp_path)
         (tmp_path / "image/origin" / name).touch()
     collection, rows = rows_of(tmp_path)
     assert len(rows) == 10
-    assert [row.place is None for row in rows] == [False, *[True] * 7, False, False]
+    assert [row.image is None for row in rows] == [False, *[True] * 7, False, False]
     for at, reason in enumerate(["7 words", "9 words", "9 words", "'one'", "empty", "leaves", "'inf'"], 1):
         assert rows[at].key == f"label.lst:{at + 1}"
         assert f"line {at + 1}: " in rows[at].reason
@@ -109,7 +109,7 @@ def test_wrong_lines_fail_alone_and_photos_beside_the_list_are_counted(tmp_path)
     assert rows[8].label is None
     assert "'7'" in rows[8].reason
     with pytest.raises(OSError, match="gone"):
-        Reader(tmp_path).read(rows[9].place)
+        CollectionReader(tmp_path).read(rows[9].image)
     assert collection.notes[-1] == "origin: pictures that are not in label.lst, left out: 2 (x.jpg, y.jpg)"
 
 
@@ -124,6 +124,6 @@ def test_a_folder_without_list_or_photos_is_refused(tmp_path):
 def test_the_published_total_is_compared_over_all_splits():
     assert sum(OFFICIAL["all"].values()) == 91793
     entries = [Entry(key=str(n), label=1, split=s, reason="x") for n, s in enumerate(("train", "test"))]
-    counts = Index.of(entries).counts
+    counts = Index.from_entries(entries).counts
     assert differences({"all": {"disgust": 2, "all": 2}}, {"train": {"disgust": 1}, "test": {"disgust": 1}}) == []
     assert differences({"all": {"all": 3}}, counts) == ["all all: 2 here, 3 published (-1)"]

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from synthfer.expressions import EXPRESSIONS
+from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
 from synthfer.sources.fer2013 import OFFICIAL, Config, find
-from synthfer.sources.reading import Reader
 from tests.sources.pictures import GREY, cell, png, read, save, shows
 
 # The columns of fer2013.csv and their order; the label words stand in the challenge's own description.
@@ -80,7 +80,7 @@ def test_every_wrong_line_becomes_a_row_and_the_next_one_is_right(tmp_path):
     assert len(rows) == len(lines)
     failed = {0: "has 4 cells, not 3", 1: "quote", 9: "has 1 cells", 11: "has 2 cells"}
     for at, reason in failed.items():
-        assert rows[at].place is None
+        assert rows[at].image is None
         assert rows[at].key == f"fer2013.csv:{at + 2}"
         assert f"line {at + 2}" in rows[at].reason
         assert reason in rows[at].reason
@@ -106,7 +106,7 @@ def test_a_folder_with_something_else_is_refused_with_what_is_there(tmp_path):
     (tmp_path / "readme.txt").touch()
     with pytest.raises(SourceError, match=r"fer2013\.csv.*There is: readme\.txt"):
         find(tmp_path, Config())
-    with pytest.raises(SourceError, match="nothing at"):
+    with pytest.raises(SourceError, match="absent does not exist"):
         find(tmp_path / "absent", Config())
 
 
@@ -146,7 +146,7 @@ def test_a_class_folder_of_another_word_keeps_its_pictures_without_a_label(tmp_p
     folders(tmp_path, ["train/contempt/a", "train/grumpy/b"])
     collection, rows = rows_of(tmp_path)
     assert [row.attributes["emotion"] for row in rows] == ["contempt", "grumpy"]
-    assert all(row.label is None and row.place and row.attributes["emotion"] in row.reason for row in rows)
+    assert all(row.label is None and row.image and row.attributes["emotion"] in row.reason for row in rows)
     assert any("no folder test" in note for note in collection.notes)
 
 
@@ -180,7 +180,7 @@ def test_the_parquet_copy_is_read_over_row_groups_with_the_ids_of_the_csv(tmp_pa
     assert all(shows(tmp_path, rows[at], at, GREY) for at in (0, 1, 2, 4))
     assert rows[2].label is None
     assert "None" in rows[2].reason
-    assert rows[3].place is None
+    assert rows[3].image is None
     assert rows[3].key == "a.parquet:4"
     assert "photo.png" in rows[3].reason
     assert "holdout" in rows[4].reason
@@ -193,7 +193,7 @@ def test_damage_in_a_parquet_file_is_told(tmp_path):
     at = pq.read_metadata(file).row_group(1).column(1).data_page_offset  # fer_label of the second group
     file.write_bytes(whole[:at] + b"\xff" * 40 + whole[at + 40 :])
     _, rows = rows_of(tmp_path)
-    assert [row.place is None for row in rows] == [False, False, True, True]
+    assert [row.image is None for row in rows] == [False, False, True, True]
     assert "row group 1 cannot be read" in rows[3].reason
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(SourceError, match=r"a\.parquet cannot be read"):
@@ -219,10 +219,10 @@ def test_the_real_parquet_is_read_as_it_stands(shared_data):
     splits = {"train": "train", "val": "public_test"}
     found = Counter((splits[r.split], words.get(EXPRESSIONS[r.label], EXPRESSIONS[r.label])) for r in rows)
     assert found == stood
-    reader = Reader(file)
+    reader = CollectionReader(file)
     for at in range(0, 7500, 499):
         assert rows[at].source_id == f"fer2013:{table['name'][at].as_py()[3:10]}"
-        assert reader.read(rows[at].place) == table["image"][at].as_py()
+        assert reader.read(rows[at].image) == table["image"][at].as_py()
 
 
 def test_a_split_of_another_type_is_told(tmp_path):

@@ -7,9 +7,9 @@ import pytest
 
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sources import fer2013
+from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
 from synthfer.sources.ferplus import FOLDER_ROWS, MAJORITY, ROWS, Config, choice, distribution, find
-from synthfer.sources.reading import Reader
 from tests.sources.pictures import GREY, cell, png, shows
 
 # The header of fer2013new.csv, and three of its rows as they stand in the published file.
@@ -84,7 +84,7 @@ def test_the_pictures_have_the_ids_that_fer2013_gives_them(tmp_path):
     _, plus = rows_of(tmp_path)
     plain = list(fer2013.find(tmp_path, fer2013.Config()).entries)
     assert [row.source_id for row in plus] == [row.source_id for row in plain]
-    assert [row.place for row in plus] == [row.place for row in plain]
+    assert [row.image for row in plus] == [row.image for row in plain]
 
 
 def test_the_argmax_rule_labels_what_has_no_majority(tmp_path):
@@ -98,7 +98,7 @@ def test_an_empty_image_name_fails_with_its_line_and_votes(tmp_path):
     # As published: "Training,,0,0,0,0,0,0,0,0,0,10"
     both(tmp_path, [FIRST[0], "PublicTest,,0,0,0,0,0,0,0,0,0,10", FIRST[1]], ["Training", "PublicTest", "Training"])
     _, rows = rows_of(tmp_path)
-    assert rows[1].place is None
+    assert rows[1].image is None
     assert rows[1].key == "fer2013new.csv:3"
     assert "line 3: names no image" in rows[1].reason
     assert (rows[1].split, rows[1].source_id) == ("val", "fer2013:0000001")
@@ -123,7 +123,7 @@ def test_lines_that_do_not_fit_fail_alone(tmp_path):
     )
     _, rows = rows_of(tmp_path)
     assert len(rows) == 9
-    assert [row.place is None for row in rows] == [False, *[True] * 6, False, True]
+    assert [row.image is None for row in rows] == [False, *[True] * 6, False, True]
     reasons = ["fer0000007", "PublicTest", "'six'", "5 cells", "-6", "no votes", "", "no row in fer2013.csv"]
     for at, reason in enumerate(reasons, 1):
         if reason:
@@ -137,7 +137,7 @@ def test_pictures_without_votes_and_broken_picture_lines_fail_too(tmp_path):
     lines[2] = "0,1 2 3"
     (tmp_path / "fer2013.csv").write_text("\n".join([*lines, lines[1]]))
     _, rows = rows_of(tmp_path)
-    assert [row.place is None for row in rows] == [False, True, False, True]
+    assert [row.image is None for row in rows] == [False, True, False, True]
     assert "fer2013.csv has 2 cells" in rows[1].reason
     assert "fer2013.csv has it" in rows[3].reason
 
@@ -175,8 +175,8 @@ def test_folders_with_label_csv_are_read_with_and_without_the_box(tmp_path, base
     assert [row.source_id for row in rows[:3]] == ["fer2013:0000000", "fer2013:0028709", "fer2013:0032298"]
     assert all(shows(tmp_path, row, n, GREY) for row, n in zip(rows[:3], (0, 28709, 32298), strict=True))
     with pytest.raises(OSError, match="fer0032299"):
-        Reader(tmp_path).read(rows[3].place)
-    assert [row.place for row in rows[4:]] == [None] * 4
+        CollectionReader(tmp_path).read(rows[3].image)
+    assert [row.image for row in rows[4:]] == [None] * 4
     assert [f"label.csv line {n}" in row.reason for n, row in enumerate(rows[4:], 3)] == [True] * 4
     assert any("label.csv, left out: 2 (fer0000001.png, fer0000007.png)" in note for note in collection.notes)
     assert list(find(tmp_path, Config(rule="argmax")).official.values()) == list(FOLDER_ROWS.values())
@@ -194,7 +194,7 @@ def test_the_parquet_copy_is_read_and_bad_votes_fail(tmp_path):
     _, rows = rows_of(tmp_path)
     assert (EXPRESSIONS[rows[0].label], rows[0].split, rows[0].source_id) == ("neutral", "val", "fer2013:0028709")
     assert shows(tmp_path, rows[0], 0, GREY)
-    assert [row.place for row in rows[1:]] == [None, None]
+    assert [row.image for row in rows[1:]] == [None, None]
     assert "no votes" in rows[2].reason
 
 
@@ -222,8 +222,8 @@ def test_the_real_parquet_is_read_as_it_stands(shared_data):
     expected = [words[at] if ok and at < 7 else None for at, ok in zip(kept.argmax(1), clear, strict=True)]
     assert [None if row.label is None else EXPRESSIONS[row.label] for row in rows] == expected
     assert [row.reason is None for row in rows] == [word is not None for word in expected]
-    reader = Reader(shared_data / "fer2013_small.parquet")
-    assert all(reader.read(rows[at].place) == table["image"][at].as_py() for at in range(0, 7500, 991))
+    reader = CollectionReader(shared_data / "fer2013_small.parquet")
+    assert all(reader.read(rows[at].image) == table["image"][at].as_py() for at in range(0, 7500, 991))
 
 
 @pytest.mark.parametrize("votes", [[3], ["10 0"], [None], [["10"] * 10], [[1.0] * 10]])
@@ -231,5 +231,5 @@ def test_votes_of_another_type_fail_their_row(tmp_path, votes):
     columns = {"image": [png(0, GREY)], "name": ["fer0000001.png"], "ferplus_votes": votes, "split": ["train"]}
     pq.write_table(pa.table(columns), tmp_path / "x.parquet")
     _, (row,) = rows_of(tmp_path)
-    assert row.place is None
+    assert row.image is None
     assert "x.parquet line 1: " in row.reason

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from synthfer.images import decode
+from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
 from synthfer.sources.ffhq import Config, find
 from synthfer.sources.index import Index
-from synthfer.sources.reading import Reader
 from tests.sources.pictures import save
 
 
@@ -55,11 +55,11 @@ def test_pictures_are_found_by_number_in_every_layout(tmp_path, form):
     numbers = (69999, 0, 12345)
     pixels = {i: save(tmp_path / form.format(group=f"{i // 1000 * 1000:05d}", name=f"{i:05d}.png"), i) for i in numbers}
     found = find(tmp_path, Config())
-    entries, reader = list(found.entries), Reader(tmp_path)
+    entries, reader = list(found.entries), CollectionReader(tmp_path)
     assert [e.source_id for e in entries] == ["ffhq:00000", "ffhq:12345", "ffhq:69999"]
     assert {(e.split, e.label, e.reason) for e in entries} == {("train", None, None)}
     for entry in entries:
-        assert np.array_equal(decode(reader.read(entry.place)), pixels[int(entry.key)])
+        assert np.array_equal(decode(reader.read(entry.image)), pixels[int(entry.key)])
     assert (found.kind, found.official) == ("real", {"train": {"all": 70_000}})
 
 
@@ -85,7 +85,7 @@ def test_a_size_that_differs_from_the_list_is_rejected(tmp_path):
     bad.write_bytes(bad.read_bytes()[:-7])
     entries = list(find(tmp_path, Config()).entries)
     assert entries[0].reason is None
-    assert entries[1].place is not None
+    assert entries[1].image is not None
     assert f"has {bad.stat().st_size} bytes and not the {good.stat().st_size}" in entries[1].reason
 
 
@@ -101,9 +101,9 @@ def test_listed_pictures_that_are_gone_fail_and_unlisted_ones_are_noted(tmp_path
     write_list(tmp_path, {1001: record(1001)})
     found = find(tmp_path, Config())
     (entry,) = found.entries
-    assert entry.place.path == "thumbnails128x128/01000/01001.png"
+    assert entry.image.path == "thumbnails128x128/01000/01001.png"
     with pytest.raises(FileNotFoundError):
-        Reader(tmp_path).read(entry.place)
+        CollectionReader(tmp_path).read(entry.image)
     notes = " | ".join(found.notes)
     assert "pictures that are not in ffhq-dataset-v2.json, left out: 1 (thumbnails128x128/00000/00002.png)" in notes
     assert "LICENSE.txt" in notes
@@ -115,7 +115,7 @@ def test_records_that_are_not_as_published_fail_alone(tmp_path):
     bad = {1: record(1, category="testing"), "x": record(2), 3: None, 4: {}, "05": record(5), "9" * 5000: record(6)}
     write_list(tmp_path, {0: record(0, file), **bad})
     entries = list(find(tmp_path, Config()).entries)
-    assert [(e.key, e.place is None) for e in entries] == [
+    assert [(e.key, e.image is None) for e in entries] == [
         ("00000", False),
         *((f"ffhq-dataset-v2.json:{key}", True) for key in ("1", "x", "3", "4", "05", "9" * 5000)),
     ]
@@ -127,7 +127,7 @@ def test_the_list_is_found_beside_the_folder_of_one_size(tmp_path):
     save(file)
     write_list(tmp_path, {0: record(0, file, "validation")})
     (entry,) = find(file.parents[1], Config()).entries
-    assert (entry.split, entry.place.path) == ("val", "00000/00000.png")
+    assert (entry.split, entry.image.path) == ("val", "00000/00000.png")
 
 
 def test_the_size_can_be_chosen(tmp_path):
@@ -135,7 +135,7 @@ def test_the_size_can_be_chosen(tmp_path):
     small = save(tmp_path / "thumbnails128x128" / "00000" / "00000.png", 2)
     for config, pixels in ((Config(), large), (Config(pictures="thumbnails128x128"), small)):
         (entry,) = find(tmp_path, config).entries
-        assert np.array_equal(decode(Reader(tmp_path).read(entry.place)), pixels)
+        assert np.array_equal(decode(CollectionReader(tmp_path).read(entry.image)), pixels)
     with pytest.raises(SourceError, match="there is no"):
         find(tmp_path / "thumbnails128x128", Config(pictures="images1024x1024"))
 
@@ -150,7 +150,7 @@ def test_a_list_that_is_cut_off_or_another_is_refused(tmp_path, text):
 
 def test_a_folder_of_other_pictures_is_refused(tmp_path):
     save(tmp_path / "face.png")
-    with pytest.raises(SourceError, match="source ffhq, which wants"):
+    with pytest.raises(SourceError, match="source ffhq, which expects"):
         find(tmp_path, Config())
 
 
@@ -160,13 +160,13 @@ def test_a_list_with_odd_values_fails_by_row(tmp_path):
     good["metadata"] |= {"author": ["x", "y"], "license": "\ud800"}
     write_list(tmp_path, {0: good, "\ud800": good, 1: None, 2: record(2, category=["training"]), -1: record(-1)})
     found = find(tmp_path, Config())
-    index = Index.of(found.entries)  # everything can be written
+    index = Index.from_entries(found.entries)  # everything can be written
     entries = list(index.entries(range(len(index))))
-    assert [e.place is None for e in entries] == [False, True, True, True, False]
+    assert [e.image is None for e in entries] == [False, True, True, True, False]
     assert r"\ud800" in entries[1].reason
     assert "\n".join(found.notes).encode()
     with pytest.raises(FileNotFoundError):
-        Reader(tmp_path).read(entries[4].place)
+        CollectionReader(tmp_path).read(entries[4].image)
 
 
 def test_a_folder_whose_name_is_no_text_is_noted(tmp_path):

@@ -8,9 +8,9 @@ import pytest
 from synthfer.config import ConfigError, load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.images import decode
+from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
 from synthfer.sources.folder import Config, find
-from synthfer.sources.reading import Reader
 from tests.sources.pictures import save
 
 
@@ -23,9 +23,9 @@ def test_class_folders_become_labelled_faces_with_their_pixels(tmp_path):
     assert {e.split for e in entries} == {"train"}
     assert [e.key for e in entries] == [f"{name}/1.png" for name in names]
     assert all(e.reason is None for e in entries)
-    reader = Reader(tmp_path)
+    reader = CollectionReader(tmp_path)
     for entry, name in zip(entries, names, strict=True):
-        assert np.array_equal(decode(reader.read(entry.place)), pixels[name])
+        assert np.array_equal(decode(reader.read(entry.image)), pixels[name])
     assert found.official is None
     assert found.notes == []
 
@@ -53,7 +53,7 @@ def test_published_labels_beyond_the_seven_are_rejected_with_their_word(tmp_path
     assert entry.label is None
     assert entry.attributes == {"emotion": "contempt"}
     assert "contempt" in entry.reason
-    assert entry.place is not None
+    assert entry.image is not None
 
 
 def test_all_unknown_classes_are_named_with_the_nearest(tmp_path):
@@ -111,7 +111,7 @@ def test_a_damaged_picture_is_an_entry_that_fails_on_reading(tmp_path):
     (tmp_path / "sad" / "a.png").write_bytes(body[: len(body) // 2])
     (entry,) = find(tmp_path, Config()).entries
     with pytest.raises(ValueError, match="png: cannot be read"):
-        decode(Reader(tmp_path).read(entry.place))
+        decode(CollectionReader(tmp_path).read(entry.image))
 
 
 def test_a_name_that_is_no_text_is_a_failed_row(tmp_path):
@@ -121,7 +121,7 @@ def test_a_name_that_is_no_text_is_a_failed_row(tmp_path):
     except OSError:
         pytest.skip("this file system takes only names in UTF-8")
     (entry,) = find(tmp_path, Config()).entries
-    assert entry.place is None
+    assert entry.image is None
     assert "rename" in entry.reason
     assert entry.to_json().encode()
 
@@ -131,13 +131,13 @@ def test_a_picture_behind_a_link_is_read(tmp_path):
     (tmp_path / "faces" / "sad").mkdir(parents=True)
     (tmp_path / "faces" / "sad" / "x.png").symlink_to(tmp_path / "elsewhere" / "x.png")
     (entry,) = find(tmp_path / "faces", Config()).entries
-    assert np.array_equal(decode(Reader(tmp_path / "faces").read(entry.place)), pixels)
+    assert np.array_equal(decode(CollectionReader(tmp_path / "faces").read(entry.image)), pixels)
 
 
 def test_an_empty_or_absent_folder_is_refused(tmp_path):
     with pytest.raises(SourceError, match="no layout of source folder"):
         find(tmp_path, Config())
-    with pytest.raises(SourceError, match="there is nothing at"):
+    with pytest.raises(SourceError, match="does not exist; source folder expects"):
         find(tmp_path / "nowhere", Config())
     with pytest.raises(SourceError, match="needs path="):
         find(None, Config())

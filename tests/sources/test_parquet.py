@@ -12,9 +12,9 @@ from synthfer.config import load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.images import decode
 from synthfer.sample import SCHEMA
+from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
 from synthfer.sources.parquet import Config, find
-from synthfer.sources.reading import Reader
 from tests.sources.pictures import pixels, png
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -35,9 +35,9 @@ def pictures(n, first=0):
 
 
 def check_pixels(root, entries, seeds):
-    reader = Reader(root)
+    reader = CollectionReader(root)
     for entry, seed in zip(entries, seeds, strict=True):
-        assert np.array_equal(decode(reader.read(entry.place)), pixels(seed))
+        assert np.array_equal(decode(reader.read(entry.image)), pixels(seed))
 
 
 def test_a_dataset_of_the_datasets_library_needs_no_options(tmp_path):
@@ -165,11 +165,11 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path):
 def test_a_row_without_a_picture_fails_alone(tmp_path):
     rows = [{"bytes": png(0), "path": None}, {"bytes": None, "path": "gone.png"}, None]
     file = write(tmp_path / "x.parquet", image=pa.array(rows, STRUCT), label=["sad"] * 3)
-    entries, reader = list(find(file, Config()).entries), Reader(tmp_path)
-    assert np.array_equal(decode(reader.read(entries[0].place)), pixels(0))
+    entries, reader = list(find(file, Config()).entries), CollectionReader(tmp_path)
+    assert np.array_equal(decode(reader.read(entries[0].image)), pixels(0))
     for entry in entries[1:]:
         with pytest.raises(ValueError, match="no image bytes"):
-            reader.read(entry.place)
+            reader.read(entry.image)
 
 
 def test_a_truncated_or_different_file_is_one_failed_row_and_the_others_go_on(tmp_path):
@@ -179,7 +179,7 @@ def test_a_truncated_or_different_file_is_one_failed_row_and_the_others_go_on(tm
     write(tmp_path / "c.parquet", image=pictures(1), label=[1])
     write(tmp_path / "d.parquet", image=pictures(1), label=["fear"])
     entries = list(find(tmp_path, Config()).entries)
-    assert [(e.key, e.place is None) for e in entries] == [
+    assert [(e.key, e.image is None) for e in entries] == [
         ("a.parquet#0", False),
         ("a.parquet#1", False),
         ("b.parquet", True),
@@ -197,7 +197,7 @@ def test_a_damaged_column_of_labels_fails_its_rows_and_no_others(tmp_path):
     body[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
     file.write_bytes(body)
     entries = list(find(file, Config()).entries)
-    assert [(e.key, e.label, e.place is None) for e in entries] == [
+    assert [(e.key, e.label, e.image is None) for e in entries] == [
         ("x.parquet#0", None, True),
         ("x.parquet#1", None, True),
         ("x.parquet#2", 2, False),
@@ -234,11 +234,11 @@ def test_a_real_file_of_faces(shared_data):
     config = Config(label="fer_label", order="fer2013", split="")
     entries = list(find(file, config).entries)
     table = pq.read_table(file, columns=["fer_label_name", "image"]).slice(0, 50).to_pylist()
-    reader = Reader(shared_data)
+    reader = CollectionReader(shared_data)
     assert len(entries) == 7500
     for entry, row in zip(entries, table, strict=False):
         assert EXPRESSIONS[entry.label] in (row["fer_label_name"], {"angry": "anger"}.get(row["fer_label_name"]))
-        assert reader.read(entry.place) == row["image"]
+        assert reader.read(entry.image) == row["image"]
 
 
 def test_a_label_that_is_no_text_fails_its_rows(tmp_path):
@@ -247,7 +247,7 @@ def test_a_label_that_is_no_text_fails_its_rows(tmp_path):
     )
     file = write(tmp_path / "x.parquet", image=pictures(1), label=words)
     (entry,) = find(file, Config()).entries
-    assert entry.place is None
+    assert entry.image is None
     assert "x.parquet: row group 0 cannot be read" in entry.reason
 
 
@@ -257,7 +257,7 @@ def test_a_later_file_with_other_labels_does_not_stop_the_search_for_the_range(t
     with pytest.raises(SourceError, match="holds 1, 7, which"):
         find(tmp_path, load(Config, ["order=rafdb"]))
     entries = list(find(tmp_path, load(Config, ["order=rafdb", "first=1"])).entries)
-    assert [e.place is None for e in entries] == [False, False, True]
+    assert [e.image is None for e in entries] == [False, False, True]
 
 
 def test_a_column_that_is_there_twice_is_refused_or_fails_the_later_file(tmp_path):

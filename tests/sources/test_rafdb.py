@@ -3,9 +3,9 @@
 import pytest
 
 from synthfer.expressions import EXPRESSIONS
+from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
 from synthfer.sources.rafdb import OFFICIAL, Config, find
-from synthfer.sources.reading import Reader
 from tests.sources.pictures import save, shows
 
 # The published order: 1 surprise, 2 fear, 3 disgust, 4 happiness, 5 sadness, 6 anger, 7 neutral.
@@ -60,7 +60,7 @@ def test_wrong_lines_fail_alone_and_files_beside_the_list_are_counted(tmp_path):
     (tmp_path / "Image" / "aligned" / "test_0001_aligned.jpg").unlink()
     collection, rows = rows_of(tmp_path)
     assert len(rows) == 9  # the blank line is none
-    assert [row.place is None for row in rows] == [False, True, True, False, False, True, True, True, False]
+    assert [row.image is None for row in rows] == [False, True, True, False, False, True, True, True, False]
     for at in (1, 2, 5, 6, 7):
         assert f"list_patition_label.txt line {at + 1}: " in rows[at].reason
         assert rows[at].key.endswith(f":{at + 1}")
@@ -69,7 +69,7 @@ def test_wrong_lines_fail_alone_and_files_beside_the_list_are_counted(tmp_path):
         assert code in rows[at].reason
         assert shows(tmp_path, rows[at], at)
     with pytest.raises(OSError, match="test_0001_aligned"):
-        Reader(tmp_path).read(rows[-1].place)
+        CollectionReader(tmp_path).read(rows[-1].image)
     assert "left out: 2 (train_00002_aligned.jpg, train_00003_aligned.jpg)" in collection.notes[-1]
 
 
@@ -105,12 +105,12 @@ def test_the_kaggle_copys_lists_are_believed_and_checked(tmp_path):
     lines.append('train_00003_aligned.jpg,"5')
     (tmp_path / "train_labels.csv").write_text("\n".join(["image, label", *lines]))
     collection, rows = rows_of(tmp_path)
-    assert [row.place is None for row in rows] == [False, True, False, True, True, True, False]
+    assert [row.image is None for row in rows] == [False, True, False, True, True, True, False]
     assert "other's list" in rows[1].reason
     assert "line 7: is no CSV" in rows[5].reason
     assert EXPRESSIONS[rows[2].label] == "sad"
     with pytest.raises(OSError, match="5/train_00002"):
-        Reader(tmp_path).read(rows[2].place)
+        CollectionReader(tmp_path).read(rows[2].image)
     assert any("6/train_00002_aligned.jpg" in note for note in collection.notes)
 
 

@@ -43,5 +43,5 @@ def test_something_else_is_refused_or_fails_as_a_row(tmp_path, name, body):
     except SourceError as error:
         assert str(path) in str(error)
     else:
-        assert all(entry.place is None and path.name in entry.reason for entry in entries)
+        assert all(entry.image is None and path.name in entry.reason for entry in entries)
         assert entries

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthfer.store import DamagedShard, Dataset, Incomplete, Receipt, Spec, SpecMismatch
-from synthfer.store.manifest import in_order
+from synthfer.store.manifest import ordered_thread_map
 from tests.store.tables import filled, ids_of, spec_of, table_of, with_column
 
 
@@ -170,7 +170,7 @@ def test_units_partition_the_rows_and_keys_name_them(rows, unit_size, data):
 
 @given(st.lists(st.integers(), max_size=30), st.integers(1, 5))
 def test_in_order_is_map(items, threads):
-    assert list(in_order(lambda item: item + 1, items, threads)) == [item + 1 for item in items]
+    assert list(ordered_thread_map(lambda item: item + 1, items, threads)) == [item + 1 for item in items]
 
 
 def test_missing_is_quick(tmp_path):

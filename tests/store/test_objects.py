@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from synthfer.store import StoreUnavailable, objects, open_store
 from synthfer.store.local import LocalStore
-from synthfer.store.objects import RangeReader, try_conditional_create
+from synthfer.store.objects import RangeReader, probe_conditional_create
 from synthfer.store.s3 import S3Store
 from tests.s3_server import BUCKET
 
@@ -71,7 +71,7 @@ def test_probe_tells_atomic_and_leaves_nothing(place, monkeypatch):
 
 def test_probe_tells_what_ignores_or_races():
     there: set[str] = set()
-    assert try_conditional_create(lambda key, body: not there.add(key), there.discard) == "none"
+    assert probe_conditional_create(lambda key, body: not there.add(key), there.discard) == "none"
 
     def check_then_act(key: str, body: bytes) -> bool:
         absent = key not in there
@@ -79,7 +79,7 @@ def test_probe_tells_what_ignores_or_races():
         there.add(key)
         return absent
 
-    assert try_conditional_create(check_then_act, there.discard) == "advisory"
+    assert probe_conditional_create(check_then_act, there.discard) == "advisory"
     assert not there
 
 

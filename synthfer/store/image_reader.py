@@ -26,7 +26,7 @@ class SampleRef:
     sample_id: str
 
 
-class Pictures:
+class ImageReader:
     """Reads image files by their places. Safe for threads; holds about `most_bytes` of shards, and one at least."""
 
     def __init__(self, uris: Sequence[str], most_bytes: int = _MOST_BYTES) -> None:

@@ -32,7 +32,7 @@ _NUMBERS = b"0123456789 \t\r\n"
 T = TypeVar("T")
 
 
-class Reader:
+class CollectionReader:
     """Gives a picture's file bytes, or its pixels where it has no file. Not safe for threads; one per worker."""
 
     def __init__(self, root: Path | None) -> None:
@@ -41,63 +41,63 @@ class Reader:
         self._column: pa.ChunkedArray | None = None
         self._column_key: tuple[str | int, ...] = ()
 
-    def read(self, place: ImageRef) -> bytes | np.ndarray:
+    def read(self, ref: ImageRef) -> bytes | np.ndarray:
         """The bytes of an image file, or pixels (uint8, H x W x 3).
 
         `ValueError` or `OSError` say what is wrong with this picture; the next one can be read.
         """
-        if place.form not in FORMS:
-            pixels: np.ndarray = sources.module(place.form).picture(place)
+        if ref.form not in FORMS:
+            pixels: np.ndarray = sources.module(ref.form).picture(ref)
             return pixels
-        read: Callable[[ImageRef], bytes | np.ndarray] = getattr(self, f"_{place.form}")
-        return read(place)
+        read: Callable[[ImageRef], bytes | np.ndarray] = getattr(self, f"_{ref.form}")
+        return read(ref)
 
-    def _path(self, place: ImageRef) -> Path:
+    def _path(self, ref: ImageRef) -> Path:
         assert self.root is not None
-        return self.root / safe_path(place.path)
+        return self.root / safe_path(ref.path)
 
-    def _file(self, place: ImageRef) -> bytes:
-        path = self._path(place)
+    def _file(self, ref: ImageRef) -> bytes:
+        path = self._path(ref)
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # a pipe would never end
-            raise ValueError(f"{place.path} is no regular file")
+            raise ValueError(f"{ref.path} is no regular file")
         if found.st_size > MAX_BYTES:
-            raise ValueError(f"{place.path} is larger than {MAX_BYTES >> 20} MiB")
+            raise ValueError(f"{ref.path} is larger than {MAX_BYTES >> 20} MiB")
         with path.open("rb", buffering=0) as file:
             return file.read()
 
-    def _zip(self, place: ImageRef) -> bytes:
+    def _zip(self, ref: ImageRef) -> bytes:
         try:
-            archive = self._keep(("zip", place.path), lambda: zipfile.ZipFile(self._path(place)))
-            if archive.getinfo(place.name).compress_type not in UNPACKED:
+            archive = self._keep(("zip", ref.path), lambda: zipfile.ZipFile(self._path(ref)))
+            if archive.getinfo(ref.name).compress_type not in UNPACKED:
                 raise NotImplementedError("it is neither stored nor deflated")
-            with archive.open(place.name) as member:
+            with archive.open(ref.name) as member:
                 body: bytes = member.read(MAX_BYTES + 1)
         except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-            raise ValueError(f"{place.path}: {place.name} cannot be unpacked: {error or 'cut off'}") from error
+            raise ValueError(f"{ref.path}: {ref.name} cannot be unpacked: {error or 'cut off'}") from error
         if len(body) > MAX_BYTES:
-            raise ValueError(f"{place.path}: {place.name} unpacks to more than {MAX_BYTES >> 20} MiB")
+            raise ValueError(f"{ref.path}: {ref.name} unpacks to more than {MAX_BYTES >> 20} MiB")
         return body
 
-    def _slice(self, place: ImageRef) -> bytes:
-        if place.length > MAX_BYTES:
-            raise ValueError(f"{place.path}: {place.length} bytes are more than {MAX_BYTES >> 20} MiB")
-        file = self._keep(("slice", place.path), lambda: self._path(place).open("rb"))
-        file.seek(place.start)
-        body = file.read(place.length)
-        if len(body) < place.length:
-            raise ValueError(f"{place.path} ends at byte {place.start + len(body)}, inside this picture")
+    def _slice(self, ref: ImageRef) -> bytes:
+        if ref.length > MAX_BYTES:
+            raise ValueError(f"{ref.path}: {ref.length} bytes are more than {MAX_BYTES >> 20} MiB")
+        file = self._keep(("slice", ref.path), lambda: self._path(ref).open("rb"))
+        file.seek(ref.start)
+        body = file.read(ref.length)
+        if len(body) < ref.length:
+            raise ValueError(f"{ref.path} ends at byte {ref.start + len(body)}, inside this picture")
         return body
 
-    def _record(self, place: ImageRef) -> bytes:
+    def _record(self, ref: ImageRef) -> bytes:
         """A slice of a RecordIO file without the 4-byte words that `name` lists by their places in the slice."""
-        body = self._slice(place)
-        ends = [int(at) for at in place.name.split(",")]
+        body = self._slice(ref)
+        ends = [int(at) for at in ref.name.split(",")]
         return b"".join(body[a:b] for a, b in zip([0, *(at + 4 for at in ends)], [*ends, len(body)], strict=True))
 
-    def _pixels(self, place: ImageRef) -> np.ndarray:
+    def _pixels(self, ref: ImageRef) -> np.ndarray:
         """Decimal grey values of a square picture in a CSV cell."""
-        text = self._slice(place)
+        text = self._slice(ref)
         if odd := text.translate(None, _NUMBERS):
             raise ValueError(f"pixels are not whole numbers: {odd[:20]!r}")
         values = np.fromstring(text, np.int64, sep=" ")
@@ -108,32 +108,32 @@ class Reader:
             raise ValueError(f"pixels lie outside 0..255: {values.min()} to {values.max()}")
         return np.repeat(values.astype(np.uint8).reshape(side, side, 1), 3, axis=2)
 
-    def _parquet(self, place: ImageRef) -> bytes:
-        key = (place.path, place.start, place.name)
+    def _parquet(self, ref: ImageRef) -> bytes:
+        key = (ref.path, ref.start, ref.name)
         if key != self._column_key:
             self._column, self._column_key = None, ()  # two columns at once would be twice the memory
-            self._column, self._column_key = self._read_column(place), key
+            self._column, self._column_key = self._read_column(ref), key
         assert self._column is not None
-        value = self._column[place.length].as_py()
+        value = self._column[ref.length].as_py()
         body = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(body, bytes):
-            raise ValueError(f"{place.path}: column {place.name} holds no image bytes here")
+            raise ValueError(f"{ref.path}: column {ref.name} holds no image bytes here")
         return body
 
-    def _read_column(self, place: ImageRef) -> pa.ChunkedArray:
-        file = self._keep(("table", place.path), lambda: pq.ParquetFile(self._path(place)))
+    def _read_column(self, ref: ImageRef) -> pa.ChunkedArray:
+        file = self._keep(("table", ref.path), lambda: pq.ParquetFile(self._path(ref)))
         try:
-            group = file.metadata.row_group(place.start)
+            group = file.metadata.row_group(ref.start)
             columns = (group.column(number) for number in range(group.num_columns))
-            size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == place.name)
+            size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == ref.name)
             if size > MAX_COLUMN_BYTES:
                 limit = MAX_COLUMN_BYTES >> 30
                 raise ValueError(
                     f"its pictures take {size:,} bytes, over {limit} GiB: write it with smaller row groups"
                 )
-            return file.read_row_group(place.start, columns=[place.name]).column(0)
+            return file.read_row_group(ref.start, columns=[ref.name]).column(0)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise ValueError(f"{place.path}: row group {place.start} cannot be read: {error}") from error
+            raise ValueError(f"{ref.path}: row group {ref.start} cannot be read: {error}") from error
 
     def _keep(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
         """What `make` gives, kept until `_OPEN` others were asked for since."""
