@@ -136,7 +136,7 @@ def test_the_size_can_be_chosen(tmp_path):
     for config, pixels in ((Config(), large), (Config(pictures="thumbnails128x128"), small)):
         (entry,) = find(tmp_path, config).entries
         assert np.array_equal(decode(CollectionReader(tmp_path).read(entry.image)), pixels)
-    with pytest.raises(SourceError, match="there is no"):
+    with pytest.raises(SourceError, match="does not exist"):
         find(tmp_path / "thumbnails128x128", Config(pictures="images1024x1024"))
 
 
