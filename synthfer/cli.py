@@ -9,6 +9,7 @@ import dis
 import json
 import logging
 import math
+import re
 import signal
 import sys
 import threading
@@ -108,14 +109,17 @@ def run_commands(commands: Mapping[str, Command], about: str = "") -> NoReturn:
     sys.exit(main(commands, sys.argv[1:], about))
 
 
-def main(commands: Mapping[str, Command], words: Sequence[str], about: str = "") -> int:
-    """One call of a job, everything printed: its exit code. The name of an only command is the empty text."""
+def main(commands: Mapping[str, Command], words: Sequence[str], about: str = "", program: str = "") -> int:
+    """One call of a job, everything printed: its exit code. The name of an only command is the empty text.
+
+    `program` is how the help says that it was called; without it, the script or module that runs.
+    """
     flags = {flag: f"--{flag}" in words for flag in ("json", "verbose", "quiet")}
     results = Console(stderr=flags["json"], highlight=False)
     invocation = Invocation(results, Console(stderr=True, highlight=False), **flags)
     _set_up_logging(invocation)
     try:
-        outcome = _obey(commands, words, about, invocation)
+        outcome = _obey(commands, words, about, invocation, program or _script())
     except Stopped as error:
         log.warning("stopped: %s", error)
         outcome = Outcome({**error.summary, "stopped": str(error)}, STOPPED)
@@ -131,12 +135,14 @@ def main(commands: Mapping[str, Command], words: Sequence[str], about: str = "")
     return _told(outcome, invocation)
 
 
-def _obey(commands: Mapping[str, Command], words: Sequence[str], about: str, invocation: Invocation) -> Outcome:
+def _obey(
+    commands: Mapping[str, Command], words: Sequence[str], about: str, invocation: Invocation, program: str
+) -> Outcome:
     flags, files, rest = _parsed(words)
     if "" not in commands and (not rest or "=" in rest[0]):
         if "--help" not in flags:
             raise ConfigError(f"say which: {', '.join(commands)}; --help says more")
-        _print_commands(commands, about)
+        _print_commands(commands, about, program)
         return Outcome()
     name = "" if "" in commands else rest.pop(0)
     if name not in commands:
@@ -146,7 +152,7 @@ def _obey(commands: Mapping[str, Command], words: Sequence[str], about: str, inv
     if command.instead:
         command = command.instead(rest, files) or command
     if "--help" in flags:
-        _print_help(command, name, keys(command.schema, rest, files))
+        _print_help(command, name, keys(command.schema, rest, files), program)
         return Outcome()
     config: Any = load(command.schema, rest, files)
     log.debug("config: %s", json.dumps(to_dict(config)))
@@ -266,18 +272,18 @@ def _page() -> Console:
     return Console(highlight=False, width=min(Console().width, 110))
 
 
-def _print_commands(commands: Mapping[str, Command], about: str) -> None:
+def _print_commands(commands: Mapping[str, Command], about: str, program: str) -> None:
     console = _page()
     console.print(escape(about.strip()) + "\n")
     _print_list(console, "Commands", {name: [escape(command.about)] for name, command in commands.items()})
-    console.print(f"\n{_script()} COMMAND --help lists the keys of a command.")
+    console.print(f"\n{escape(program)} COMMAND --help lists the keys of a command.")
 
 
-def _print_help(command: Command, name: str, known: Sequence[Key]) -> None:
+def _print_help(command: Command, name: str, known: Sequence[Key], program: str) -> None:
     """What the job does, its keys by section, the flags, an example, the exit codes."""
     console = _page()
     console.print(escape(command.about.strip()))
-    console.print(f"\n[bold]Usage[/]  {_script()} {name + ' ' if name else ''}key=value … \\[flags]\n")
+    console.print(f"\n[bold]Usage[/]  {escape(program)} {name + ' ' if name else ''}key=value … \\[flags]\n")
     sections: dict[str, dict[str, list[str]]] = {}
     for key in known:
         default = "must be given" if key.default is None else f"default {key.default}"
@@ -288,7 +294,7 @@ def _print_help(command: Command, name: str, known: Sequence[Key]) -> None:
     _print_list(console, "Flags", {flag: [meaning] for flag, meaning in FLAGS.items()})
     if command.example:
         console.print("[bold]Example[/]")
-        console.print(Padding(escape(command.example.strip()), (0, 2)), soft_wrap=True)
+        console.print(Padding(escape(_as_called(command.example.strip(), program)), (0, 2)), soft_wrap=True)
     console.print(f"\n[bold]Exit codes[/]  {EXIT_CODES}")
 
 
@@ -306,7 +312,14 @@ def _script() -> str:
     """How this program was called: a file, or a package by `-m`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     package = spec.name.removesuffix(".__main__") if spec else ""
-    return escape(f"python -m {package}" if package.startswith("synthfer") else f"python {sys.argv[0]}")
+    return f"python -m {package}" if package.startswith("synthfer") else f"python {sys.argv[0]}"
+
+
+def _as_called(example: str, program: str) -> str:
+    """An example by the command `synthfer` where that was called: examples are written for the scripts."""
+    if not program.startswith("synthfer "):
+        return example
+    return re.sub(r"python (?:jobs/|-m synthfer\.)\w+(?:\.py)?", program, example)
 
 
 def _set_up_logging(invocation: Invocation) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from synthfer.cli import COMPLETE, FAILURE, Invocation, Outcome
+from synthfer.cli import COMPLETE, FAILURE, Command, Invocation, Outcome
 from synthfer.config import REQUIRED, option
 from synthfer.engine.cluster import NodeConfig, session
 from synthfer.engine.monitoring import Metrics, counting
@@ -157,3 +157,15 @@ def dedupe(config: AuditJob, result: Audit) -> View:
     made_by = {"job": "audit", "sides": {name: dict(side) for name, side in result.sides.items()}}
     datasets = [dataset for named in origins for dataset in named.datasets]
     return View.create(config.view or f"{config.out.rstrip('/')}/view", datasets, selection, made_by)
+
+
+COMMAND = Command(
+    AuditJob,
+    run,
+    dry_run=preview,
+    about="Looks for test samples in training data: shared lineage, identical pixels, perceptual and embedding "
+    "duplicates, turned, cropped and mirrored copies; wrong class orders, conflicting labels, and scores that copies "
+    "carry. Plants copies of its own and must find them. Exit code 1 where a guard fails; the files are written all "
+    "the same.",
+    example="python jobs/audit.py train=out/synthetic,out/fer2013 test=out/fer2013 out=out/audit dedupe=true",
+)

@@ -22,7 +22,7 @@ import ray
 import torch
 
 from synthfer.classifiers.collect import Checkpoint, collect
-from synthfer.cli import Invocation, Outcome
+from synthfer.cli import Command, Invocation, Outcome
 from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.engine.audit import PAIRS as AUDITED
 from synthfer.engine.audit import VERDICT, unwrap_ray_errors
@@ -367,3 +367,15 @@ def answers_table(tests: Sequence[TestSet], answers: Answers) -> pa.Table:
         column = pa.FixedSizeListArray.from_arrays(pa.array(probs.ravel()), probs.shape[1])
         tables_.append(facts.append_column("label_probs", column.cast(pa.list_(pa.float32()))))
     return pa.concat_tables(tables_)
+
+
+COMMAND = Command(
+    EvaluateJob,
+    evaluate,
+    dry_run=preview,
+    about="Prints the matrix of recipes and test sets with intervals and tests, and marks the cells that nobody should "
+    "believe: test rows that a checkpoint or its makers learned from, scores above what labels allow, a wrong class "
+    "order, scores that copies carry. Writes matrix.json, .md, .tex, .svg, answers.parquet and index.html.",
+    example="python jobs/evaluate.py checkpoints=[out/runs] datasets=[out/fer2013,out/drawn] audits=[out/audit] "
+    "baseline=real_only out=out/matrix",
+)

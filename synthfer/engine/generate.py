@@ -8,7 +8,7 @@ from typing import Any
 import ray
 
 from synthfer import planning
-from synthfer.cli import Invocation, Outcome
+from synthfer.cli import Command, Invocation, Outcome
 from synthfer.config import to_dict
 from synthfer.engine import probe as probing
 from synthfer.engine.cluster import session
@@ -113,3 +113,13 @@ def preview(config: GenerateConfig, invocation: Invocation) -> Outcome:
         return Outcome({**told, "plan": plan.summary()})
     print_plan(plan.summary(), invocation.results)
     return Outcome(told)
+
+
+COMMAND = Command(
+    GenerateConfig,
+    generate,
+    dry_run=preview,
+    about="Makes a balanced dataset of generated faces and commits it shard by shard. Stopped or killed at any moment, "
+    "the same command goes on where it was.",
+    example="python jobs/generate.py out=s3://bucket/run plan.balance=rafdb generator.model=builtin:faces",
+)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthfer import sources
-from synthfer.cli import Invocation, Outcome
+from synthfer.cli import Command, Invocation, Outcome
 from synthfer.config import REQUIRED, Choice, option, registry_section, to_dict
 from synthfer.engine.cluster import session
 from synthfer.engine.dataset_job import make_missing, seal, summary
@@ -209,3 +209,14 @@ def probe(config: IngestConfig, collection: Collection, index: Index) -> Probe:
     intake, start = SampleReader(config.place, terms), time.perf_counter()
     table = intake.table(list(index.entries(rows)))
     return Probe({}, 1, len(rows) / (time.perf_counter() - start), table.nbytes / len(rows))
+
+
+COMMAND = Command(
+    IngestConfig,
+    ingest,
+    dry_run=preview,
+    about="Reads a published collection of faces in parallel and commits it shard by shard, with labels by name, "
+    "splits and identities. Prints every difference from the published counts; what cannot be read becomes a failed row "
+    "with its reason. Stopped or killed at any moment, the same command goes on where it was.",
+    example="python jobs/ingest.py source=fer2013 path=data/fer2013.csv out=s3://bucket/fer2013",
+)

@@ -86,38 +86,38 @@ def fetch(config: FetchConfig, invocation: Invocation) -> Outcome:
     return Outcome({"files": files, "bytes": size})
 
 
+ABOUT = "Looks after synthfer's jobs on Kubernetes; kubectl, kustomize and helm do the rest."
+COMMANDS = {
+    "render": Command(
+        JobConfig,
+        show,
+        about="Prints the pods that KubeRay would make of a job, for other linters and for reading. The "
+        "manifests themselves: kubectl kustomize FOLDER.",
+        example="python -m synthfer.k8s render job=k8s/overlays/production/generate",
+    ),
+    "lint": Command(
+        JobConfig,
+        check,
+        about="Says what is wrong with a job that neither kubectl nor the API server say: what KubeRay and "
+        "Kueue refuse later, pods that Pod Security would not let in, names that lead nowhere, GPUs that "
+        "nobody can give.",
+        example="python -m synthfer.k8s lint job=k8s/overlays/production/generate",
+    ),
+    "submit": Command(
+        JobConfig,
+        submit,
+        dry_run=check,
+        about="Checks a job and creates it in the cluster of the current kubectl context. The name is that of "
+        "the content: submitted twice, it is one job.",
+        example="python -m synthfer.k8s submit job=k8s/overlays/production/generate",
+    ),
+    "fetch": Command(
+        FetchConfig,
+        fetch,
+        about="Copies weights from the bucket to a folder; what is there stays. k8s/weights/s3 runs it.",
+        example="python -m synthfer.k8s fetch source=s3://bucket/model out=/models",
+    ),
+}
+
 if __name__ == "__main__":
-    run_commands(
-        {
-            "render": Command(
-                JobConfig,
-                show,
-                about="Prints the pods that KubeRay would make of a job, for other linters and for reading. The "
-                "manifests themselves: kubectl kustomize FOLDER.",
-                example="python -m synthfer.k8s render job=k8s/overlays/production/generate",
-            ),
-            "lint": Command(
-                JobConfig,
-                check,
-                about="Says what is wrong with a job that neither kubectl nor the API server say: what KubeRay and "
-                "Kueue refuse later, pods that Pod Security would not let in, names that lead nowhere, GPUs that "
-                "nobody can give.",
-                example="python -m synthfer.k8s lint job=k8s/overlays/production/generate",
-            ),
-            "submit": Command(
-                JobConfig,
-                submit,
-                dry_run=check,
-                about="Checks a job and creates it in the cluster of the current kubectl context. The name is that of "
-                "the content: submitted twice, it is one job.",
-                example="python -m synthfer.k8s submit job=k8s/overlays/production/generate",
-            ),
-            "fetch": Command(
-                FetchConfig,
-                fetch,
-                about="Copies weights from the bucket to a folder; what is there stays. k8s/weights/s3 runs it.",
-                example="python -m synthfer.k8s fetch source=s3://bucket/model out=/models",
-            ),
-        },
-        about="Looks after synthfer's jobs on Kubernetes; kubectl, kustomize and helm do the rest.",
-    )
+    run_commands(COMMANDS, ABOUT)
