@@ -216,7 +216,7 @@ COMMAND = Command(
     ingest,
     dry_run=preview,
     about="Reads a published collection of faces in parallel and commits it shard by shard, with labels by name, "
-    "splits and identities. Prints every difference from the published counts; what cannot be read becomes a failed row "
-    "with its reason. Stopped or killed at any moment, the same command goes on where it was.",
+    "splits and identities. Prints every difference from the published counts; what cannot be read becomes a failed "
+    "row with its reason. Stopped or killed at any moment, the same command goes on where it was.",
     example="python jobs/ingest.py source=fer2013 path=data/fer2013.csv out=s3://bucket/fer2013",
 )
