@@ -83,6 +83,15 @@ def registry_section(names: Callable[[], Sequence[str]], module: Callable[[str],
     return dataclasses.field(default_factory=chosen, metadata=metadata)
 
 
+def registry_sections(names: Callable[[], Sequence[str]], module: Callable[[str], Any], *, of: str) -> Any:
+    """A field with a section for each member that is asked for: `key.NAME.option=value`.
+
+    It loads as a tuple of `Choice`, sorted by name. `key=NAME` and `key=[NAME, NAME]` ask for members with their
+    defaults; `key.NAME=null` takes one away that a preset asks for. `of` says what is asked for.
+    """
+    return dataclasses.field(default=(), metadata={"help": of, "members": _Registry(names, module, "")})
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key as `--help` shows it: path, what it takes, its default (None: must be given), its meaning."""
@@ -145,10 +154,14 @@ def _gather(
 ) -> tuple[dict[str, Any], dict[str, str], list[str]]:
     """What was given as one tree, the texts of the words by key, and what is wrong with the words."""
     tree, texts, problems = OmegaConf.create({}), dict[str, str](), list[str]()
-    picked_by_name = {field.name for field in dataclasses.fields(schema) if "registry" in field.metadata}
+    picked_by_name, several = (
+        {field.name for field in dataclasses.fields(schema) if kind in field.metadata}
+        for kind in ("registry", "members")
+    )
     for file in files:
         for key, value in _read_file(Path(file)).items():
             short = key in picked_by_name and isinstance(value, str)
+            value = _members(value) if key in several else value
             OmegaConf.update(tree, f"{key}.name" if short else str(key), value, merge=True, force_add=True)
     for word in words:
         key, equals, text = (part.strip() for part in word.partition("="))
@@ -159,10 +172,17 @@ def _gather(
             problems.append(f"{key}= has no value; write {key}=null for none, {key}=\"''\" for empty text")
             texts[key] = text
         else:
-            OmegaConf.update(tree, key, _parsed(text), merge=True, force_add=True)
+            value = _members(_parsed(text)) if key in several else _parsed(text)
+            OmegaConf.update(tree, key, value, merge=True, force_add=True)
             texts = {k: v for k, v in texts.items() if not k.startswith(f"{key}.")} | {key: text}
     given = typing.cast(dict[str, Any], OmegaConf.to_container(tree, resolve=False))
     return _above_preset(schema, given), texts, problems
+
+
+def _members(value: Any) -> Any:
+    """The sections that a name, or a list of names, stands for; anything else as it is."""
+    names = [value] if isinstance(value, str) else value
+    return {str(name): {} for name in names} if isinstance(names, list) else value
 
 
 def _above_preset(schema: type, given: dict[str, Any]) -> dict[str, Any]:
@@ -227,6 +247,10 @@ def _defaults(schema: type, given: Any) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for field, _, nested, inner in _sections(schema, given):
         registry, default = field.metadata.get("registry"), _default(field)
+        if "members" in field.metadata:
+            schemas = _member_schemas(field.metadata["members"], inner)
+            values[field.name] = {name: _defaults(schemas[name], options) for name, options in _on(inner, schemas)}
+            continue
         if isinstance(inner, (list, dict)) and isinstance(inner, list) is not isinstance(default, list):
             continue  # a list does not merge with what is none; the reader says what is wrong
         if nested:
@@ -238,18 +262,46 @@ def _defaults(schema: type, given: Any) -> dict[str, Any]:
     return values
 
 
+def _member_schemas(registry: _Registry, given: Any) -> dict[str, type]:
+    """The `Config` of each member that ships or is asked for, by name; names that no module has are left out."""
+    schemas = {}
+    for name in map(str, dict.fromkeys([*registry.names(), *(given if isinstance(given, Mapping) else ())])):
+        with contextlib.suppress(ValueError, ImportError):
+            schemas[name] = registry.module(name).Config
+    return schemas
+
+
+def _on(given: Any, schemas: Mapping[str, type]) -> Iterator[tuple[str, Any]]:
+    """The members that are asked for, with what was given for them."""
+    pairs = given.items() if isinstance(given, Mapping) else ()
+    return ((name, options) for name, options in pairs if name in schemas and isinstance(options, Mapping))
+
+
 def _keys(schema: type, given: Any, prefix: str = "") -> Iterator[Key]:
     for field, hint, nested, inner in _sections(schema, given):
         path, registry = f"{prefix}{field.name}", field.metadata.get("registry")
         if registry:
             known = f"{', '.join(registry.names())}, or a dotted module name"
             yield Key(f"{path}.name", "text", registry.default, f"{field.metadata['help']}: {known}")
-        if nested:
+        if "members" in field.metadata:
+            yield from _member_keys(path, field, inner)
+        elif nested:
             yield from _keys(nested, inner, f"{path}.")
         elif not registry:
             default = _default(field)
             shown = None if default is REQUIRED else _show(path, _plain(default, hide=True), secret="set")
             yield Key(path, takes(hint, field.metadata), shown, field.metadata.get("help", ""))
+
+
+def _member_keys(path: str, field: dataclasses.Field[Any], given: Any) -> Iterator[Key]:
+    registry: _Registry = field.metadata["members"]
+    schemas = _member_schemas(registry, given)
+    known = f"{', '.join(registry.names())}, or a dotted module name"
+    shown = ", ".join(name for name, _ in _on(given, schemas))
+    yield Key(path, "names", f"[{shown}]", f"{field.metadata['help']}: {known}")
+    for name, schema in schemas.items():
+        options = given.get(name) if isinstance(given, Mapping) else None
+        yield from _keys(schema, options, f"{path}.{name}.")
 
 
 def _show(key: str, value: Any, secret: str = "(hidden)") -> str:
@@ -293,6 +345,8 @@ class _Reader:
         value = values[field.name]
         if registry:
             return self.choice(registry, value, key)
+        if "members" in field.metadata:
+            return self.members(field.metadata["members"], value, key)
         if dataclasses.is_dataclass(hint):
             return self.section(typing.cast(type, hint), value, f"{key}.")
         try:
@@ -313,6 +367,27 @@ class _Reader:
             return None
         options = {k: v for k, v in value.items() if k != "name"}
         return Choice(_name(registry, value), self.section(schema, options, f"{key}."))
+
+    def members(self, registry: _Registry, values: Any, key: str) -> tuple[Choice, ...]:
+        """The sections of the members that are asked for, sorted by name."""
+        if not isinstance(values, Mapping):
+            if values is not None:
+                self.problems.append(
+                    f"{key} takes names: write {key}=NAME or {key}=[NAME, NAME], not {_show(key, values)}"
+                )
+            return ()
+        choices = []
+        for name in sorted(name for name, options in values.items() if options is not None):
+            try:
+                schema = registry.module(name).Config
+            except (ValueError, ImportError) as error:
+                # Perhaps an option of a member, given without the member's name.
+                likely = [known for known in self.known if known.startswith(f"{key}.") and known.endswith(f".{name}")]
+                said = f"unknown key {key}.{name}; did you mean {likely[0]}?" if likely else f"{key}: {error}"
+                self.problems.append(said)
+                continue
+            choices.append(Choice(name, self.section(schema, values[name], f"{key}.{name}.")))
+        return tuple(choices)
 
     def unknown(self, key: str) -> str:
         """That a key is not there, and the nearest one that is: the same last word, else the same letters."""

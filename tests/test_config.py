@@ -10,7 +10,17 @@ from typing import Any, Literal
 
 import pytest
 
-from synthfer.config import REQUIRED, Choice, ConfigError, keys, load, option, registry_section, to_dict
+from synthfer.config import (
+    REQUIRED,
+    Choice,
+    ConfigError,
+    keys,
+    load,
+    option,
+    registry_section,
+    registry_sections,
+    to_dict,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,3 +240,69 @@ def test_the_name_of_what_is_picked_may_stand_alone(tmp_path: Path) -> None:
         load(Config, ["out=x", "generator.delay=2"], [file]),
     ):
         assert (config.generator.name, config.generator.options.delay) == ("drawn", 2.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several:
+    plan: Plan = field(default_factory=Plan)
+    stages: Any = registry_sections(names, module, of="what draws, one after another")
+
+    @classmethod
+    def preset_of(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {"stages": {"drawn": {}}} if (given.get("plan") or {}).get("preset") == "drawn" else {}
+
+
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        ([], ()),
+        (["stages=drawn"], (Choice("drawn", Drawn()),)),
+        (["stages=[drawn, diffusion]"], (Choice("diffusion", Diffusion()), Choice("drawn", Drawn()))),
+        (["stages.drawn.delay=2"], (Choice("drawn", Drawn(delay=2.0)),)),
+        (
+            ["stages=drawn", "stages.diffusion.steps=3"],
+            (Choice("diffusion", Diffusion(steps=3)), Choice("drawn", Drawn())),
+        ),
+        (["stages={drawn: {delay: 1}}"], (Choice("drawn", Drawn(delay=1.0)),)),
+        (["stages.drawn.delay=${plan.seed}", "plan.seed=4"], (Choice("drawn", Drawn(delay=4.0)),)),
+        (["plan.preset=drawn"], (Choice("drawn", Drawn()),)),
+        (["plan.preset=drawn", "stages.drawn.delay=3"], (Choice("drawn", Drawn(delay=3.0)),)),
+        (["plan.preset=drawn", "stages=diffusion"], (Choice("diffusion", Diffusion()), Choice("drawn", Drawn()))),
+        (["plan.preset=drawn", "stages.drawn=null"], ()),
+        (["plan.preset=drawn", "stages=null"], ()),
+    ],
+)
+def test_several_members_are_chosen_by_name(words: list[str], chosen: tuple[Choice, ...]) -> None:
+    assert load(Several, words).stages == chosen
+
+
+def test_several_members_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    for text in ("stages: drawn\n", "stages: [drawn]\n", "stages:\n  drawn: {}\n"):
+        file.write_text(text)
+        assert load(Several, [], [file]).stages == (Choice("drawn", Drawn()),)
+    assert to_dict(load(Several, ["stages=drawn"]))["stages"] == [{"name": "drawn", "delay": 0.0}]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("stages=drown", "stages: unknown generator 'drown'; did you mean 'drawn'?"),
+        ("stages.delay=2", "unknown key stages.delay; did you mean stages.drawn.delay?"),
+        ("stages.drawn.dely=2", "unknown key stages.drawn.dely; did you mean stages.drawn.delay?"),
+        ("stages.drawn.delay=-1", "stages.drawn.delay: expected number >= 0, got -1"),
+        ("stages.drawn=5", "stages.drawn is a section: give its keys (stages.drawn.…=…), not 5"),
+        ("stages=5", "stages takes names: write stages=NAME or stages=[NAME, NAME], not 5"),
+    ],
+)
+def test_errors_of_several_members_name_key_and_value(word: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(Several, [word])
+    assert caught.value.args == (said,)
+
+
+def test_the_keys_of_all_members_are_shown() -> None:
+    shown = {key.path: key for key in keys(Several, ["plan.preset=drawn"])}
+    assert shown["stages"].default == "[drawn]"
+    assert "diffusion, drawn" in shown["stages"].help
+    assert {"stages.drawn.delay", "stages.diffusion.model"} <= shown.keys()
