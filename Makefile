@@ -9,7 +9,12 @@ PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c 
 FACE_WEIGHTS := facenet-pytorch==2.6.0 gan-face-generate==1.1.1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: run test test-faults test-all check format clean
+# Where a kustomization lies at the version that k8s/VERSIONS names: $(call crds_of,LINE,OWNER/REPOSITORY//FOLDER)
+crds_of = https://github.com/$(2)?ref=v$(shell sed -n 's/^$(1)=//p' k8s/VERSIONS)
+DEFINITIONS := build/definitions
+KUBECTL ?= $(VENV)/bin/kubectl
+
+.PHONY: run test test-faults test-all check definitions format clean
 
 run: $(VENV)/.run
 	$(VENV)/bin/python jobs/generate.py out=$(OUT) generator.model=builtin:faces plan.total=700
@@ -33,6 +38,14 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+# What tests check the manifests of k8s/ against: the custom resource definitions of KubeRay and Kueue at the versions of
+# k8s/VERSIONS, from their public repositories; needs git and the network. Tests find them in build/definitions.
+definitions: $(VENV)/.dev
+	rm -rf $(DEFINITIONS) && mkdir -p $(DEFINITIONS)
+	$(KUBECTL) kustomize '$(call crds_of,kuberay,ray-project/kuberay//ray-operator/config/crd)' -o $(DEFINITIONS)/kuberay.yaml
+	$(KUBECTL) kustomize '$(call crds_of,kueue,kubernetes-sigs/kueue//config/components/crd)' -o $(DEFINITIONS)/kueue.yaml
+	grep -E '^(kuberay|kueue)=' k8s/VERSIONS >$(DEFINITIONS)/VERSIONS
 
 clean:
 	rm -rf $(VENV) out build .mypy_cache .ruff_cache .pytest_cache

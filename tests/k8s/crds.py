@@ -32,13 +32,32 @@ _METADATA = {
 }
 
 
-def folder() -> Path:
-    """Where the definitions of KubeRay and Kueue lie; skips without them, and fails where tests must be whole."""
-    place = Path(os.environ.get("SYNTHFER_TEST_CRDS", ROOT.parent / "shared" / "k8s-crds"))
-    if not place.is_dir():
-        missing = f"no {place}: set SYNTHFER_TEST_CRDS to the folder with the definitions of KubeRay and Kueue"
+DEFINITIONS = ROOT / "build" / "definitions"
+VERSIONS = ROOT / "k8s" / "VERSIONS"
+_COMMAND = "`make definitions` puts them in place"
+
+
+def definitions() -> Path:
+    """The folder with the definitions of KubeRay and Kueue; skips without one, and fails where CI is set.
+
+    It is SYNTHFER_TEST_CRDS, or what `make definitions` has made, or ../shared/k8s-crds.
+    """
+    folder, missing = _find_definitions()
+    if missing:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
-    return place
+    return folder
+
+
+def _find_definitions() -> tuple[Path, str]:
+    """The folder, and what is wrong with it; nothing if it can be used."""
+    if given := os.environ.get("SYNTHFER_TEST_CRDS"):
+        return Path(given), "" if Path(given).is_dir() else f"SYNTHFER_TEST_CRDS is no folder: {given}"
+    if DEFINITIONS.is_dir():
+        fetched = DEFINITIONS / "VERSIONS"
+        current = fetched.is_file() and set(fetched.read_text().split()) <= set(VERSIONS.read_text().split())
+        return DEFINITIONS, "" if current else f"the Kubernetes definitions are of other versions; {_COMMAND}"
+    beside = ROOT.parent / "shared" / "k8s-crds"
+    return beside, "" if beside.is_dir() else f"no Kubernetes definitions of KubeRay and Kueue; {_COMMAND}"
 
 
 @dataclass
@@ -51,11 +70,11 @@ class Crds:
     validators: dict[tuple[str, str], jsonschema.Draft202012Validator] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, place: Path) -> "Crds":
-        """All versions that are served of all definitions in `place`."""
+    def load(cls, folder: Path) -> "Crds":
+        """All versions that are served of all definitions in the YAML files of `folder`."""
         schemas, names = {}, {}
-        for file in sorted(place.glob("*.yaml")):
-            spec = yaml.load(file.read_text(), yaml.CSafeLoader)["spec"]
+        objects = (one for file in sorted(folder.glob("*.yaml")) for one in _parse(file))
+        for spec in (one["spec"] for one in objects if one["kind"] == "CustomResourceDefinition"):
             for version in spec["versions"]:
                 key = (f"{spec['group']}/{version['name']}", spec["names"]["kind"])
                 if version["served"]:
@@ -89,6 +108,11 @@ class Crds:
             schema["properties"] = schema["properties"] | own
             self.validators[key] = jsonschema.Draft202012Validator(schema)
         return self.validators[key]
+
+
+def _parse(file: Path) -> list[dict[str, Any]]:
+    """The objects of a YAML file."""
+    return [one for one in yaml.load_all(file.read_text(), yaml.CSafeLoader) if one]
 
 
 def _strict(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,17 +10,12 @@ from synthfer.k8s.lint import lint
 from synthfer.k8s.objects import dump, kubectl, rayjobs
 from tests.k8s.api_objects import Objects, Refused
 from tests.k8s.api_server import running_api_server
-from tests.k8s.crds import Crds, folder
+from tests.k8s.crds import Crds
 from tests.k8s.overlays import JOBS, K8S, digested, rendered
 from tests.k8s.test_lint import CLUSTER, GONE, GROUPS, HEAD_BOX, change
 
 POLICED = [name for name in JOBS if not name.startswith("local/")]
 POLICIES = ("Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-
-
-@pytest.fixture(scope="module")
-def crds() -> Crds:
-    return Crds.load(folder())
 
 
 def place(crds: Crds, name: str) -> Objects:

@@ -13,7 +13,6 @@ import pytest
 
 from synthfer.k8s.objects import dump, kubectl, rayjobs
 from tests.k8s.api_server import ApiServer, running_api_server
-from tests.k8s.crds import Crds, folder
 from tests.k8s.overlays import K8S, digested, rendered
 
 NAMESPACE = "synthfer"
@@ -21,8 +20,8 @@ PLACE = str(K8S / "overlays/dev")
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory) -> Iterator[ApiServer]:
-    with running_api_server(tmp_path_factory.mktemp("server"), Crds.load(folder())) as running:
+def running(tmp_path_factory, crds) -> Iterator[ApiServer]:
+    with running_api_server(tmp_path_factory.mktemp("server"), crds) as running:
         kube(running, "apply", "--server-side", "-k", PLACE)
         yield running
 

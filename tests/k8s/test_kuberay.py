@@ -2,19 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from synthfer.k8s.objects import rayjobs
 from tests.k8s.api_objects import Objects
-from tests.k8s.crds import Crds, folder
+from tests.k8s.crds import Crds
 from tests.k8s.journal import Beginning, beginnings, remade
 from tests.k8s.kuberay import CLUSTER, JOB, POD, KubeRay
 from tests.k8s.overlays import rendered
-
-
-@pytest.fixture(scope="module")
-def crds() -> Crds:
-    return Crds.load(folder())
 
 
 class World:

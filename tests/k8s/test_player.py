@@ -17,7 +17,6 @@ import yaml
 from synthfer.k8s.objects import groups, head_spec, rayjobs, render
 from synthfer.store import Dataset
 from tests.faults.test_crashes import finished
-from tests.k8s.crds import Crds, folder
 from tests.k8s.journal import Beginning, beginnings, committed, remade
 from tests.k8s.kuberay import CLUSTER
 from tests.k8s.kuberay_player import NAMESPACE, Job, Player, playing
@@ -36,9 +35,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def player(s3_server) -> Iterator[Player]:
+def player(s3_server, crds) -> Iterator[Player]:
     """A cluster with the place for development, whose store is the tests' own."""
-    with playing(Crds.load(folder()), PLACE, s3_server.env) as player:
+    with playing(crds, PLACE, s3_server.env) as player:
         yield player
 
 

@@ -7,17 +7,11 @@ import pytest
 
 from synthfer.k8s.objects import parse
 from synthfer.k8s.pods import pods_of
-from tests.k8s.crds import Crds, folder
 from tests.k8s.overlays import JOBS, K8S, PLACES, job_of, rendered
 
 KUBERNETES = "1.37"
 # Of other operators: their definitions are in no package, tests/k8s/test_monitoring.py looks at what they hold.
 ELSEWHERE = {"PodMonitor", "PrometheusRule"}
-
-
-@pytest.fixture(scope="module")
-def crds() -> Crds:
-    return Crds.load(folder())
 
 
 def core_errors(one) -> str:

@@ -11,15 +11,14 @@ from synthfer.k8s import __main__ as commands
 from synthfer.k8s import submit as submitting
 from synthfer.k8s.objects import kubectl, render
 from tests.k8s.api_server import ApiServer, running_api_server
-from tests.k8s.crds import Crds, folder
 from tests.k8s.overlays import K8S, copied
 from tests.ray_sessions import ROOT
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
+def running(tmp_path_factory, crds):
     """An API server with the place for development, applied by kubectl."""
-    with running_api_server(tmp_path_factory.mktemp("server"), Crds.load(folder())) as server:
+    with running_api_server(tmp_path_factory.mktemp("server"), crds) as server:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("KUBECONFIG", server.env["KUBECONFIG"])
             applied = kube("apply", "--server-side", "-k", str(K8S / "overlays/dev"))
