@@ -13,7 +13,7 @@ from synthfer.sample import SPLITS
 from synthfer.sources.index import StoredIndex, is_collection, sample_id
 from synthfer.store import Dataset, View
 from synthfer.store.dataset_ref import open_ref
-from synthfer.store.manifest import README
+from synthfer.store.card import README
 
 log = logging.getLogger(__name__)
 

@@ -66,7 +66,7 @@ class Scorer:
         """The labelled rows with their pictures, `batch` at a time; batches of the files may be of any length."""
         held: list[pa.Table] = []
         dataset, view = self._dataset(part.dataset), self._view(part.view) if part.view else None
-        for record in part.batches_of(dataset, view, [*FACTS, "image"], splits):
+        for record in part.batches_from(dataset, view, [*FACTS, "image"], splits):
             held.append(pa.table(record.filter(pc.is_valid(record["label"]))))
             while sum(table.num_rows for table in held) >= self.batch:
                 joined = pa.concat_tables(held)

@@ -1,17 +1,16 @@
-"""Where samples live: objects in a folder or an S3 bucket, the commit protocol, datasets, views of them."""
+"""Where samples are stored: objects in a folder or an S3 bucket, datasets and their commit protocol, views.
 
-from synthfer.store.dataset import (
-    DamagedShard,
-    Dataset,
-    Finding,
-    Incomplete,
-    Manifest,
-    Receipt,
-    Spec,
-    SpecMismatch,
-)
-from synthfer.store.objects import ObjectStore, Stat, StoreUnavailable, open_store
-from synthfer.store.shard import Counts
+How a dataset is written, and what a kill at any moment leaves, is explained in `synthfer.store.dataset`.
+"""
+
+from synthfer.store.backends import open_store
+from synthfer.store.dataset import Dataset
+from synthfer.store.manifest import Manifest
+from synthfer.store.objects import ObjectStore, Stat, StoreUnavailable
+from synthfer.store.sealing import Incomplete
+from synthfer.store.shard import Counts, DamagedShard, Receipt
+from synthfer.store.spec import Spec, SpecMismatch
+from synthfer.store.verify import Finding
 from synthfer.store.view import View
 
 __all__ = [

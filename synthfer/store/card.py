@@ -1,18 +1,18 @@
 """The dataset card: a README.md with the front matter that the Hugging Face hub reads.
 
-What only a person can decide (licences, contact) is left to fill in, and said so.
+What only a person can decide (licences, contact) is marked "to be filled in".
 """
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import DECISIONS
+from synthfer.store.manifest import Manifest
 from synthfer.store.spec import Spec
 
-if TYPE_CHECKING:
-    from synthfer.store.manifest import Manifest
+README = "README.md"
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -36,11 +36,11 @@ _DERIVED = (
 
 
 def is_synthetic(producer: Mapping[str, Any]) -> bool:
-    """Whether no real face went in: a producer of real, edited or re-labelled faces says `"kind": "real"`."""
+    """Whether no real face was used: a producer of real, edited or re-labelled faces has `"kind": "real"`."""
     return producer.get("kind", "synthetic") == "synthetic"
 
 
-def card(spec: Spec, manifest: "Manifest") -> str:
+def dataset_card(spec: Spec, manifest: Manifest) -> str:
     """README.md of a sealed dataset: Markdown with YAML front matter."""
     synthetic = is_synthetic(spec.producer)
     parts = [
@@ -76,7 +76,7 @@ def card(spec: Spec, manifest: "Manifest") -> str:
 
 
 def _licences(producer: Mapping[str, Any]) -> str:
-    """What is known of licences, and what only a person can fill in; what was read has no model of its own."""
+    """The licences that are known, and what only a person can fill in; an imported collection has no model."""
     own, unknown = producer.get("licence"), "*to be filled in*"
     sources = "; ".join(producer.get("faces", {}).get("licences", ())) if "generator" in producer else own
     lines = {
@@ -112,7 +112,7 @@ def _front_matter(rows: int, synthetic: bool) -> str:
     )
 
 
-def _counts(manifest: "Manifest") -> str:
+def _counts(manifest: Manifest) -> str:
     decisions = [name for name in DECISIONS if any(name in row for row in manifest.counts.values())]
     lines = [f"| expression | {' | '.join(decisions)} | all |", f"|---|{'---:|' * (len(decisions) + 1)}"]
     for name in (*EXPRESSIONS, "none"):

@@ -1,9 +1,54 @@
-"""A dataset: a place with a contract (`_dataset.json`) and one shard per unit, each committed exactly once.
+"""A dataset, and the protocol by which each of its rows is written exactly once, whatever is killed and whenever.
 
-A unit has two states, absent and committed, and one transition, which the store makes: its key is created
-by one PUT that succeeds only where nothing is. So a resume is a listing, two drivers are safe, and a kill
-at any moment costs at most the unit in hand. Deterministic keys mean that even a raw glob over the folder
-never sees a row twice.
+The objects of a dataset, in the order in which they are written:
+
+    _dataset.json                       first: format version, spec (plan, producer, image format, rows), its sha256
+    data/train-00042-of-00250.parquet   one shard per unit, in any order: all rows of that unit
+    _manifest.parquet                   when every unit is there: size, sha256, row count and counts of every shard
+    README.md                           the dataset card
+    _SUCCESS                            last: the totals and the manifest_hash
+
+Three rules, from which all the rest follows:
+
+1. There is one way to write, `ObjectStore.put_new(key, body)`: it creates a whole object if the key is free, and else
+   changes nothing. In a folder it writes a hidden temporary file, flushes it to disk and hard-links it to its key. On
+   S3 it is a single PUT with `If-None-Match: *`. Nothing is ever renamed, appended to, overwritten or deleted.
+2. A unit is committed if, and only if, its object exists. Its key follows from its number. There is no log, lock or
+   list of finished work that could disagree with the data: to resume is to list `data/` and make what is missing.
+3. The rows of a unit follow from the spec: the same samples with the same ids, whoever makes them. Of two writers of
+   one unit the first one's shard stays, and the second drops its own.
+
+What a kill (kill -9, a preempted node, a power cut, a lost network) leaves, and what the same command does next time:
+
+    the process dies ...                    the store then holds          the same command, run again
+    --------------------------------------  ----------------------------  ------------------------------------------
+    before _dataset.json is created         nothing (or a probe object)   starts
+    after it                                the spec                      goes on; another spec: `SpecMismatch`
+    while it generates or encodes a unit    the units committed so far    makes this unit again: all that was lost
+    while it writes a shard                 the same; in a folder also a  makes this unit again; readers never see the
+                                            hidden temporary file         temporary file, and `gc` removes it
+    when the shard is stored, before the    the shard                     finds it in the listing; a writer that did not
+    answer arrives or is passed on                                        see it gets False, and reads its receipt
+    with all units stored, before the seal  every shard                   confirms each by its key, then seals
+    between _manifest.parquet and _SUCCESS  manifest, perhaps the card    builds the manifest again, compares it with
+                                                                          the stored one, writes what is missing
+    after _SUCCESS                          a sealed dataset              writes nothing
+
+The same holds for two jobs that run at once, for a worker that everybody believed dead, and for a PUT that a network
+delivers late: each of them finds the key free and commits a valid unit, or finds it taken and changes nothing.
+
+- Nothing is lost: only an object that exists counts as done, none is ever deleted, and the seal asks for every unit by
+  its key (not by a listing, which may be stale).
+- Nothing is doubled: a sample id belongs to one unit, a unit has one key, and a key holds one object. Even a program
+  that knows nothing of synthfer and reads `data/*.parquet` sees every row once, before and after the seal.
+- Nothing is seen half: an object appears whole. Size, sha256 and the checksum of every page are checked on reading.
+- Nothing changes afterwards: keys are written once, and the manifest's hashes show it if somebody else writes to them.
+- Costs: a kill costs at most the unit in hand. Only `gc` compares clocks, so that clock skew does no harm.
+
+Not every S3 server keeps rule 1, so `ObjectStore.probe` tries it when a dataset is created. The answer stands in
+`_dataset.json`, and a weaker store is warned about; see `_WEAK_STORES` for what may then happen (never a lost or
+doubled row). `tests/store/test_kill_points.py` kills a writer at every step above, on a folder and on an S3 server;
+`test_protocol_model.py` walks through every interleaving of two writers in a small model of the protocol.
 """
 
 import hashlib
@@ -17,30 +62,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import synthfer
-from synthfer.store.manifest import (
-    Incomplete,
-    Manifest,
-    Receipt,
-    read_manifest,
-    read_shards,
-    receipt_of,
-    seal,
-)
-from synthfer.store.objects import Conditional, ObjectStore, open_store
+from synthfer.store.backends import open_store
+from synthfer.store.manifest import Manifest, read_manifest, read_shards
+from synthfer.store.objects import ConditionalCreate, ObjectStore
 from synthfer.store.scan import SealedShard, scan, select_units
-from synthfer.store.shard import Counts, DamagedShard, check_table, encode
+from synthfer.store.sealing import seal
+from synthfer.store.shard import Counts, DamagedShard, Receipt, check_table, encode, read_receipt
 from synthfer.store.spec import DATA, Spec, SpecMismatch
 from synthfer.store.verify import Finding, gc, verify
-
-__all__ = ["Dataset", "DamagedShard", "Finding", "Incomplete", "Manifest", "Receipt", "Spec", "SpecMismatch"]  # noqa: RUF022
 
 log = logging.getLogger(__name__)
 
 CONTRACT = "_dataset.json"
 _FORMAT = "synthfer/1"
-_WEAK = {
+_WEAK_STORES = {
     "advisory": "it checks before it creates, so of two writers of one unit that meet within milliseconds the later "
-    "may replace the earlier; sealing waits until nothing moves",
+    "may replace the earlier; sealing waits until nothing changes any more",
     "none": "it ignores the condition, so of two writers of one unit at the same time the later replaces the earlier; "
     "do not run two jobs on this dataset at once, and let all workers stop before sealing",
 }
@@ -58,8 +95,10 @@ class Dataset:
         contract = _read_contract(self.store)
         self.spec = Spec.from_json(contract["spec"])
         if self.spec.sha256 != contract["spec_sha256"]:
-            raise ValueError(f"{self.uri}/{CONTRACT} was edited: its spec is not the one that was hashed.")
-        self.conditional: Conditional = contract["store"]["conditional_create"]
+            raise ValueError(
+                f"{self.uri}/{CONTRACT} was edited: its spec no longer has the sha256 that it states. Restore the file."
+            )
+        self.conditional_create: ConditionalCreate = contract["store"]["conditional_create"]
         self._manifest: Manifest | None = None
         self._shards: pa.Table | None = None
 
@@ -70,7 +109,7 @@ class Dataset:
 
     @classmethod
     def create(cls, uri: str, spec: Spec) -> "Dataset":
-        """A new dataset, or the one that is there if its spec is the same; else `SpecMismatch`."""
+        """A new dataset, or the existing one if its spec is the same; else `SpecMismatch`."""
         store = open_store(uri)
         try:
             dataset = cls(uri)
@@ -79,12 +118,12 @@ class Dataset:
             dataset = cls(uri)
         if dataset.spec.sha256 != spec.sha256:
             raise SpecMismatch(dataset.uri, dataset.spec, spec)
-        if dataset.conditional != "atomic":
+        if dataset.conditional_create != "atomic":
             log.warning(
-                "%s does not create objects atomically (%s): %s. No row is lost or double.",
+                "%s does not create objects atomically (%s): %s. No row is lost or doubled.",
                 dataset.uri,
-                dataset.conditional,
-                _WEAK[dataset.conditional],
+                dataset.conditional_create,
+                _WEAK_STORES[dataset.conditional_create],
             )
         return dataset
 
@@ -103,14 +142,14 @@ class Dataset:
         return np.flatnonzero(absent)
 
     def is_committed(self, unit: int) -> bool:
-        """Whether the unit's shard is there, by asking for that very object."""
+        """Whether the unit is committed, by asking for its very object."""
         return self.store.stat(self.spec.key(unit)) is not None
 
     def commit(self, unit: int, table: pa.Table, notes: dict[str, Any]) -> Receipt:
         """Commit a unit's rows (`synthfer.sample.SCHEMA`, in plan order) exactly once.
 
-        Where another writer was first, its shard stays and its receipt comes back with `created=False`.
-        `notes` is JSON for the shard's footer. `ValueError` where the table is not that unit's.
+        If another writer was first, its shard stays and its receipt comes back with `created=False`.
+        `notes` is JSON for the shard's footer. `ValueError` if the table does not fit the unit.
         """
         key = self.spec.key(unit)
         try:
@@ -121,10 +160,10 @@ class Dataset:
         digest = hashlib.sha256(body).hexdigest()
         if self.store.put_new(key, body):
             return Receipt(unit, True, footer.rows, body.size, digest, footer.rows_hash, footer.counts)
-        theirs = receipt_of(self.store, self.spec, unit)
-        if theirs is None:
-            raise DamagedShard(f"{self.uri}/{key} was there and is gone: something deletes shards.")
-        return theirs
+        existing = read_receipt(self.store, self.spec, unit)
+        if existing is None:
+            raise DamagedShard(f"{self.uri}/{key} existed a moment ago and does not now: something deletes shards.")
+        return existing
 
     def seal(
         self,
@@ -134,10 +173,10 @@ class Dataset:
     ) -> Manifest:
         """Write the manifest, the card and `_SUCCESS` once every unit is there; `Incomplete` names what is missing.
 
-        Reads the footers of shards that `receipts` does not cover. `approve(counts)` sees the counts of the whole
-        dataset and may raise to leave it unsealed. A sealed dataset gives its manifest back.
+        Reads the footers of shards that `receipts` does not cover. `approve(counts)` gets the counts of the whole
+        dataset and may raise to leave it unsealed. A sealed dataset returns its manifest.
         """
-        return self.manifest or seal(self.store, self.spec, self.conditional, receipts, progress, approve)
+        return self.manifest or seal(self.store, self.spec, self.conditional_create, receipts, progress, approve)
 
     @property
     def manifest(self) -> Manifest | None:
@@ -161,9 +200,8 @@ class Dataset:
     ) -> Iterator[pa.RecordBatch]:
         """Record batches in plan order: of all shards once sealed, else of those committed by now.
 
-        `columns=None` is every column but the image; ask for `image` by name
-        (`synthfer.sample.SCHEMA.names` is all). Pictures are not read unless asked for. `DamagedShard`
-        names a shard that is not what was committed.
+        `columns=None` is every column but the image, which is read only if it is named (`synthfer.sample.SCHEMA.names`
+        is all columns). `DamagedShard` names a shard that is not what was committed.
         """
         table = self.shards
         if table is None:
@@ -175,10 +213,10 @@ class Dataset:
                 columns,
                 where,
             )
-        facts = zip(*(table[name].to_pylist() for name in ("bytes", "sha256", "rows_hash")), strict=True)
-        sealed = [SealedShard(*fact) for fact in facts]
-        asked = select_units(self.spec, units, range(len(sealed)))
-        return scan(self.store, self.spec, ((unit, sealed[unit]) for unit in asked), columns, where)
+        columns_of_shards = (table[name].to_pylist() for name in ("bytes", "sha256", "rows_hash"))
+        sealed = [SealedShard(*values) for values in zip(*columns_of_shards, strict=True)]
+        selected = select_units(self.spec, units, range(len(sealed)))
+        return scan(self.store, self.spec, ((unit, sealed[unit]) for unit in selected), columns, where)
 
     def verify(
         self,
@@ -187,25 +225,25 @@ class Dataset:
         pixels: bool = False,
         expected_ids: Callable[[range], Sequence[str]] | None = None,
     ) -> list[Finding]:
-        """What is wrong with the dataset; an empty list means sound. Reads every byte of every shard.
+        """What is wrong with the dataset; an empty list means that it is sound. Reads every byte of every shard.
 
-        `pixels`: decode all pictures rather than a sample of each shard. `expected_ids(rows)`: the sample
-        ids of plan rows, where the caller can rebuild the plan. `progress(done, total)` counts shards.
+        `pixels`: decode all images rather than a few of each shard. `expected_ids(rows)`: the sample ids of plan rows,
+        if the caller can rebuild the plan. `progress(done, total)` counts shards.
         """
         return verify(self.store, self.spec, progress, pixels, expected_ids)
 
     def gc(self, delete: bool = False, min_age_s: float = 3600) -> list[str]:
-        """Left-overs of killed writers, probes and strangers' uploads; `delete` removes them."""
+        """What killed writers, probes and foreign uploads left behind; `delete` removes it."""
         return gc(self.store, delete, min_age_s)
 
 
-def _contract(spec: Spec, conditional: Conditional) -> bytes:
+def _contract(spec: Spec, conditional_create: ConditionalCreate) -> bytes:
     return json.dumps(
         {
             "format": _FORMAT,
             "spec_sha256": spec.sha256,
             "totals": {"rows": spec.rows, "units": spec.units},
-            "store": {"conditional_create": conditional},
+            "store": {"conditional_create": conditional_create},
             "created_by": f"synthfer {synthfer.__version__}",
             "spec": spec.to_json(),
         },

@@ -1,4 +1,4 @@
-"""A dataset or view that somebody named, and its accepted rows in parts: what training, audit and evaluation read."""
+"""A dataset or view named by its URI, and its accepted rows, range by range: what training and evaluation read."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,34 +15,34 @@ from synthfer.store.view import View
 
 @dataclass(frozen=True, slots=True)
 class UnitRange:
-    """Some units of one dataset, seen through a view where `view` is given."""
+    """Some units of one dataset, with the decisions of a view if `view` (its URI) is given."""
 
     dataset: str
     units: tuple[int, ...]
     view: str | None = None
 
     def batches(self, columns: Sequence[str], splits: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The accepted rows of these splits, in order, a few at a time."""
-        return self.batches_of(Dataset(self.dataset), View(self.view) if self.view else None, columns, splits)
+        """The accepted rows of these splits, in plan order, a few at a time."""
+        return self.batches_from(Dataset(self.dataset), View(self.view) if self.view else None, columns, splits)
 
-    def batches_of(
+    def batches_from(
         self, dataset: Dataset, view: View | None, columns: Sequence[str], splits: Sequence[str]
     ) -> Iterator[pa.RecordBatch]:
-        """The same from its dataset and view as somebody has opened them, which takes long for a large view."""
+        """The same from a dataset and a view that are open already: opening a large view takes long."""
         where = (pc.field("decision") == "accepted") & pc.field("split").isin(list(splits))
         needed = [*columns, *(name for name in ("decision", "split") if name not in columns)]
         if view:
-            found = view.scan_dataset(dataset, needed, where, self.units)
+            batches = view.scan_dataset(dataset, needed, where, self.units)
         else:
-            found = dataset.scan(needed, where, self.units)
-        return (batch.select(list(columns)) for batch in found)
+            batches = dataset.scan(needed, where, self.units)
+        return (batch.select(list(columns)) for batch in batches)
 
     def rows(self, columns: Sequence[str], splits: Sequence[str]) -> pa.Table:
         """The same as one table."""
         return pa.Table.from_batches(self.batches(columns, splits), pa.schema([SCHEMA.field(name) for name in columns]))
 
     def decode(self, sample_id: str, body: bytes) -> np.ndarray:
-        """The picture of one of its rows, uint8 (H, W, 3); `ValueError` names the sample if it cannot be read."""
+        """The image of one of its rows, uint8 (H, W, 3); `ValueError` names the sample if it cannot be read."""
         try:
             return images.decode(body)
         except ValueError as error:
@@ -51,7 +51,7 @@ class UnitRange:
 
 @dataclass(frozen=True, slots=True)
 class DatasetRef:
-    """A dataset or view that was named: its URI, the hash of its content, and the datasets that it shows."""
+    """A dataset or view: its URI, the hash of its content, the datasets that it shows; `view` is the URI of a view."""
 
     uri: str
     hash: str
@@ -70,11 +70,11 @@ def open_ref(uri: str) -> DatasetRef:
     return DatasetRef(dataset.uri, dataset.manifest.manifest_hash, (dataset,), None)
 
 
-def unit_ranges(origins: Sequence[DatasetRef], rows: int) -> Iterator[UnitRange]:
-    """All units of all datasets, in order, in parts of about `rows` rows."""
-    for named in origins:
-        for dataset in named.datasets:
-            per_part = max(1, rows // dataset.spec.unit_size)
-            for first in range(0, dataset.spec.units, per_part):
-                units = range(first, min(first + per_part, dataset.spec.units))
-                yield UnitRange(dataset.uri, tuple(units), named.view)
+def unit_ranges(refs: Sequence[DatasetRef], rows: int) -> Iterator[UnitRange]:
+    """All units of all datasets, in order, in ranges of about `rows` rows."""
+    for ref in refs:
+        for dataset in ref.datasets:
+            units_per_range = max(1, rows // dataset.spec.unit_size)
+            for first in range(0, dataset.spec.units, units_per_range):
+                units = range(first, min(first + units_per_range, dataset.spec.units))
+                yield UnitRange(dataset.uri, tuple(units), ref.view)

@@ -1,6 +1,6 @@
-"""The image files of samples here and there in some datasets; shards that were read stay in memory while there is room.
+"""Random access to the images of samples in some datasets; shards that were read stay in memory while there is room.
 
-A unit of edits reads few shards, over and over; one of variations may want rows of many.
+A unit of edits reads few shards, over and over; a unit of variations may need rows of many.
 """
 
 import threading
@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 
 from synthfer.store.dataset import Dataset
 
-_MOST_BYTES = 512 * 2**20
+_MAX_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRef:
-    """Where a sample stands: which of the datasets, its unit, and the row in it; its id, by which it is known."""
+    """Where a sample is stored: index of the dataset, unit, row in the unit; and its id, to check that it is there."""
 
     dataset: int
     unit: int
@@ -27,33 +27,33 @@ class SampleRef:
 
 
 class ImageReader:
-    """Reads image files by their places. Safe for threads; holds about `most_bytes` of shards, and one at least."""
+    """Reads image files by `SampleRef`. Safe for threads; caches about `max_bytes` of shards, and at least one."""
 
-    def __init__(self, uris: Sequence[str], most_bytes: int = _MOST_BYTES) -> None:
-        self._uris, self._most = tuple(uris), most_bytes
+    def __init__(self, uris: Sequence[str], max_bytes: int = _MAX_BYTES) -> None:
+        self._uris, self._max_bytes = tuple(uris), max_bytes
         self._datasets: dict[int, Dataset] = {}
         self._shards: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read(self, places: Iterable[SampleRef]) -> dict[SampleRef, bytes | None]:
-        """The file at each place, None where that sample has no picture; each shard is read once.
+    def read(self, refs: Iterable[SampleRef]) -> dict[SampleRef, bytes | None]:
+        """The image file of each sample, None if the sample has no image; each shard is read once.
 
-        `ValueError` where another sample stands there, `DamagedShard` where a shard is not what was committed.
+        `ValueError` if another sample is stored there, `DamagedShard` if a shard is not what was committed.
         """
-        found: dict[SampleRef, bytes | None] = {}
+        images: dict[SampleRef, bytes | None] = {}
         with self._lock:
-            for place in sorted(set(places), key=lambda place: (place.dataset, place.unit, place.row)):
-                shard = self._shard(place.dataset, place.unit)
-                if place.row >= len(shard) or shard["sample_id"][place.row].as_py() != place.sample_id:
+            for ref in sorted(set(refs), key=lambda ref: (ref.dataset, ref.unit, ref.row)):
+                shard = self._shard(ref.dataset, ref.unit)
+                if ref.row >= len(shard) or shard["sample_id"][ref.row].as_py() != ref.sample_id:
                     raise ValueError(
-                        f"{self._uris[place.dataset]} holds other samples than when the plan was made (unit "
-                        f"{place.unit}, row {place.row}): put back the dataset that it was made of, or begin a new one"
+                        f"{self._uris[ref.dataset]} holds other samples than when the plan was made (unit {ref.unit}, "
+                        f"row {ref.row}): put back the dataset that the plan was made from, or start a new one"
                     )
-                found[place] = shard["bytes"][place.row].as_py()
-        return found
+                images[ref] = shard["bytes"][ref.row].as_py()
+        return images
 
     def _shard(self, number: int, unit: int) -> pa.Table:
-        """Ids and files of a unit; the one that was used longest ago makes room."""
+        """Ids and image files of a unit; the least recently used one makes room."""
         key = (number, unit)
         if key not in self._shards:
             if number not in self._datasets:
@@ -66,7 +66,7 @@ class ImageReader:
                     "bytes": pa.chunked_array(files, pa.binary()),
                 }
             )
-            while len(self._shards) > 1 and sum(shard.nbytes for shard in self._shards.values()) > self._most:
+            while len(self._shards) > 1 and sum(shard.nbytes for shard in self._shards.values()) > self._max_bytes:
                 self._shards.popitem(last=False)
         self._shards.move_to_end(key)
         return self._shards[key]

@@ -1,8 +1,7 @@
-"""Datasets in a folder: an object is written aside under a hidden name, flushed, and hard-linked to its
-key.
+"""Objects in a folder: each is written to a hidden temporary file, flushed to disk, and hard-linked to its key.
 
-`link` fails where the name exists, so it is both the atomic publication and the conditional create. A
-process killed anywhere leaves at most a hidden file, which readers skip and `gc` finds.
+`link` fails if the name exists, so that one call is both the atomic publication and the conditional create. A process
+that is killed at any point leaves at most a hidden file, which readers skip and `gc` finds.
 """
 
 import errno
@@ -15,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
-from synthfer.store.objects import Conditional, Stat, is_older_than, probe_conditional_create
+from synthfer.store.objects import ConditionalCreate, Stat, is_older_than, probe_conditional_create
 
 _TEMPORARY = ".tmp"
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -28,7 +27,7 @@ def _folder(uri: str) -> Path:
     else:
         parts = urlsplit(uri)
         if parts.netloc not in ("", "localhost"):
-            raise ValueError(f"{uri!r} names the host {parts.netloc!r}: write file:///folder, with three slashes.")
+            raise ValueError(f"{uri!r} names the host {parts.netloc!r}: write file:///folder with three slashes.")
         path = Path(unquote(parts.path))
     if not uri or (path.exists() and not path.is_dir()):
         raise ValueError(f"cannot store at {uri!r}: it is not a folder.")
@@ -36,7 +35,7 @@ def _folder(uri: str) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder last through a power cut."""
+    """Flush the names in a folder to disk, so that they survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -52,8 +51,7 @@ def _make_folder(folder: Path) -> None:
 
 
 class LocalStore:
-    """`ObjectStore` over a folder of a file system with hard links (local disks, NFS; not FAT or some
-    network mounts)."""
+    """`ObjectStore` in a folder of a file system with hard links (local disks, NFS; not FAT or some network mounts)."""
 
     def __init__(self, uri: str) -> None:
         self._root = _folder(uri)
@@ -61,25 +59,25 @@ class LocalStore:
 
     def put_new(self, key: str, body: bytes | pa.Buffer) -> bool:
         path = self._root / key
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}")
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}")
         _make_folder(path.parent)
         try:
-            with aside.open("xb") as file:
+            with temporary.open("xb") as file:
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
-            created = self._link(aside, path)
+            created = self._link(temporary, path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         if created:
             _sync_folder(path.parent)
         return created
 
-    def _link(self, aside: Path, path: Path) -> bool:
+    def _link(self, temporary: Path, path: Path) -> bool:
         try:
-            os.link(aside, path)
+            os.link(temporary, path)
         except FileExistsError:
-            return path.samefile(aside)  # NFS may lose the answer and ask again: then the file there is ours
+            return path.samefile(temporary)  # NFS may lose the answer and link again: then the existing file is ours
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
@@ -135,18 +133,18 @@ class LocalStore:
     def delete(self, key: str) -> None:
         (self._root / key).unlink(missing_ok=True)
 
-    def probe(self) -> Conditional:
+    def probe(self) -> ConditionalCreate:
         return probe_conditional_create(self.put_new, self.delete)
 
     def leftovers(self, min_age_s: float, delete: bool) -> Sequence[str]:
-        found = []
+        leftovers = []
         for entry in self._files(""):
-            with suppress(FileNotFoundError):  # a writer at work has just removed it
+            with suppress(FileNotFoundError):  # its writer, which is still running, has just removed it
                 if not (entry.name.startswith(".") and entry.name.endswith(_TEMPORARY)):
                     continue
                 if not is_older_than(min_age_s, entry.stat().st_mtime):
                     continue
                 if delete:
                     Path(entry.path).unlink()
-                found.append(str(Path(entry.path).relative_to(self._root)))
-        return sorted(found)
+                leftovers.append(str(Path(entry.path).relative_to(self._root)))
+        return sorted(leftovers)

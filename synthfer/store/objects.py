@@ -1,8 +1,8 @@
-"""The one small interface below datasets: whole objects under keys, created once, never changed.
+"""The interface that datasets are built on: whole objects under keys, each created once and never changed.
 
-`put_new` is the only way to write. A key that exists is final: that an object exists is the commit, so
-there is no rename, no marker and no log. Keys are relative to the store's URI, with `/` between their
-parts.
+`put_new` is the only way to write. An object that exists is final, so that its existence is the commit: there is no
+rename, no marker file and no log (`synthfer.store.dataset` explains the protocol). Keys are relative to the store's
+URI, with `/` between their parts.
 """
 
 import io
@@ -16,9 +16,11 @@ from typing import Literal, Protocol
 
 import pyarrow as pa
 
-Conditional = Literal["atomic", "advisory", "none"]
+ConditionalCreate = Literal["atomic", "advisory", "none"]
+"""What "create only if absent" is worth in a store; see `probe_conditional_create`."""
 PROBE_PREFIX = "_probe-"
-_RACES = (2, 2, 2, 2, 16)  # racers; some stores fail in a crowd, some when two are close together
+# Threads per race of the probe. Some stores fail when many writers meet, some when two are milliseconds apart.
+_RACES = (2, 2, 2, 2, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,80 +32,63 @@ class Stat:
 
 
 class ObjectStore(Protocol):
-    """Objects under keys. An implementation is its URI: it pickles, and opens anew in any process."""
+    """Objects under keys. An implementation is defined by its URI: it pickles, and connects anew in any process."""
 
     uri: str
 
     def put_new(self, key: str, body: bytes | pa.Buffer) -> bool:
-        """Create the object, whole or not at all. False: somebody else's object is there and stays."""
+        """Create the object, whole or not at all. False: another writer's object exists already and stays."""
         ...
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Bytes [start, end), whole or an error; `FileNotFoundError` if there is no such object.
+        """Bytes [start, end), complete or an error; `FileNotFoundError` if there is no such object.
 
         A negative `start` counts from the end and takes no `end`.
         """
         ...
 
     def stat(self, key: str) -> Stat | None:
-        """What is under the key, or None."""
+        """Size and hash of the object, or None if there is none."""
         ...
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Keys that start with `prefix` and their sizes, in no order that may be relied on."""
+        """Keys that start with `prefix` and their sizes, in no particular order."""
         ...
 
     def open(self, key: str, size: int | None = None) -> pa.NativeFile:
-        """Random access for Parquet. `size`, where the caller knows it, saves a request."""
+        """Random access for Parquet. `size`, if the caller knows it, saves a request."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove the object if it is there. For `gc`, `probe` and reports: datasets never delete."""
+        """Remove the object if it exists. For `gc`, `probe` and reports: datasets never delete."""
         ...
 
-    def probe(self) -> Conditional:
-        """What conditional create is worth here, found by trying; see `probe_conditional_create`."""
+    def probe(self) -> ConditionalCreate:
+        """Find out by trying what conditional create is worth here; see `probe_conditional_create`."""
         ...
 
     def leftovers(self, min_age_s: float, delete: bool) -> Sequence[str]:
-        """What killed or foreign writers left, unseen by readers, and older than `min_age_s` seconds."""
+        """What killed or foreign writers left, invisible to readers, and older than `min_age_s` seconds."""
         ...
 
 
 class StoreUnavailable(ConnectionError):
-    """The store gave no good answer until the deadline. Running the same job again goes on."""
-
-
-def open_store(uri: str) -> ObjectStore:
-    """The store at a folder (path or file:///path) or an S3 prefix (s3://bucket/prefix), else `ValueError`."""
-    from synthfer.store.local import LocalStore
-
-    scheme, separator, _ = uri.partition("://")
-    if not separator or scheme == "file":
-        return LocalStore(uri)
-    if scheme == "s3":
-        from synthfer.store.s3 import S3Store  # boto3 takes long to import, and a folder needs none of it
-
-        return S3Store(uri)
-    raise ValueError(
-        f"cannot store at {uri!r}: {scheme}:// is not known. Use a folder, file:///folder or "
-        "s3://bucket/prefix (other clouds mostly speak S3: set AWS_ENDPOINT_URL_S3)."
-    )
+    """The store gave no usable answer until the deadline. Running the same job again continues it."""
 
 
 def replace_object(store: ObjectStore, key: str, body: bytes | pa.Buffer) -> None:
-    """Put `body` in place of what may be there. For reports, which are made anew: data is never replaced."""
+    """Put `body` in place of an existing object. For reports, which may be made again: data is never replaced."""
     if not store.put_new(key, body):
         store.delete(key)
         store.put_new(key, body)
 
 
-def probe_conditional_create(create: Callable[[str, bytes], bool], delete: Callable[[str], None]) -> Conditional:
-    """What `create(key, body) -> created?` is worth: `atomic`, `advisory` (a race has several winners) or
-    `none`.
+def probe_conditional_create(create: Callable[[str, bytes], bool], delete: Callable[[str], None]) -> ConditionalCreate:
+    """What `create(key, body) -> created?` is worth.
 
-    Races on scratch keys show a store that checks and then acts; one late create shows a store that ignores
-    the condition. 24 creates in all, seconds at most.
+    `atomic`: of writers that race for a key exactly one wins. `advisory`: several do, since the store checks first and
+    writes later. `none`: the store ignores the condition and overwrites. Found by races on scratch keys and by one
+    create of a key that exists: 25 creates in all, seconds at most.
     """
     scratch = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
     keys = {f"{scratch}-{number}": racers for number, racers in enumerate(_RACES)}
@@ -118,7 +103,7 @@ def probe_conditional_create(create: Callable[[str, bytes], bool], delete: Calla
 
 
 def _race(create: Callable[[str, bytes], bool], key: str, racers: int) -> int:
-    """How many of `racers` threads that start together say that they created `key`."""
+    """How many of `racers` threads that start together are told that they created `key`."""
     start = Barrier(racers)
 
     def racer(number: int) -> bool:
@@ -130,7 +115,7 @@ def _race(create: Callable[[str, bytes], bool], key: str, racers: int) -> int:
 
 
 class RangeReader(io.RawIOBase):
-    """A seekable reader over `get` with ranges; the bytes of a range come whole or the read fails."""
+    """A seekable file over a `get` of byte ranges; the bytes of a range come complete or the read fails."""
 
     def __init__(self, get: Callable[[int, int], bytes], size: int) -> None:
         super().__init__()
@@ -157,5 +142,5 @@ class RangeReader(io.RawIOBase):
 
 
 def is_older_than(min_age_s: float, written_at: float) -> bool:
-    """Whether a time stamp (seconds since the epoch) is at least `min_age_s` ago. Only `gc` asks a clock."""
+    """Whether a time stamp (seconds since the epoch) is at least `min_age_s` ago. Only `gc` reads a clock."""
     return time.time() - written_at >= min_age_s

@@ -1,9 +1,8 @@
-"""Datasets in an S3 bucket: one object, one PUT with `If-None-Match: *` and a sha256 checksum.
+"""Objects in an S3 bucket: each is one PUT with `If-None-Match: *` and a sha256 checksum.
 
-Endpoint, region and credentials come from the ordinary AWS variables, files and roles (boto3's chain).
-botocore's own retries are off: they cannot know that a 412 after a lost answer means our own success, they
-retry neither a 409 nor a broken body, and they give up in a longer outage. One loop here does it for every
-request.
+Endpoint, region and credentials come from the ordinary AWS variables, files and roles (boto3's chain). botocore's own
+retries are off: they cannot know that a 412 after a lost answer means our own success, they retry neither a 409 nor a
+truncated body, and they give up in a longer outage. `S3Store._retry` does it for every request instead.
 """
 
 import functools
@@ -30,7 +29,7 @@ from botocore.parsers import ResponseParserError
 
 from synthfer.store.objects import (
     PROBE_PREFIX,
-    Conditional,
+    ConditionalCreate,
     RangeReader,
     Stat,
     StoreUnavailable,
@@ -47,12 +46,12 @@ _IDENTITY = [
     f"AWS_{name}"
     for name in ["ENDPOINT_URL_S3", "ENDPOINT_URL", "PROFILE", "ACCESS_KEY_ID", "REGION", "DEFAULT_REGION"]
 ]
-_AGAIN_CODES = {
+_RETRIED_CODES = {
     "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "RequestTimeout",
     "ConditionalRequestConflict", "OperationAborted", "SlowDown", "Throttling",
 }  # fmt: skip
-_AGAIN_STATUS = {408, 409, 429, 500, 502, 503, 504}
-_BROKEN_ANSWER = (
+_RETRIED_STATUS = {408, 409, 429, 500, 502, 503, 504}
+_CONNECTION_ERRORS = (
     aws.ConnectionError, aws.HTTPClientError, aws.IncompleteReadError, aws.ResponseStreamingError,
     aws.FlexibleChecksumError, aws.MetadataRetrievalError, aws.CredentialRetrievalError, ResponseParserError,
 )  # fmt: skip
@@ -76,7 +75,7 @@ _client_lock = Lock()
 
 
 class _Vanished(Exception):
-    """An object was there a moment ago and is not now: look again."""
+    """An object existed a moment ago and does not now: ask again."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -91,9 +90,9 @@ def _client_of(pid: int, identity: tuple[str | None, ...]) -> Any:
         s3={"addressing_style": "auto"},
     )
     session = botocore.session.get_session()
-    # Reading the time stamps of a listing takes longer than all the rest of it, and nothing here needs them.
+    # Parsing the time stamps of a listing takes longer than all the rest of it, and nothing here needs them.
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
-    region = os.environ.get("AWS_REGION")  # which boto3 alone does not read
+    region = os.environ.get("AWS_REGION")  # boto3 by itself reads only AWS_DEFAULT_REGION
     return boto3.Session(botocore_session=session).client("s3", region_name=region, config=config)
 
 
@@ -108,15 +107,15 @@ def _status(error: aws.ClientError) -> int:
 class S3Store:
     """`ObjectStore` under s3://bucket/prefix. Safe for threads; pickles as its URI and deadlines, without credentials.
 
-    A request is repeated with full-jitter pauses for `deadline_s` seconds; until the endpoint has answered once it is
-    `first_contact_s`, so that a mistyped endpoint shows soon. Then `StoreUnavailable` is raised.
+    A request is retried with full-jitter pauses for `deadline_s` seconds, or, until the endpoint has answered once, for
+    `first_contact_s`, so that a mistyped endpoint is reported soon. Then `StoreUnavailable` is raised.
     """
 
     def __init__(self, uri: str, deadline_s: float = 600, first_contact_s: float = 30) -> None:
         match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", uri)
         if not match:
             raise ValueError(
-                f"{uri!r} is no place in S3: write s3://bucket/prefix (a bucket has 3 to 63 of a-z, 0-9, -)."
+                f"{uri!r} is not an S3 URI: write s3://bucket/prefix (a bucket's name has 3 to 63 of a-z, 0-9, -)."
             )
         self.bucket, self._prefix = match[1], (match[2] or "").strip("/")
         self.uri = f"s3://{self.bucket}/{self._prefix}".rstrip("/")
@@ -128,8 +127,8 @@ class S3Store:
         attempt, digest = uuid.uuid4().hex, hashlib.sha256(body).digest()
 
         def once() -> bool:
-            # The look before costs one small request. It spares the upload of what is there already, knows our own
-            # object after a lost answer, and keeps stores right that ignore the condition.
+            # Asking first costs one small request. It saves the upload of an object that exists, recognises our own
+            # object when the answer to an earlier attempt was lost, and protects stores that ignore the condition.
             if self._owner(key) is None and self._put(key, body, digest, attempt):
                 return True
             owner = self._owner(key)
@@ -137,7 +136,7 @@ class S3Store:
                 raise _Vanished(key)
             return owner == attempt
 
-        return self._persist(once, key)
+        return self._retry(once, key)
 
     def _put(self, key: str, body: bytes | pa.Buffer, digest: bytes, attempt: str) -> bool:
         """One conditional PUT; False where the store says that the key exists."""
@@ -157,12 +156,12 @@ class S3Store:
         return True
 
     def _owner(self, key: str) -> str | None:
-        """The attempt that made the object ("" for a stranger's), None where there is none."""
+        """The id of the attempt that created the object ("" if it was not synthfer), None if there is no object."""
         head = self._head(key)
         return None if head is None else head["Metadata"].get("attempt", "")
 
     def _head(self, key: str) -> Any:
-        return self._persist(lambda: self._head_once(key), key)
+        return self._retry(lambda: self._head_once(key), key)
 
     def _head_once(self, key: str) -> Any:
         try:
@@ -177,11 +176,11 @@ class S3Store:
             return b""
         last = "" if end is None else end - 1
         span = f"bytes={start}" if start < 0 else f"bytes={start}-{last}"
-        wanted = {} if (start, end) == (0, None) else {"Range": span}
+        options = {} if (start, end) == (0, None) else {"Range": span}
 
         def once() -> bytes:
             try:
-                answer = self._call("get_object", key, **wanted)
+                answer = self._call("get_object", key, **options)
             except aws.ClientError as error:
                 if _status(error) == 404 and _code(error) != "NoSuchBucket":
                     raise FileNotFoundError(f"{self.uri}/{key} does not exist") from error
@@ -191,15 +190,15 @@ class S3Store:
             body: bytes = answer["Body"].read()
             return body if "ContentRange" in answer else body[start:end]
 
-        return self._persist(once, key)
+        return self._retry(once, key)
 
     def stat(self, key: str) -> Stat | None:
         head = self._head(key)
         if head is None:
             return None
-        checked = head.get("ChecksumSHA256", "")
-        if checked and "-" not in checked:  # "-N" ends the checksum of a multipart object: not that of its content
-            return Stat(head["ContentLength"], b64decode(checked).hex())
+        checksum = head.get("ChecksumSHA256", "")
+        if checksum and "-" not in checksum:  # a multipart object's ends in "-N" and is not that of its content
+            return Stat(head["ContentLength"], b64decode(checksum).hex())
         return Stat(head["ContentLength"], head["Metadata"].get("sha256"))
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
@@ -221,45 +220,47 @@ class S3Store:
         return pa.PythonFile(RangeReader(functools.partial(self.get, key), size), mode="r")
 
     def delete(self, key: str) -> None:
-        self._persist(lambda: self._call("delete_object", key), key)
+        self._retry(lambda: self._call("delete_object", key), key)
 
-    def probe(self) -> Conditional:
-        if not self._refuses_damage(f"{PROBE_PREFIX}{uuid.uuid4().hex}"):
-            log.warning("%s takes an upload with a wrong sha256; only `verify` finds what breaks on the way", self.uri)
+    def probe(self) -> ConditionalCreate:
+        if not self._checks_sha256(f"{PROBE_PREFIX}{uuid.uuid4().hex}"):
+            log.warning("%s accepts an upload with a wrong sha256: only `verify` finds damage in transit", self.uri)
 
         def create(key: str, body: bytes) -> bool:
             attempt, digest = uuid.uuid4().hex, hashlib.sha256(body).digest()
-            return self._persist(lambda: self._put(key, body, digest, attempt) or self._owner(key) == attempt, key)
+            return self._retry(lambda: self._put(key, body, digest, attempt) or self._owner(key) == attempt, key)
 
         return probe_conditional_create(create, self.delete)
 
-    def _refuses_damage(self, key: str) -> bool:
+    def _checks_sha256(self, key: str) -> bool:
+        """Whether the server refuses a body that does not have the sha256 which the request states."""
+
         def once() -> bool:
             try:
-                self._put(key, b"what came", hashlib.sha256(b"what was sent").digest(), "")
+                self._put(key, b"received", hashlib.sha256(b"sent").digest(), "")
             except aws.ClientError as error:
                 if _status(error) != 400:
                     raise
                 return True
             return False
 
-        refuses = self._persist(once, key)
+        refuses = self._retry(once, key)
         self.delete(key)
         return refuses
 
     def leftovers(self, min_age_s: float, delete: bool) -> Sequence[str]:
-        """Unfinished multipart uploads: strangers' ones, as synthfer makes none."""
-        found: list[str] = []
+        """Unfinished multipart uploads: those of other programs, since synthfer starts none."""
+        leftovers: list[str] = []
         after: dict[str, str] = {}
         while True:
             page = self._page("list_multipart_uploads", "", after)
             for upload in page.get("Uploads", ()):
                 if is_older_than(min_age_s, datetime.fromisoformat(upload["Initiated"]).timestamp()):
-                    found.append(f"{upload['Key'][len(self._name('')) :]} (upload {upload['UploadId']})")
+                    leftovers.append(f"{upload['Key'][len(self._name('')) :]} (upload {upload['UploadId']})")
                     if delete:
-                        self._persist(functools.partial(self._abort, upload), upload["Key"])
+                        self._retry(functools.partial(self._abort, upload), upload["Key"])
             if not page.get("IsTruncated"):
-                return sorted(found)
+                return sorted(leftovers)
             after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     # Requests
@@ -275,44 +276,44 @@ class S3Store:
             return _client_of(os.getpid(), tuple(os.environ.get(name) for name in _IDENTITY))
 
     def _page(self, operation: str, prefix: str, after: dict[str, str]) -> Any:
-        return self._persist(lambda: self._call(operation, None, Prefix=self._name(prefix), **after), prefix)
+        return self._retry(lambda: self._call(operation, None, Prefix=self._name(prefix), **after), prefix)
 
     def _call(self, operation: str, key: str | None, **options: Any) -> Any:
-        named = {} if key is None else {"Key": self._name(key)}
-        return getattr(self._client(), operation)(Bucket=self.bucket, **named, **options)
+        key_option = {} if key is None else {"Key": self._name(key)}
+        return getattr(self._client(), operation)(Bucket=self.bucket, **key_option, **options)
 
-    def _persist(self, once: Callable[[], T], key: str) -> T:
-        """`once()`, repeated while the trouble may pass; errors that need a person are raised at once."""
+    def _retry(self, once: Callable[[], T], key: str) -> T:
+        """`once()`, retried after errors that may pass; errors that only a person can mend are raised at once."""
         started = time.monotonic()
         for attempt in itertools.count():
             try:
                 result = once()
             except (aws.ClientError, aws.BotoCoreError, ResponseParserError, _Vanished) as error:
-                trouble = self._passing_trouble(error, key)
+                problem = self._transient_problem(error, key)
                 limit = self._deadline_s if self._answered else self._first_contact_s
                 left = started + limit - time.monotonic()
                 if left <= 0:
                     raise StoreUnavailable(
-                        f"{self._where(key)} did not answer as it should for {limit:.0f} s ({trouble}). Check the "
-                        "endpoint (AWS_ENDPOINT_URL_S3) and the network, then run the same command again: it goes on."
+                        f"{self._where(key)} gave no usable answer for {limit:.0f} s ({problem}). Check the endpoint "
+                        "(AWS_ENDPOINT_URL_S3) and the network, then run the same command again: it continues."
                     ) from error
-                log.info("%s: %s, trying again", self._where(key), trouble)
+                log.info("%s: %s, trying again", self._where(key), problem)
                 time.sleep(min(left, _jitter.uniform(0, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt))))
             else:
                 self._answered = True
                 return result
         raise AssertionError("unreachable")
 
-    def _passing_trouble(self, error: Exception, key: str) -> str:
-        """The name of a trouble that may pass; `ValueError` with advice for one that will not."""
+    def _transient_problem(self, error: Exception, key: str) -> str:
+        """A problem that may pass, in words; `ValueError` with advice for one that will not."""
         if isinstance(error, aws.ClientError):
             self._answered = True
             code, status = _code(error), _status(error)
-            if code in _AGAIN_CODES or status in _AGAIN_STATUS:
+            if code in _RETRIED_CODES or status in _RETRIED_STATUS:
                 return f"status {status}, {code}"
             advice = _ADVICE.get(code) or _ADVICE.get(str(status), "the store refuses")
             raise ValueError(f"{self._where(key)}: {advice} ({code}, status {status}).") from error
-        if isinstance(error, aws.SSLError) or not isinstance(error, (*_BROKEN_ANSWER, _Vanished)):
+        if isinstance(error, aws.SSLError) or not isinstance(error, (*_CONNECTION_ERRORS, _Vanished)):
             advice = ": set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"
             hint = advice if isinstance(error, (aws.NoCredentialsError, aws.PartialCredentialsError)) else ""
             raise ValueError(f"{self._where(key)}: {str(error).rstrip('.')}{hint}.") from error

@@ -1,4 +1,4 @@
-"""Reading a dataset: record batches in plan order, each shard checked before a row of it is believed."""
+"""Reading a dataset: record batches in plan order, each shard checked before any of its rows is returned."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,20 +9,20 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from synthfer.sample import METADATA_COLUMNS, SCHEMA
-from synthfer.store.manifest import check_footer, ordered_thread_map
 from synthfer.store.objects import ObjectStore, StoreUnavailable
-from synthfer.store.shard import DamagedShard, footer_of
+from synthfer.store.shard import DamagedShard, check_footer, footer_of
 from synthfer.store.spec import Spec
+from synthfer.store.threads import ordered_thread_map
 from synthfer.suggest import nearest
 
-# How many shards are read ahead: with pictures each holds its whole shard in memory.
+# How many shards are read ahead: with images each of them is held in memory whole.
 _AHEAD, _AHEAD_WITH_IMAGES = 4, 2
 _BATCH_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class SealedShard:
-    """What the manifest says of a shard."""
+    """What the manifest says about a shard."""
 
     bytes: int
     sha256: str
@@ -36,7 +36,7 @@ def scan(
     columns: Sequence[str] | None,
     where: pc.Expression | None,
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of the units given, with what the manifest says of each (None before the seal).
+    """Batches of these units; each comes with what the manifest says about it (None before the seal).
 
     Without the image column only the ranges of the other columns are read, and every page's checksum is
     checked; with it the shard is read whole and its sha256 checked too.
@@ -49,7 +49,7 @@ def scan(
         unit, sealed = shard
         source = _whole(store, spec.key(unit), sealed) if images else _ranges(store, spec.key(unit), sealed)
         batches = _batches(store, spec, unit, sealed, source, columns, where)
-        return batches if images else list(batches)  # pictures are unpacked as they are asked for
+        return batches if images else list(batches)  # images are decoded from Parquet only as the reader advances
 
     for batches in ordered_thread_map(read, shards, _AHEAD_WITH_IMAGES if images else _AHEAD):
         yield from batches
@@ -71,20 +71,20 @@ def _whole(store: ObjectStore, key: str, sealed: SealedShard | None) -> pa.Nativ
     try:
         body = store.get(key)
     except FileNotFoundError as error:
-        raise DamagedShard(f"{store.uri}/{key} is gone.") from error
+        raise DamagedShard(f"{store.uri}/{key} is missing.") from error
     _check_size(store, key, sealed, len(body))
     if sealed and hashlib.sha256(body).hexdigest() != sealed.sha256:
-        raise DamagedShard(f"{store.uri}/{key} was changed after the seal: its sha256 is another.")
+        raise DamagedShard(f"{store.uri}/{key} was changed after the dataset was sealed: its sha256 differs.")
     return pa.BufferReader(body)
 
 
 def _ranges(store: ObjectStore, key: str, sealed: SealedShard | None) -> pa.NativeFile:
     stat = store.stat(key)
     if stat is None:
-        raise DamagedShard(f"{store.uri}/{key} is gone.")
+        raise DamagedShard(f"{store.uri}/{key} is missing.")
     _check_size(store, key, sealed, stat.size)
     if sealed and stat.sha256 not in (None, sealed.sha256):
-        raise DamagedShard(f"{store.uri}/{key} was replaced after the seal: its sha256 is another.")
+        raise DamagedShard(f"{store.uri}/{key} was replaced after the dataset was sealed: its sha256 differs.")
     return store.open(key, stat.size)
 
 
@@ -102,15 +102,15 @@ def _batches(
     columns: list[str],
     where: pc.Expression | None,
 ) -> Iterator[pa.RecordBatch]:
-    where_it_is = f"{store.uri}/{spec.key(unit)}"
+    shard = f"{store.uri}/{spec.key(unit)}"
     try:
         fragment = pads.ParquetFileFormat().make_fragment(source)
         footer = footer_of(fragment.metadata)
         check_footer(footer, store, spec, unit)
         if sealed and footer.rows_hash != sealed.rows_hash:
-            raise DamagedShard(f"{where_it_is} holds other rows than the manifest says.")
+            raise DamagedShard(f"{shard} holds other rows than the manifest says.")
         if not fragment.physical_schema.equals(SCHEMA):
-            raise DamagedShard(f"{where_it_is} has other columns than synthfer.sample.SCHEMA.")
+            raise DamagedShard(f"{shard} has other columns than synthfer.sample.SCHEMA.")
         options = pads.ParquetFragmentScanOptions(page_checksum_verification=True)
         for batch in fragment.to_batches(
             columns=columns, filter=where, batch_size=_BATCH_ROWS, fragment_scan_options=options
@@ -120,16 +120,16 @@ def _batches(
     except (DamagedShard, StoreUnavailable):
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise DamagedShard(f"{where_it_is} cannot be read: {error}") from error
+        raise DamagedShard(f"{shard} cannot be read: {error}") from error
 
 
 def select_units(spec: Spec, units: Iterable[int] | None, committed: Iterable[int]) -> list[int]:
-    """The units to read, in plan order; `ValueError` where one of those asked for is not there."""
-    there = sorted(committed)
+    """The units to read, in plan order: `units`, or all that are committed; `ValueError` if one of them is not."""
+    available = sorted(committed)
     if units is None:
-        return there
-    asked = sorted(set(units))
-    absent = sorted(set(asked) - set(there))
+        return available
+    selected = sorted(set(units))
+    absent = sorted(set(selected) - set(available))
     if absent:
         raise ValueError(f"units {absent[:8]} of 0 to {spec.units - 1} are not committed")
-    return asked
+    return selected

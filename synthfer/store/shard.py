@@ -1,8 +1,8 @@
-"""A shard: the Parquet bytes of one committed unit, and the facts in its footer.
+"""A shard: the Parquet bytes of one committed unit, what its footer records, and the receipt of its commit.
 
-Image bytes are neither compressed (pictures do not shrink) nor given a dictionary or statistics; row groups
-of about 32 MB let a scan of the other columns skip them in few reads, and a page checksum guards every
-page. The same table gives the same bytes.
+Image bytes are neither compressed (image files do not shrink further) nor given a dictionary or statistics; row groups
+of about 32 MB let a scan of the other columns skip the images in few reads, and every page has a checksum. The same
+table gives the same bytes.
 """
 
 import hashlib
@@ -18,15 +18,17 @@ import pyarrow.parquet as pq
 
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import DECISIONS, SCHEMA, SPLITS
-from synthfer.store.objects import ObjectStore
+from synthfer.store.objects import ObjectStore, Stat
+from synthfer.store.spec import Spec
 
 Counts = dict[str, dict[str, int]]
 """expression (or "none" for no label) -> decision -> number of rows"""
 
 ROW_GROUP_BYTES = 32_000_000
 _TAIL_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 23
 _MAGIC = b"PAR1"
-_REPEATING = (
+_DICTIONARY_COLUMNS = (
     "label",
     "split",
     "source",
@@ -38,16 +40,19 @@ _REPEATING = (
     "width",
     "height",
 )
-_PLAIN = ("sample_id", *_REPEATING, "source_id", "parent_id", "partner_id", "partner_source_id", "seed", "pixels_hash")
+_STATISTICS_COLUMNS = (
+    "sample_id", *_DICTIONARY_COLUMNS,
+    "source_id", "parent_id", "partner_id", "partner_source_id", "seed", "pixels_hash",
+)  # fmt: skip
 
 
 class DamagedShard(ValueError):
-    """A shard is cut, changed or not what its key says; the message names it."""
+    """A shard is truncated, changed or not what its key says; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What a shard says of itself, so that sealing and resuming read no more than its tail."""
+    """What a shard records about itself, so that sealing and resuming need to read only its tail."""
 
     unit: int
     spec: str
@@ -57,11 +62,24 @@ class Footer:
     notes: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a committed shard holds. `created`: by this very call, else it existed already; `bytes`: its size."""
+
+    unit: int
+    created: bool
+    rows: int
+    bytes: int
+    sha256: str
+    rows_hash: str
+    counts: Counts
+
+
 def rows_hash(table: pa.Table) -> str:
     """The sum, modulo 2**256, of the rows' sha256 over sample_id, decision and pixels_hash; 64 hex digits.
 
     A sum does not depend on how rows are cut into shards (AdHash of Bellare and Micciancio, 1997); ids are unique,
-    so it names the set of rows. It tells datasets apart; that a shard was not tampered with is told by its sha256.
+    so it identifies the set of rows. It tells datasets apart; tampering with a shard shows in the shard's own sha256.
     """
     columns = (table.column(name).to_pylist() for name in ("sample_id", "decision", "pixels_hash"))
     rows = (f"{i}\t{d}\t{p or ''}" for i, d, p in zip(*columns, strict=True))
@@ -81,7 +99,7 @@ def counts_of(table: pa.Table) -> Counts:
 
 
 def add_counts(parts: Iterable[Counts]) -> Counts:
-    """The sum of some counts, sorted by expression and decision."""
+    """The sum of several counts, sorted by expression and decision."""
     total: Counter[tuple[str, str]] = Counter()
     for part in parts:
         total.update({(name, decision): n for name, row in part.items() for decision, n in row.items()})
@@ -90,11 +108,11 @@ def add_counts(parts: Iterable[Counts]) -> Counts:
 
 
 def check_table(table: pa.Table, rows: int) -> None:
-    """`ValueError` unless the table is whole: schema, number of rows, ids, labels, decisions and pictures."""
+    """`ValueError` unless the table is sound: schema, number of rows, ids, labels, decisions and images."""
     if not table.schema.equals(SCHEMA):
         ours, theirs = (set(zip(schema.names, schema.types, strict=True)) for schema in (SCHEMA, table.schema))
         odd = sorted({name for name, _ in ours ^ theirs}) or "their order"
-        raise ValueError(f"the table is not of synthfer.sample.SCHEMA; look at: {odd}")
+        raise ValueError(f"the table does not have synthfer.sample.SCHEMA; what differs: {odd}")
     if table.num_rows != rows:
         raise ValueError(f"{table.num_rows} rows, while the unit has {rows}")
     ids = table["sample_id"]
@@ -118,24 +136,28 @@ def _outside(column: pa.ChunkedArray, allowed: Iterable[Any]) -> pa.ChunkedArray
 
 
 def encode(table: pa.Table, unit: int, spec: str, notes: dict[str, Any]) -> tuple[pa.Buffer, Footer]:
-    """The Parquet bytes of a unit's table (schema of `synthfer.sample`), and the facts in their footer."""
+    """The Parquet bytes of a unit's table (schema of `synthfer.sample`), and the footer within them.
+
+    `spec` is the sha256 of the dataset's spec, `notes` any JSON.
+    """
     footer = Footer(unit, spec, table.num_rows, rows_hash(table), counts_of(table), notes)
     group_rows = max(1, ROW_GROUP_BYTES * max(1, table.num_rows) // max(1, table.nbytes))
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
         SCHEMA,
-        use_dictionary=[*_REPEATING, *_leaves("attributes")],
+        use_dictionary=[*_DICTIONARY_COLUMNS, *_leaves("attributes")],
         compression={
             path: "NONE" if path == "image.bytes" else "ZSTD" for name in SCHEMA.names for path in _leaves(name)
         },
-        write_statistics=list(_PLAIN),
+        write_statistics=list(_STATISTICS_COLUMNS),
         write_page_index=True,
         write_page_checksum=True,
         data_page_size=1 << 20,
     ) as writer:
         writer.write_table(table, row_group_size=group_rows)
-        writer.add_key_value_metadata({f"synthfer.{name}": _text(value) for name, value in _facts(footer)})
+        fields = ((name, getattr(footer, name)) for name in Footer.__slots__)
+        writer.add_key_value_metadata({f"synthfer.{name}": _text(value) for name, value in fields})
     return sink.getvalue(), footer
 
 
@@ -150,19 +172,15 @@ def _leaves(column: str) -> list[str]:
     return below(SCHEMA.field(column).type, column)
 
 
-def _facts(footer: Footer) -> list[tuple[str, Any]]:
-    return [(name, getattr(footer, name)) for name in Footer.__slots__]
-
-
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def read_footer(store: ObjectStore, key: str) -> Footer:
-    """The facts in a shard's footer, read from its tail alone; `FileNotFoundError` or `DamagedShard`."""
+    """A shard's footer, read from its tail alone; `FileNotFoundError` or `DamagedShard`."""
     tail = store.get(key, -_TAIL_BYTES)
     if tail[-4:] != _MAGIC:
-        raise DamagedShard(f"{store.uri}/{key} is not a whole Parquet file: it was cut or overwritten.")
+        raise DamagedShard(f"{store.uri}/{key} is not a complete Parquet file: it was truncated or overwritten.")
     length = int.from_bytes(tail[-8:-4], "little") + 8
     if length > len(tail):
         tail = store.get(key, -length)
@@ -173,10 +191,43 @@ def read_footer(store: ObjectStore, key: str) -> Footer:
 
 
 def footer_of(metadata: pq.FileMetaData) -> Footer:
-    """The facts in Parquet metadata; `KeyError` or `ValueError` where it is not a shard's."""
-    found = metadata.metadata or {}
-    text = {name: found[f"synthfer.{name}".encode()].decode() for name in Footer.__slots__}
-    facts = {name: value if name in ("spec", "rows_hash") else json.loads(value) for name, value in text.items()}
-    if facts["rows"] != metadata.num_rows:
-        raise ValueError(f"{metadata.num_rows} rows, while its notes say {facts['rows']}")
-    return Footer(**facts)
+    """The footer in Parquet metadata; `KeyError` or `ValueError` if the file is not a shard."""
+    stored = metadata.metadata or {}
+    text = {name: stored[f"synthfer.{name}".encode()].decode() for name in Footer.__slots__}
+    fields = {name: value if name in ("spec", "rows_hash") else json.loads(value) for name, value in text.items()}
+    if fields["rows"] != metadata.num_rows:
+        raise ValueError(f"it has {metadata.num_rows} rows, but its footer says {fields['rows']}")
+    return Footer(**fields)
+
+
+def check_footer(footer: Footer, store: ObjectStore, spec: Spec, unit: int) -> None:
+    """`DamagedShard` unless the footer is of this unit of this spec."""
+    expected = {"unit": unit, "spec": spec.sha256, "rows": len(spec.unit_rows(unit))}
+    for name, value in expected.items():
+        if getattr(footer, name) != value:
+            raise DamagedShard(
+                f"{store.uri}/{spec.key(unit)} is not this dataset's: {name} {getattr(footer, name)}, expected {value}."
+            )
+
+
+def read_receipt(store: ObjectStore, spec: Spec, unit: int) -> Receipt | None:
+    """The receipt of a stored shard, from its footer; None if the unit is not committed."""
+    key = spec.key(unit)
+    stat = store.stat(key)
+    if stat is None:
+        return None
+    footer = read_footer(store, key)
+    check_footer(footer, store, spec, unit)
+    digest = _content_sha256(store, key, stat)
+    return Receipt(unit, False, footer.rows, stat.size, digest, footer.rows_hash, footer.counts)
+
+
+def _content_sha256(store: ObjectStore, key: str, stat: Stat) -> str:
+    """The sha256 that the store keeps, else of the bytes themselves."""
+    if stat.sha256:
+        return stat.sha256
+    digest = hashlib.sha256()
+    with store.open(key, stat.size) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

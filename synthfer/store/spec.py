@@ -1,4 +1,4 @@
-"""The contract of a dataset: what is to be made. Seeds, ids, shard names and counts are functions of it."""
+"""The spec of a dataset: what it is to hold and what makes it. Seeds, ids, shard names and counts follow from it."""
 
 import re
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ _LABEL_SPACE = {"schema": SCHEMA_VERSION, "expressions": list(EXPRESSIONS)}
 class SpecMismatch(ValueError):
     """The dataset at a URI has another spec; the message shows the difference, key by key."""
 
-    def __init__(self, uri: str, there: "Spec", asked: "Spec") -> None:
-        lines = list(difference(there.to_json(), asked.to_json()))
+    def __init__(self, uri: str, stored: "Spec", requested: "Spec") -> None:
+        lines = list(difference(stored.to_json(), requested.to_json()))
         more = f"\n  and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
         super().__init__(
-            f"the dataset at {uri} has another spec. Choose another place, or ask for the same:\n  "
+            f"the dataset at {uri} has another spec. Choose another URI, or the settings that it was made with:\n  "
             + "\n  ".join(lines[:_SHOWN])
             + more
         )
@@ -30,11 +30,10 @@ class SpecMismatch(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What a dataset is made of; all of it JSON, all of it hashed.
+    """What a dataset is made from; all of it is JSON, and all of it is hashed.
 
-    `plan`: what to make, fully resolved. `producer`: what makes it, the weights' sha256 included. `image`:
-    how pictures are encoded. `rows` of the plan, cut into units of `unit_size` rows (the last may be
-    shorter).
+    `plan`: what to make, fully resolved. `producer`: what makes it, the weights' sha256 included. `image`: how images
+    are encoded. `rows`: the length of the plan, which is cut into units of `unit_size` rows (the last may be shorter).
     """
 
     plan: dict[str, Any]
@@ -57,10 +56,13 @@ class Spec:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Spec":
-        """The inverse of `to_json`; `ValueError` where the label space or the schema is another."""
+        """The inverse of `to_json`; `ValueError` if the label space or the schema is another."""
         for name, ours in _LABEL_SPACE.items():
             if value.get(name) != ours:
-                raise ValueError(f"the dataset has {name} {value.get(name)!r}, this version of synthfer {ours!r}")
+                raise ValueError(
+                    f"the dataset has {name} {value.get(name)!r}, this version of synthfer needs {ours!r}: read it "
+                    "with the version that made it (`created_by` in _dataset.json), or make it again"
+                )
         return cls(**{name: part for name, part in value.items() if name not in _LABEL_SPACE})
 
     @cached_property
@@ -70,22 +72,22 @@ class Spec:
 
     @cached_property
     def producer_id(self) -> str:
-        """16 hex digits that stand for the producer in every row."""
+        """16 hex digits that identify the producer in every row."""
         return sha256(self.producer)[:16]
 
     @property
     def units(self) -> int:
-        """Number of units, of shards, of commits."""
+        """Number of units, which is also that of shards and of commits."""
         return -(-self.rows // self.unit_size)
 
     def unit_rows(self, unit: int) -> range:
-        """The plan rows of a unit; `ValueError` where there is no such unit."""
+        """The plan rows of a unit; `ValueError` if there is no such unit."""
         if not 0 <= unit < self.units:
             raise ValueError(f"there is no unit {unit}: the dataset has units 0 to {self.units - 1}")
         return range(unit * self.unit_size, min((unit + 1) * self.unit_size, self.rows))
 
     def key(self, unit: int) -> str:
-        """The key of a unit's shard, in the one form that Hugging Face `load_dataset` takes for a split."""
+        """The key of a unit's shard, in the form that Hugging Face `load_dataset` recognises as a split."""
         width = max(5, len(str(self.units)))
         return f"{DATA}train-{unit:0{width}d}-of-{self.units:0{width}d}.parquet"
 
@@ -101,13 +103,13 @@ class Spec:
         return re.compile(rf"{DATA}train-(\d{{{digits}}})-of-{re.escape(tail)}")
 
 
-def difference(there: Any, asked: Any, path: str = "") -> Iterator[str]:
+def difference(stored: Any, requested: Any, path: str = "") -> Iterator[str]:
     """One line per key whose value differs between two JSON values."""
-    if isinstance(there, dict) and isinstance(asked, dict):
-        for key in sorted(there.keys() | asked.keys()):
-            yield from difference(there.get(key), asked.get(key), f"{path}.{key}" if path else key)
-    elif there != asked:
-        yield f"{path}: {_short(there)} in the dataset, {_short(asked)} asked"
+    if isinstance(stored, dict) and isinstance(requested, dict):
+        for key in sorted(stored.keys() | requested.keys()):
+            yield from difference(stored.get(key), requested.get(key), f"{path}.{key}" if path else key)
+    elif stored != requested:
+        yield f"{path}: {_short(stored)} in the dataset, {_short(requested)} requested"
 
 
 def _short(value: Any) -> str:

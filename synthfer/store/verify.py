@@ -1,4 +1,4 @@
-"""Is a dataset still what was committed? Every byte, against the manifest, the plan and the pictures."""
+"""Verification: is every byte of a dataset what was committed, by its manifest, its plan and its images?"""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,20 +11,14 @@ import pyarrow.parquet as pq
 
 from synthfer import images
 from synthfer.sample import pixels_hash
-from synthfer.store.manifest import (
-    MANIFEST,
-    SUCCESS,
-    check_footer,
-    ordered_thread_map,
-    read_manifest,
-    read_shards,
-)
+from synthfer.store.manifest import MANIFEST, SUCCESS, read_manifest, read_shards
 from synthfer.store.objects import PROBE_PREFIX, ObjectStore
-from synthfer.store.shard import DamagedShard, add_hashes, check_table, counts_of, footer_of, rows_hash
+from synthfer.store.shard import DamagedShard, add_hashes, check_footer, check_table, counts_of, footer_of, rows_hash
 from synthfer.store.spec import DATA, Spec
+from synthfer.store.threads import ordered_thread_map
 
 _THREADS = 2
-_SAMPLED_PICTURES = 8
+_SAMPLED_IMAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +30,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _Checks:
     """What every shard is checked against."""
 
     store: ObjectStore
@@ -58,23 +52,23 @@ def verify(
     findings += [
         Finding(key, "is not a shard of this dataset") for key, _ in store.list(DATA) if spec.unit_of(key) is None
     ]
-    plan = _Plan(store, spec, sealed, pixels, expected_ids)
+    checks = _Checks(store, spec, sealed, pixels, expected_ids)
     ids: list[np.ndarray] = []
-    checks = ordered_thread_map(lambda unit: _shard_findings(plan, unit), range(spec.units), _THREADS)
-    for unit, (found, shard_ids) in enumerate(checks):
-        findings += found
+    results = ordered_thread_map(lambda unit: _shard_findings(checks, unit), range(spec.units), _THREADS)
+    for unit, (shard_findings, shard_ids) in enumerate(results):
+        findings += shard_findings
         ids.append(shard_ids)
         if progress:
             progress(unit + 1, spec.units)
-    every = np.concatenate(ids)
-    double = len(every) - len(np.unique(every))
-    if double:
-        findings.append(Finding(DATA, f"{double} sample ids are in more than one shard"))
+    all_ids = np.concatenate(ids)
+    duplicates = len(all_ids) - len(np.unique(all_ids))
+    if duplicates:
+        findings.append(Finding(DATA, f"{duplicates} sample ids are in more than one shard"))
     return findings
 
 
 def _manifest_findings(store: ObjectStore, spec: Spec) -> tuple[list[Finding], list[dict[str, Any]] | None]:
-    """What is wrong with the seal, and the rows of the manifest where they can be believed."""
+    """What is wrong with the seal, and the rows of the manifest if it is sound."""
     key = SUCCESS
     try:
         manifest = read_manifest(store, spec)
@@ -91,17 +85,17 @@ def _manifest_findings(store: ObjectStore, spec: Spec) -> tuple[list[Finding], l
     return [], rows
 
 
-def _shard_findings(plan: _Plan, unit: int) -> tuple[list[Finding], np.ndarray]:
+def _shard_findings(checks: _Checks, unit: int) -> tuple[list[Finding], np.ndarray]:
     """What is wrong with one shard, and its sample ids (bytes, 32 each)."""
-    key = plan.spec.key(unit)
+    key = checks.spec.key(unit)
     problems: list[str] = []
     ids = np.empty(0, "S32")
     try:
-        body = plan.store.get(key)
-        problems += _manifest_problems(plan, unit, body)
+        body = checks.store.get(key)
+        problems += _manifest_problems(checks, unit, body)
         table = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True)
-        ids, found = _content_problems(plan, unit, table)
-        problems += found
+        ids, content_problems = _content_problems(checks, unit, table)
+        problems += content_problems
     except FileNotFoundError:
         problems.append("is missing")
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
@@ -109,38 +103,38 @@ def _shard_findings(plan: _Plan, unit: int) -> tuple[list[Finding], np.ndarray]:
     return [Finding(key, problem) for problem in problems], ids
 
 
-def _manifest_problems(plan: _Plan, unit: int, body: bytes) -> Iterator[str]:
-    if plan.sealed is None:
+def _manifest_problems(checks: _Checks, unit: int, body: bytes) -> Iterator[str]:
+    if checks.sealed is None:
         return
-    row = plan.sealed[unit]
+    row = checks.sealed[unit]
     if len(body) != row["bytes"]:
         yield f"has {len(body)} bytes, the manifest says {row['bytes']}"
     elif hashlib.sha256(body).hexdigest() != row["sha256"]:
-        yield "was changed after the seal: its sha256 is another"
+        yield "was changed after the dataset was sealed: its sha256 differs"
 
 
-def _content_problems(plan: _Plan, unit: int, file: pq.ParquetFile) -> tuple[np.ndarray, list[str]]:
+def _content_problems(checks: _Checks, unit: int, file: pq.ParquetFile) -> tuple[np.ndarray, list[str]]:
     footer = footer_of(file.metadata)
-    check_footer(footer, plan.store, plan.spec, unit)
+    check_footer(footer, checks.store, checks.spec, unit)
     table = file.read()
-    rows = plan.spec.unit_rows(unit)
+    rows = checks.spec.unit_rows(unit)
     check_table(table, len(rows))
     problems = []
     if rows_hash(table) != footer.rows_hash or counts_of(table) != footer.counts:
         problems.append("holds other rows than its footer says")
-    if plan.sealed and footer.rows_hash != plan.sealed[unit]["rows_hash"]:
+    if checks.sealed and footer.rows_hash != checks.sealed[unit]["rows_hash"]:
         problems.append("holds other rows than the manifest says")
     ids = table["sample_id"].to_pylist()
-    if plan.expected_ids and ids != list(plan.expected_ids(rows)):
+    if checks.expected_ids and ids != list(checks.expected_ids(rows)):
         problems.append("holds other sample ids, or another order, than the plan")
-    return np.array(ids, "S32"), problems + list(_picture_problems(table, plan.pixels))
+    return np.array(ids, "S32"), problems + list(_image_problems(table, checks.pixels))
 
 
-def _picture_problems(table: pa.Table, every: bool) -> Iterator[str]:
-    """Pictures that do not decode or are not those whose hash was recorded; all, or some of the shard."""
-    step = 1 if every else max(1, table.num_rows // _SAMPLED_PICTURES)
-    facts = table.select(["sample_id", "image", "pixels_hash", "width", "height"])
-    for row in facts.take(np.arange(0, table.num_rows, step)).to_pylist():
+def _image_problems(table: pa.Table, every: bool) -> Iterator[str]:
+    """Images that do not decode or are not those whose hash was recorded; all, or some of the shard."""
+    step = 1 if every else max(1, table.num_rows // _SAMPLED_IMAGES)
+    recorded = table.select(["sample_id", "image", "pixels_hash", "width", "height"])
+    for row in recorded.take(np.arange(0, table.num_rows, step)).to_pylist():
         if row["image"] is None or row["image"]["bytes"] is None:
             continue
         try:
@@ -149,7 +143,7 @@ def _picture_problems(table: pa.Table, every: bool) -> Iterator[str]:
             yield f"sample {row['sample_id']}: {error}"
             continue
         if pixels_hash(pixels) != row["pixels_hash"] or pixels.shape[:2] != (row["height"], row["width"]):
-            yield f"sample {row['sample_id']}: the picture is not the one whose pixels_hash was recorded"
+            yield f"sample {row['sample_id']}: the image is not the one whose pixels_hash was recorded"
 
 
 def gc(store: ObjectStore, delete: bool, min_age_s: float) -> list[str]:

@@ -1,11 +1,11 @@
-"""A view: a selection over sealed datasets, sample by sample, with reasons and weights; no picture is copied.
+"""A view: a selection over sealed datasets, sample by sample, with reasons and weights; no image is copied.
 
     <view>/selection.parquet    sample_id, decision, reason, weight: the rows that the view decides about
     <view>/_view.json           written last: the datasets with their manifest_hash, what made the view, its hash
 
 A row that the selection does not name keeps the decision that it has in its dataset, with weight 1; a failed row has
-no picture and stays failed. An id that several of the datasets hold is decided in all of them. The view_hash follows
-from the datasets' manifest hashes and the selection, so that a result can say exactly what it was made with.
+no image and stays failed. An id that several of the datasets hold is decided in all of them. The view_hash follows
+from the datasets' manifest hashes and the selection, so that a result can state exactly which samples it used.
 """
 
 import hashlib
@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 
 from synthfer.canonical import sha256
 from synthfer.sample import DECISIONS, METADATA_COLUMNS
+from synthfer.store.backends import open_store
 from synthfer.store.dataset import Dataset
-from synthfer.store.objects import ObjectStore, open_store
+from synthfer.store.objects import ObjectStore
 
 CONTRACT, SELECTION = "_view.json", "selection.parquet"
 SCHEMA = pa.schema(
@@ -49,7 +50,7 @@ class View:
         try:
             body = self.store.get(SELECTION)
         except FileNotFoundError as error:
-            raise ValueError(f"{self.uri}/{SELECTION} is gone: make the view again") from error
+            raise ValueError(f"{self.uri}/{SELECTION} is missing: make the view again") from error
         if hashlib.sha256(body).hexdigest() != contract["selection_sha256"]:
             raise ValueError(f"{self.uri}/{SELECTION} was changed after the view was made")
         self.made_by: dict[str, Any] = contract["made_by"]
@@ -59,10 +60,10 @@ class View:
 
     @classmethod
     def create(cls, uri: str, datasets: Sequence[Dataset], selection: pa.Table, made_by: Mapping[str, Any]) -> "View":
-        """A new view, or the one that is there if it is the same.
+        """A new view, or the existing one if it is the same.
 
         `selection` has the columns of `SCHEMA`, each id once; `made_by` is JSON. `ValueError` names a dataset that is
-        not sealed, a selection that is wrong, or another view at the same place.
+        not sealed, a selection that is wrong, or another view at the same URI.
         """
         _check(selection)
         selection = selection.select(SCHEMA.names).cast(SCHEMA).sort_by("sample_id")
@@ -81,13 +82,13 @@ class View:
         }
         store = open_store(uri)
         if not store.put_new(SELECTION, body) and store.stat(CONTRACT) is None:
-            # Left by a writer that was killed before its contract: nothing refers to it.
+            # Left by a writer that was killed before it wrote _view.json: nothing refers to it.
             store.delete(SELECTION)
             store.put_new(SELECTION, body)
         store.put_new(CONTRACT, json.dumps(contract, indent=1).encode())
         view = cls(uri)
         if view.view_hash != contract["view_hash"]:
-            raise ValueError(f"there is another view at {view.uri}: choose another place, or remove it first")
+            raise ValueError(f"there is another view at {view.uri}: choose another URI, or remove that view first")
         return view
 
     @staticmethod
@@ -97,15 +98,18 @@ class View:
 
     @cached_property
     def datasets(self) -> list[Dataset]:
-        """The datasets behind the view; `ValueError` where one of them holds other samples now."""
-        found = [Dataset(source["uri"]) for source in self._sources]
-        for dataset, source in zip(found, self._sources, strict=True):
+        """The datasets behind the view; `ValueError` if one of them holds other samples now."""
+        datasets = [Dataset(source["uri"]) for source in self._sources]
+        for dataset, source in zip(datasets, self._sources, strict=True):
             if dataset.manifest is None or dataset.manifest.manifest_hash != source["manifest_hash"]:
-                raise ValueError(f"{dataset.uri} is not the dataset that the view {self.uri} was made of")
-        return found
+                raise ValueError(
+                    f"{dataset.uri} is not the dataset that the view {self.uri} was made from: put that dataset back, "
+                    "or make the view again"
+                )
+        return datasets
 
     def narrowed(self, selection: pa.Table) -> pa.Table:
-        """`selection` and, for the samples that it does not name, what this view says of them."""
+        """`selection`, and this view's own decisions for the samples that it does not name."""
         selection = selection.select(SCHEMA.names).cast(SCHEMA)
         known = pc.is_in(self.selection["sample_id"], value_set=selection["sample_id"].combine_chunks())
         return pa.concat_tables([selection, self.selection.filter(pc.invert(known))])
@@ -128,37 +132,39 @@ class View:
         units: Sequence[int] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The same for one of the datasets, or some of its units."""
-        wanted = list(METADATA_COLUMNS if columns is None else columns)
-        read = [*wanted, *(name for name in _NEEDED if name not in wanted)]
+        requested = list(METADATA_COLUMNS if columns is None else columns)
+        read = [*requested, *(name for name in _NEEDED if name not in requested)]
         for batch in dataset.scan(read, units=units):
             decided = self._decide(pa.Table.from_batches([batch]))
             decided = decided if where is None else decided.filter(where)
-            yield from decided.select([*wanted, "weight"]).to_batches()
+            yield from decided.select([*requested, "weight"]).to_batches()
 
     @cached_property
-    def _named(self) -> np.ndarray:
+    def _selected_ids(self) -> np.ndarray:
         """The ids of the selection, ascending, as an object array."""
         ids: np.ndarray = self.selection["sample_id"].to_numpy(zero_copy_only=False)
         return ids
 
     def _decide(self, table: pa.Table) -> pa.Table:
-        """A table with the view's decision, reason and weight in the rows that it names."""
+        """The table with the view's decision, reason and weight in the rows that its selection names."""
         ids = table["sample_id"].to_numpy(zero_copy_only=False)
-        place = np.searchsorted(self._named, ids)
-        hit = place < len(self._named)
-        hit[hit] = self._named[place[hit]] == ids[hit]
+        index = np.searchsorted(self._selected_ids, ids)
+        selected = index < len(self._selected_ids)
+        selected[selected] = self._selected_ids[index[selected]] == ids[selected]
         failed = pc.equal(table["decision"], "failed").to_numpy()
-        named = pa.array(hit & ~failed)
-        theirs = self.selection.take(pa.array(np.where(hit, place, 0), mask=~hit))
+        decided = pa.array(selected & ~failed)
+        selection = self.selection.take(pa.array(np.where(selected, index, 0), mask=~selected))
         for name in ("decision", "reason"):
-            column = pc.if_else(named, theirs[name], table[name])
+            column = pc.if_else(decided, selection[name], table[name])
             table = table.set_column(table.schema.get_field_index(name), name, column)
-        return table.append_column("weight", pc.if_else(named, theirs["weight"], 1.0))
+        return table.append_column("weight", pc.if_else(decided, selection["weight"], 1.0))
 
 
 def _source(dataset: Dataset) -> dict[str, str]:
     if dataset.manifest is None:
-        raise ValueError(f"{dataset.uri} is not complete: a view is made of sealed datasets only")
+        raise ValueError(
+            f"{dataset.uri} is not complete: run the job that makes it again; a view needs sealed datasets"
+        )
     return {"uri": dataset.uri, "manifest_hash": dataset.manifest.manifest_hash}
 
 

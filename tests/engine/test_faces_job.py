@@ -18,8 +18,8 @@ from synthfer.engine.settings import GenerateConfig
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning import open_plan
 from synthfer.store import DamagedShard, Dataset, SpecMismatch
+from synthfer.store.card import README
 from synthfer.store.image_reader import ImageReader
-from synthfer.store.manifest import README
 from tests.planning.made_faces import even, faces_dataset
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -118,7 +118,7 @@ def test_a_shard_of_the_faces_that_is_gone_is_no_rows_fault(faces, tmp_path):
     moved = Path(shutil.copytree(faces, tmp_path / "moved"))
     plan = planning.build(load(GenerateConfig, ["out=x", *TURNED, f"plan.faces={moved}"]).plan)
     next(moved.glob("data/*00000-of*")).unlink()
-    with pytest.raises(DamagedShard, match="is gone"):
+    with pytest.raises(DamagedShard, match="is missing"):
         files_of(plan, plan.rows(range(3)), ImageReader(plan.faces.uris))
 
 

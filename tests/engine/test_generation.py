@@ -92,7 +92,7 @@ def test_blocks_of_many_units_are_made_whole(made, tmp_path, monkeypatch):
 
 def test_another_plan_at_the_same_place_is_refused_with_the_difference(made):
     out, _ = made
-    with pytest.raises(SpecMismatch, match=r"plan\.seed: 0 in the dataset, 7 asked"):
+    with pytest.raises(SpecMismatch, match=r"plan\.seed: 0 in the dataset, 7 requested"):
         run(out, *SIMULATED, "plan.seed=7")
     with pytest.raises(SpecMismatch, match=r"image\.format"):
         run(out, *SIMULATED, "image.format=png")

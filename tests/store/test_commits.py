@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthfer.store import DamagedShard, Dataset, Incomplete, Receipt, Spec, SpecMismatch
-from synthfer.store.manifest import ordered_thread_map
+from synthfer.store.threads import ordered_thread_map
 from tests.store.tables import filled, ids_of, spec_of, table_of, with_column
 
 
 def test_a_dataset_from_first_to_last(place):
     spec = spec_of(rows=15, unit_size=6)
     dataset = Dataset.create(place, spec)
-    assert dataset.conditional == "atomic"
+    assert dataset.conditional_create == "atomic"
     assert dataset.manifest is None
     assert dataset.missing().tolist() == [0, 1, 2]
     receipts = [dataset.commit(unit, table_of(spec.unit_rows(unit)), {"seconds": 1.5}) for unit in (0, 2)]
@@ -77,10 +77,10 @@ def test_another_spec_is_refused_with_the_difference(place):
     with pytest.raises(SpecMismatch) as caught:
         Dataset.create(place, spec_of(rows=20, seed=2, words=["b"] * 200, balance="rafdb"))
     lines = str(caught.value).splitlines()[1:]
-    assert lines[0].strip() == 'plan.balance: nothing in the dataset, "rafdb" asked'
-    assert lines[1].strip() == "plan.seed: 1 in the dataset, 2 asked"
+    assert lines[0].strip() == 'plan.balance: nothing in the dataset, "rafdb" requested'
+    assert lines[1].strip() == "plan.seed: 1 in the dataset, 2 requested"
     assert "characters)" in lines[2]
-    assert lines[3].strip() == "rows: 15 in the dataset, 20 asked"
+    assert lines[3].strip() == "rows: 15 in the dataset, 20 requested"
 
 
 def test_a_shard_of_another_spec_under_our_key_is_fatal(place):

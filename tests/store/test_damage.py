@@ -90,7 +90,7 @@ def test_a_missing_shard_a_stray_file_and_a_changed_manifest_are_found(place):
     assert {key for key, problem in findings if "not a shard" in problem} == {
         "data/train-00007-of-00009.parquet", "data/notes.txt"
     }  # fmt: skip
-    with pytest.raises(DamagedShard, match="is gone"):
+    with pytest.raises(DamagedShard, match="is missing"):
         list(dataset.scan())
     body = dataset.store.get("_manifest.parquet")
     dataset.store.delete("_manifest.parquet")

@@ -10,7 +10,8 @@ import pytest
 
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import METADATA_COLUMNS, SCHEMA
-from synthfer.store import Dataset, card
+from synthfer.store import Dataset
+from synthfer.store.card import dataset_card
 from synthfer.store.objects import RangeReader
 from synthfer.store.shard import encode, read_footer
 from tests.store.tables import filled, ids_of, spec_of, table_of, with_column
@@ -141,7 +142,7 @@ def test_the_card_says_what_is_there(tmp_path):
 
     dataset = filled(str(tmp_path))
     text = (tmp_path / "README.md").read_text()
-    assert text == card.card(dataset.spec, dataset.manifest)
+    assert text == dataset_card(dataset.spec, dataset.manifest)
     _, front, body = text.split("---\n", 2)
     matter = yaml.safe_load(front)
     assert matter["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
@@ -153,7 +154,7 @@ def test_the_card_says_what_is_there(tmp_path):
 def test_the_card_of_real_faces_does_not_say_synthetic(tmp_path):
     spec = spec_of()
     spec.producer["kind"] = "real"
-    text = card.card(spec, filled(str(tmp_path)).manifest)
+    text = dataset_card(spec, filled(str(tmp_path)).manifest)
     assert "All images are synthetic" not in text
     assert "- synthetic" not in text
     assert "real people" in text

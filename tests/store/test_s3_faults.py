@@ -98,10 +98,10 @@ def test_a_store_that_ignores_the_condition_is_warned_of_and_right(s3_uri, monke
     hearing_client = S3Store._client
     monkeypatch.setattr(S3Store, "_client", deaf_client)
     try:
-        monkeypatch.setattr("synthfer.store.manifest._SETTLE_S", 0.01)
+        monkeypatch.setattr("synthfer.store.sealing._SETTLE_S", 0.01)
         assert open_store(s3_uri).probe() == "none"
         first, second = Dataset.create(s3_uri, spec_of()), Dataset.create(s3_uri, spec_of())
-        assert (first.conditional, second.conditional) == ("none", "none")
+        assert (first.conditional_create, second.conditional_create) == ("none", "none")
         assert "do not run two jobs" in caplog.text
         dataset = filled(s3_uri)
         before = dict(dataset.store.list())

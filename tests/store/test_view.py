@@ -53,7 +53,7 @@ def test_what_a_killed_writer_left_is_replaced(dataset, tmp_path):
     assert view.view_hash != dead.view_hash
     assert View(view.uri).selection["sample_id"].to_pylist() == ids_of([4])
     (tmp_path / "view" / "selection.parquet").unlink()
-    with pytest.raises(ValueError, match="is gone"):
+    with pytest.raises(ValueError, match="is missing"):
         View(view.uri)
 
 
