@@ -12,8 +12,8 @@ from synthfer.progress import Meter
 from synthfer.sample import SPLITS
 from synthfer.sources.index import StoredIndex, is_collection, sample_id
 from synthfer.store import Dataset, View
-from synthfer.store.dataset_ref import open_ref
 from synthfer.store.card import README
+from synthfer.store.dataset_ref import open_ref
 
 log = logging.getLogger(__name__)
 
