@@ -1,4 +1,4 @@
-"""Reports for people: one self-contained page per dataset."""
+"""Reports for people: one self-contained page per dataset, audit and matrix, and tables for the terminal."""
 
 from synthfer.report.gallery import gallery
 

@@ -1,17 +1,16 @@
 """The audit's page: what the guards said about training and test data, and the pictures that are their evidence."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+from markupsafe import Markup
 
 from synthfer.evaluation.verdict import Audit, Status, Verdict
-from synthfer.report.markup import Markup, anchor, document, render, table, tag
-from synthfer.report.pictures import dot, picture
-from synthfer.report.sheets import Thumbnail, thumbnail
-from synthfer.report.tally import expression_of
+from synthfer.report.contact_sheets import Thumbnail, thumbnail
+from synthfer.report.dataset_counts import expression_of
+from synthfer.report.html import document, public_uri, render
 
 PER_GUARD = 24
 _OVERALL: Mapping[Status, tuple[str, str]] = {
@@ -20,7 +19,7 @@ _OVERALL: Mapping[Status, tuple[str, str]] = {
     "pass": ("Clean", "No guard that ran found anything."),
     "skipped": ("Not checked", "No guard ran, so this page says nothing about the data."),
 }
-_TALLY: Mapping[Status, str] = {"fail": "failed", "warn": "to look at", "pass": "passed", "skipped": "skipped"}
+_OUTCOMES: Mapping[Status, str] = {"fail": "failed", "warn": "to look at", "pass": "passed", "skipped": "skipped"}
 _SIDES = {"train": "Training", "test": "Test"}
 
 Pair = dict[str, Any]
@@ -40,16 +39,32 @@ def page(audit: Audit, pictures: Mapping[str, bytes]) -> str:
     unreadable one. Each side's `uris` and `hashes` stand in the same order. The same audit gives the same page.
     """
     thumbnails = {name: thumbnail(pictures[name]) for name in shown(audit) if name in pictures}
-    found = {verdict.guard: _worst(audit, verdict) for verdict in audit.verdicts}
-    names = _short_names(audit, [pair for pairs, _ in found.values() for pair in pairs])
+    worst = {verdict.guard: _worst(audit, verdict) for verdict in audit.verdicts}
+    names = _short_names(audit, [pair for pairs, _ in worst.values() for pair in pairs])
     evidence = {
-        _title(verdict): _evidence(verdict, *found[verdict.guard], names, thumbnails)
+        _title(verdict): _evidence(verdict, *worst[verdict.guard], names, thumbnails)
         for verdict in audit.verdicts
-        if found[verdict.guard][1]
+        if worst[verdict.guard][1]
     }
-    parts = {"Compared": _compared(audit), "Guards": _guards(audit, found), **evidence}
-    title = _heading(audit, names)
-    return document(title, ["gallery.css", "audit.css"], _header(audit, title), parts, _footer())
+    guards = [(verdict, _title(verdict) if worst[verdict.guard][1] else None) for verdict in audit.verdicts]
+    word, meaning = _OVERALL[audit.status]
+    return document(
+        "audit.html",
+        title=_heading(audit, names),
+        styles=["gallery.css", "audit.css"],
+        parts={"Compared": _compared(audit), "Guards": render("audit_guards.html", guards=guards), **evidence},
+        status=audit.status,
+        word=word,
+        meaning=meaning,
+        guards=_outcomes(audit),
+    )
+
+
+def _outcomes(audit: Audit) -> str:
+    """How many guards came to which status, in words."""
+    statuses = [verdict.status for verdict in audit.verdicts]
+    counts = ", ".join(f"{statuses.count(status)} {word}" for status, word in _OUTCOMES.items() if status in statuses)
+    return f"{len(statuses)} guards: {counts}" if counts else "0 guards"
 
 
 def _worst(audit: Audit, verdict: Verdict) -> tuple[list[Pair], int]:
@@ -65,16 +80,11 @@ def _title(verdict: Verdict) -> str:
     return f"{verdict.guard} {verdict.name}"
 
 
-def _public(uri: str) -> str:
-    """A URI without user name and password, should it hold any."""
-    return re.sub(r"(?<=://)[^/]*@", "", uri)
-
-
 def _short_names(audit: Audit, pairs: Iterable[Pair]) -> dict[str, str]:
     """Datasets by the last parts of their URIs, as few as tell them apart."""
     uris = {uri for side in audit.sides.values() for uri in side["uris"]}
     uris |= {pair[f"{end}_dataset"] for pair in pairs for end in ("left", "right")} - {None}
-    parts = {uri: _public(uri).rstrip("/").split("/") for uri in sorted(uris)}
+    parts = {uri: public_uri(uri).rstrip("/").split("/") for uri in sorted(uris)}
     names: dict[str, str] = {}
     for length in range(1, max(map(len, parts.values()), default=0) + 1):
         names = {uri: "/".join(part[-length:]) for uri, part in parts.items()}
@@ -89,123 +99,49 @@ def _heading(audit: Audit, names: Mapping[str, str]) -> str:
     return f"{train}: train against test" if sides[0] == sides[1] else f"{train} against {test}"
 
 
-def _status(status: Status) -> Markup:
-    return tag("span", status, class_=f"badge status {status}")
-
-
-def _header(audit: Audit, title: str) -> Markup:
-    word, meaning = _OVERALL[audit.status]
-    badge = tag("strong", word, class_=f"badge status overall {audit.status}")
-    statuses = [verdict.status for verdict in audit.verdicts]
-    counts = ", ".join(f"{statuses.count(status)} {said}" for status, said in _TALLY.items() if status in statuses)
-    return tag(
-        "header",
-        tag("p", "Audit of training data against test data", class_="kicker"),
-        tag("h1", title),
-        tag("p", badge, tag("span", meaning), class_="said"),
-        tag("p", f"{len(statuses)} guards: {counts}" if counts else "0 guards", class_="hash"),
-    )
-
-
 def _compared(audit: Audit) -> Markup:
-    figures = {f"{word.lower()} rows": audit.sides[side]["rows"] for side, word in _SIDES.items()}
-    figures |= {f"{word.lower()} rows in failing pairs": audit.flagged.get(side, 0) for side, word in _SIDES.items()}
-    cards = [
-        tag(
-            "div",
-            tag("dt", title),
-            tag("dd", _number(number)),
-            class_="card failed" if number and "pairs" in title else "card",
-        )
-        for title, number in figures.items()
-    ]
-    rows = [[word, _splits(audit.sides[side]), _datasets(audit.sides[side])] for side, word in _SIDES.items()]
-    sides = tag("article", table(["Side", "Splits", "Datasets and their hashes"], rows, "compared"))
-    return render([tag("h2", "What was compared"), tag("dl", cards, class_="cards"), sides])
-
-
-def _splits(side: Mapping[str, Any]) -> str:
-    return ", ".join(side["splits"]) or "–"
-
-
-def _datasets(side: Mapping[str, Any]) -> Markup:
-    both = zip(side["uris"], side["hashes"], strict=True)
-    return tag("ul", [tag("li", _public(uri), " ", tag("code", digest)) for uri, digest in both], class_="datasets")
-
-
-def _guards(audit: Audit, found: Mapping[str, tuple[list[Pair], int]]) -> Markup:
-    rows = [
-        [
-            verdict.guard,
-            verdict.name,
-            _status(verdict.status),
-            tag("td", verdict.threshold, class_="threshold"),
-            tag("td", _finding(verdict, found[verdict.guard][1]), class_="finding"),
-        ]
-        for verdict in audit.verdicts
-    ]
-    head = ["Guard", "Name", "Status", "Threshold", "Finding"]
-    return render([tag("h2", "Guards"), tag("article", table(head, rows, "guards"))])
-
-
-def _finding(verdict: Verdict, pairs: int) -> list[Any]:
-    numbers = [[tag("dt", name.replace("_", " ")), tag("dd", _number(n))] for name, n in verdict.numbers.items()]
-    fold = tag("details", tag("summary", "Numbers"), tag("dl", numbers), class_="numbers") if numbers else None
-    link = tag("a", "See the pairs", href=f"#{anchor(_title(verdict))}") if pairs else None
-    return [verdict.message, " ", link, fold]
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{int(value):,}" if float(value).is_integer() else f"{value:.4g}"
+    cards = {f"{word.lower()} rows": audit.sides[side]["rows"] for side, word in _SIDES.items()}
+    cards |= {f"{word.lower()} rows in failing pairs": audit.flagged.get(side, 0) for side, word in _SIDES.items()}
+    sides = {
+        word: {
+            "splits": audit.sides[side]["splits"],
+            "datasets": list(zip(audit.sides[side]["uris"], audit.sides[side]["hashes"], strict=True)),
+        }
+        for side, word in _SIDES.items()
+    }
+    return render("audit_compared.html", cards=cards, sides=sides)
 
 
 def _evidence(
     verdict: Verdict, pairs: list[Pair], total: int, names: Mapping[str, str], thumbnails: Mapping[str, Thumbnail]
 ) -> Markup:
-    listed = [_pair(pair, names, thumbnails) for pair in pairs]
-    count = f"{len(pairs):,} of {total:,} pairs shown; all in "
-    return render(
-        [
-            tag("h2", _title(verdict), " ", _status(verdict.status)),
-            tag("p", verdict.message, class_="lead"),
-            tag("ul", listed, class_="evidence"),
-            tag("p", count, tag("code", "pairs.parquet"), class_="count"),
-        ]
-    )
+    shown = [_pair(pair, names, thumbnails) for pair in pairs]
+    return render("audit_evidence.html", title=_title(verdict), verdict=verdict, pairs=shown, total=total)
 
 
-def _pair(pair: Pair, names: Mapping[str, str], thumbnails: Mapping[str, Thumbnail]) -> Markup:
-    ends = [{key.removeprefix(end): pair[key] for key in pair if key.startswith(end)} for end in ("left_", "right_")]
-    left, right = (end["label"] for end in ends)
-    conflict = left is not None and right is not None and left != right
-    mark = tag("span", "labels differ", class_="badge conflict") if conflict else None
-    score = tag("span", "score ", tag("b", _number(pair["score"])), class_="score")
-    return tag(
-        "li",
-        tag("div", [_figure(end, names, thumbnails) for end in ends], class_="two"),
-        tag("p", _status(pair["status"]), mark, score, class_="badges"),
-        tag("p", pair["detail"]),
-        class_=f"pair {pair['status']}",
-    )
+def _pair(pair: Pair, names: Mapping[str, str], thumbnails: Mapping[str, Thumbnail]) -> dict[str, Any]:
+    ends = {end: {key.removeprefix(f"{end}_"): pair[key] for key in pair if key.startswith(f"{end}_")}
+            for end in ("left", "right")}  # fmt: skip
+    left, right = (end["label"] for end in ends.values())
+    return {
+        **{key: pair[key] for key in ("status", "score", "detail")},
+        **{name: _end(end, names, thumbnails) for name, end in ends.items()},
+        "conflict": left is not None and right is not None and left != right,
+    }
 
 
-def _figure(end: Mapping[str, Any], names: Mapping[str, str], thumbnails: Mapping[str, Thumbnail]) -> Markup:
+def _end(end: Mapping[str, Any], names: Mapping[str, str], thumbnails: Mapping[str, Thumbnail]) -> dict[str, Any]:
+    """One picture of a pair, with its caption."""
     side, expression, name, uri = _SIDES[end["side"]], expression_of(end["label"]), end["sample_id"], end["dataset"]
     split = end["split"] or "no split"
-    hover = f"{name}\nsource {end['source_id'] or 'unknown'}"
-    lines = [
-        [tag("b", side), " · ", split],
-        dot(expression),
-        tag("span", names.get(uri, "–"), title=_public(uri) if uri else None),
-        tag("code", f"{name[:8]}…", title=name),
-    ]
-    caption = tag("figcaption", [tag("span", line) for line in lines])
-    return tag("figure", picture(thumbnails.get(name), f"{side} picture, {split}, {expression}", hover), caption)
-
-
-def _footer() -> Markup:
-    people = "The pictures may show real people. If they do, keep this page on this machine: do not send or publish it."
-    scores = "A pair's score is its guard's own number, to be read with the guard's threshold."
-    return tag("footer", tag("p", people), tag("p", scores))
+    return {
+        "thumbnail": thumbnails.get(name),
+        "alt": f"{side} picture, {split}, {expression}",
+        "hover": f"{name}\nsource {end['source_id'] or 'unknown'}",
+        "side": side,
+        "split": split,
+        "expression": expression,
+        "uri": uri,
+        "dataset": names.get(uri, "–"),
+        "sample_id": name,
+    }

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from synthfer.report.markup import anchor
+from synthfer.report.html import anchor
 from synthfer.report.matrix_grid import (
     LETTERS,
     SHOWN,

@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from jinja2 import UndefinedError
+from markupsafe import Markup
 from PIL import Image
 
 from synthfer import images
 from synthfer.planning.prompts import Config as PlanConfig
 from synthfer.planning.prompts import build
 from synthfer.report import gallery
-from synthfer.report.markup import Markup, render, tag
-from synthfer.report.sheets import MAX_BYTES, SIDE, sheets, thumbnail
-from synthfer.report.tally import grouped, tally
+from synthfer.report.contact_sheets import MAX_BYTES, SIDE, contact_sheets, thumbnail
+from synthfer.report.dataset_counts import count_rows, grouped
+from synthfer.report.html import render
 from synthfer.sample import SCHEMA, Row, pixels_hash
 from synthfer.store import Dataset, Spec
 from tests.report.browser import browse
@@ -131,7 +133,7 @@ def test_counts_are_those_of_the_dataset(complete: tuple[Dataset, Path]) -> None
     for name, counts in manifest.counts.items():
         wanted = [10, *(counts.get(decision, 0) for decision in ("accepted", "rejected", "failed"))]
         assert row_of(page, name) == [str(number) for number in wanted]
-    counted = tally(dataset)
+    counted = count_rows(dataset)
     assert counted.rows == manifest.rows
     assert {name: dict(found) for name, found in counted.decisions.items()} == manifest.counts
     assert sum(sum(found.values()) for found in counted.values["gender"].values()) == counted.total("accepted")
@@ -148,7 +150,7 @@ def test_every_attribute_value_has_pictures(complete: tuple[Dataset, Path]) -> N
     dataset, path = complete
     page = Page(path)
     alts = [attributes["alt"] or "" for name, attributes in page.tags if name == "img"]
-    for values in tally(dataset).values.values():
+    for values in count_rows(dataset).values.values():
         for value in values:
             assert any(value in alt.split(", ") for alt in alts)
 
@@ -201,11 +203,13 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert titles and all(title is not None and title.startswith(HOSTILE) for title in titles)
 
 
-def test_markup_escapes_all_but_markup() -> None:
-    assert render(["<", 1, None, Markup("<b>"), ("&",)]) == "&lt;1<b>&amp;"
-    assert tag("a", '"', title='"<', hidden=True, lang=None, class_="x") == (
-        '<a title="&quot;&lt;" hidden class="x">&quot;</a>'
-    )
+def test_templates_escape_all_but_markup() -> None:
+    """In text and in attributes; a value that a template names and nobody gave is an error."""
+    banner = {"status": '"<', "guard": "&", "message": 1}
+    written = render("matrix_warnings.html", banners=[banner], banner_text=lambda banner: Markup("<b>"))
+    assert '<span class="badge status &#34;&lt;">&#34;&lt;</span> <b>&amp;</b> <b></li>' in written
+    with pytest.raises(UndefinedError):
+        render("matrix_warnings.html", banners=[banner])
 
 
 def noise(row: Row, sample: dict[str, Any]) -> None:
@@ -253,7 +257,9 @@ def test_draws_are_bounded_and_in_plan_order(complete: tuple[Dataset, Path]) -> 
     dataset, _ = complete
     ids = [sample_id for batch in dataset.scan(columns=["sample_id"]) for sample_id in batch["sample_id"].to_pylist()]
     place = {sample_id: number for number, sample_id in enumerate(ids)}
-    found = sheets(dataset, {("expression", "fear"): 2, ("gender", "male"): 5, ("gender", "nobody"): 3}, max_units=4)
+    found = contact_sheets(
+        dataset, {("expression", "fear"): 2, ("gender", "male"): 5, ("gender", "nobody"): 3}, max_units=4
+    )
     assert {group: len(samples) for group, samples in found.groups.items()} == {
         ("expression", "fear"): 2,
         ("gender", "male"): 5,

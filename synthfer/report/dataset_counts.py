@@ -42,7 +42,7 @@ class Reason:
 
 
 @dataclass(slots=True)
-class Tally:
+class DatasetCounts:
     """Rows by expression and decision; by attribute, value and expression; accepted rows by cell; reasons."""
 
     rows: int = 0
@@ -62,7 +62,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PlannedCounts:
     """What a plan asks for: rows and cells of each expression, and its attributes' values in their order."""
 
     rows: Mapping[str, int] = field(default_factory=dict)
@@ -70,14 +70,14 @@ class Asked:
     values: Mapping[str, list[str]] = field(default_factory=dict)
 
 
-def asked_for(dataset: Dataset) -> Asked:
+def planned_counts(dataset: Dataset) -> PlannedCounts:
     """What the dataset's plan asks for; nothing for a dataset that was read, not planned."""
     try:
         plan = open_plan(dataset)
     except (ValueError, KeyError, TypeError, FileNotFoundError):
-        return Asked()
+        return PlannedCounts()
     values = {name: list(rows) for name, rows in plan.summary(limit=0)["attributes"].items()}
-    return Asked(plan.counts(), plan.cells_per_expression(), values)
+    return PlannedCounts(plan.counts(), plan.cells_per_expression(), values)
 
 
 def reason_of(reason: str | None) -> str:
@@ -85,9 +85,9 @@ def reason_of(reason: str | None) -> str:
     return _NUMBER.sub("#", reason or "no reason given")
 
 
-def tally(dataset: Dataset) -> Tally:
+def count_rows(dataset: Dataset) -> DatasetCounts:
     """Count all committed rows; no picture is read."""
-    counts = Tally()
+    counts = DatasetCounts()
     for groups in grouped(dataset.scan(columns=["label", "decision", "attributes"])):
         for group in groups.to_pylist():
             _count(counts, group, group["rows"])
@@ -95,7 +95,7 @@ def tally(dataset: Dataset) -> Tally:
         columns = list(SAMPLE_COLUMNS)
         for batch in dataset.scan(columns=columns, where=pc.field("decision") != "accepted"):
             for sample in batch.to_pylist():
-                _note_reason(counts, sample)
+                _count_reason(counts, sample)
     return counts
 
 
@@ -118,7 +118,7 @@ def _merged(tables: list[pa.Table]) -> pa.Table:
     return groups.rename_columns({"rows_sum": "rows"}).select([*_GROUP, "rows"])
 
 
-def _count(counts: Tally, group: Mapping[str, Any], rows: int) -> None:
+def _count(counts: DatasetCounts, group: Mapping[str, Any], rows: int) -> None:
     counts.rows += rows
     expression = expression_of(group["label"])
     counts.decisions.setdefault(expression, Counter())[group["decision"]] += rows
@@ -126,7 +126,7 @@ def _count(counts: Tally, group: Mapping[str, Any], rows: int) -> None:
         _count_accepted(counts, expression, group, rows)
 
 
-def _count_accepted(counts: Tally, expression: str, group: Mapping[str, Any], rows: int) -> None:
+def _count_accepted(counts: DatasetCounts, expression: str, group: Mapping[str, Any], rows: int) -> None:
     for name in ATTRIBUTES:
         if group[name] is not None:
             values = counts.values.setdefault(name, {})
@@ -140,7 +140,7 @@ def _count_accepted(counts: Tally, expression: str, group: Mapping[str, Any], ro
         counts.cells_complete = False
 
 
-def _note_reason(counts: Tally, sample: Sample, examples: int = 3) -> None:
+def _count_reason(counts: DatasetCounts, sample: Sample, examples: int = 3) -> None:
     key = (sample["decision"], reason_of(sample["reason"]))
     if key not in counts.reasons and len(counts.reasons) >= MAX_NAMES:
         key = (sample["decision"], "other reasons")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from synthfer import images
 from synthfer.expressions import EXPRESSIONS
-from synthfer.report.tally import SAMPLE_COLUMNS, UNLABELLED, Sample, reason_of
+from synthfer.report.dataset_counts import SAMPLE_COLUMNS, UNLABELLED, Sample, reason_of
 from synthfer.store import Dataset
 
 SIDE = 112
@@ -36,7 +36,7 @@ class Thumbnail:
 
 
 @dataclass(frozen=True, slots=True)
-class Sheets:
+class ContactSheets:
     """Samples by group in plan order, and the thumbnails by sample id."""
 
     groups: dict[Group, list[Sample]]
@@ -44,25 +44,26 @@ class Sheets:
     units: int
 
 
-def sheets(dataset: Dataset, limits: Mapping[Group, int], max_units: int = MAX_UNITS) -> Sheets:
+def contact_sheets(dataset: Dataset, limits: Mapping[Group, int], max_units: int = MAX_UNITS) -> ContactSheets:
     """Draw up to `limits[group]` samples of each group from at most `max_units` committed units."""
     committed = np.setdiff1d(np.arange(dataset.spec.units), dataset.missing())
     spread = np.linspace(0, len(committed) - 1, min(max_units, len(committed))).round().astype(int)
     units = [int(unit) for unit in committed[spread]]
-    groups = _draw(_offers(dataset, units), limits)
+    groups = _draw(_candidates(dataset, units), limits)
     wanted = {sample["sample_id"] for samples in groups.values() for sample in samples}
-    return Sheets(groups, _thumbnails(dataset, wanted, units), len(units))
+    return ContactSheets(groups, _thumbnails(dataset, wanted, units), len(units))
 
 
-def _offers(dataset: Dataset, units: Collection[int]) -> Iterator[pa.RecordBatch]:
+def _candidates(dataset: Dataset, units: Collection[int]) -> Iterator[pa.RecordBatch]:
     if units:
         where = pc.field("decision") != "failed"
         yield from dataset.scan(columns=list(SAMPLE_COLUMNS), where=where, units=units)
 
 
 def _draw(batches: Iterator[pa.RecordBatch], limits: Mapping[Group, int]) -> dict[Group, list[Sample]]:
+    """The samples of each group with the smallest ids, put into plan order; one batch is in memory at a time."""
     kept: dict[Group, list[tuple[str, int, Sample]]] = {group: [] for group in limits}
-    seen = 0
+    rows_before = 0
     for batch in batches:
         ids = np.array(batch.column("sample_id").to_pylist())
         by_id, members = np.argsort(ids), _members(batch, limits)
@@ -71,16 +72,16 @@ def _draw(batches: Iterator[pa.RecordBatch], limits: Mapping[Group, int]) -> dic
                 if len(kept[group]) == limit and ids[row] > kept[group][-1][0]:
                     break
                 sample = batch.slice(int(row), 1).to_pylist()[0]
-                kept[group] = sorted([*kept[group], (ids[row], seen + int(row), sample)], key=_id)[:limit]
-        seen += batch.num_rows
-    return {group: [sample for _, _, sample in sorted(drawn, key=_place)] for group, drawn in kept.items()}
+                kept[group] = sorted([*kept[group], (ids[row], rows_before + int(row), sample)], key=_id)[:limit]
+        rows_before += batch.num_rows
+    return {group: [sample for _, _, sample in sorted(drawn, key=_position)] for group, drawn in kept.items()}
 
 
 def _id(drawn: tuple[str, int, Sample]) -> str:
     return drawn[0]
 
 
-def _place(drawn: tuple[str, int, Sample]) -> int:
+def _position(drawn: tuple[str, int, Sample]) -> int:
     return drawn[1]
 
 
@@ -101,11 +102,13 @@ def _members(batch: pa.RecordBatch, groups: Collection[Group]) -> dict[Group, np
 def _thumbnails(dataset: Dataset, wanted: Collection[str], units: Collection[int]) -> dict[str, Thumbnail]:
     if not wanted:
         return {}
-    found, where = {}, pc.field("sample_id").isin(sorted(wanted))
-    for batch in dataset.scan(columns=["sample_id", "image"], where=where, units=units):
-        for sample in batch.to_pylist():
-            found[sample["sample_id"]] = thumbnail((sample["image"] or {}).get("bytes") or b"")
-    return found
+    where = pc.field("sample_id").isin(sorted(wanted))
+    batches = dataset.scan(columns=["sample_id", "image"], where=where, units=units)
+    return {
+        sample["sample_id"]: thumbnail((sample["image"] or {}).get("bytes") or b"")
+        for batch in batches
+        for sample in batch.to_pylist()
+    }
 
 
 def thumbnail(body: bytes) -> Thumbnail:
