@@ -210,7 +210,7 @@ def _two_groups(config: AuditBenchmark) -> tuple[list[np.ndarray], list[np.ndarr
         limits = (config.known, config.strange)
         for number in itertools.count():
             face = avatars.sample_attributes(seed_of(0, "audit", number))
-            group = avatars.half(face)
+            group = avatars.appearance_half(face)
             if len(groups[group]) < limits[group]:
                 groups[group].append(avatars.draw(face))
             elif all(len(part) >= limit for part, limit in zip(groups, limits, strict=True)):

@@ -20,11 +20,11 @@ TRAIN, TEST = 200, 50
 def drawn():
     """Drawn training faces and test faces of other persons: two lists of pixels."""
     pytest.importorskip("py_avataaars_no_png")
-    from synthfer.sources.avatars import draw, half, sample_attributes
+    from synthfer.sources.avatars import appearance_half, draw, sample_attributes
 
     sides = [[], []]
     for face in map(sample_attributes, range(5000, 5600)):
-        sides[half(face)].append(face)
+        sides[appearance_half(face)].append(face)
     return [[draw(face, 64) for face in faces[:total]] for faces, total in zip(sides, (TRAIN, TEST), strict=True)]
 
 

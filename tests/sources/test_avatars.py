@@ -11,7 +11,8 @@ from itertools import combinations
 
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sources import avatars
-from synthfer.sources.avatars import INTENSITIES, RACES, RECIPES, SKIN_TONES, draw, sample_attributes
+from synthfer.sources.avatars import SKIN_TONES, draw, sample_attributes
+from synthfer.sources.avatars.attributes import EXPRESSION_PARTS, INTENSITIES, RACES
 from synthfer.sources.entry import SourceError
 
 
@@ -41,16 +42,16 @@ def test_asking_for_an_expression_changes_nothing_else() -> None:
     assert len({(f.gender, f.age, f.race, f.intensity) for f in faces}) == 1
 
 
-def test_no_two_expressions_share_a_recipe() -> None:
-    recipes = {e: {r for i in INTENSITIES for r in RECIPES[e][i]} for e in EXPRESSIONS}
+def test_no_two_expressions_are_drawn_with_the_same_parts() -> None:
+    parts = {e: {p for i in INTENSITIES for p in EXPRESSION_PARTS[e][i]} for e in EXPRESSIONS}
     for a, b in combinations(EXPRESSIONS, 2):
-        assert not recipes[a] & recipes[b], (a, b)
+        assert not parts[a] & parts[b], (a, b)
 
 
 def test_every_two_expressions_differ_on_the_same_face() -> None:
     base = replace(sample_attributes(3), glasses=None, facial_hair=None, hair_style="bald", top="no_hair")
     for intensity in INTENSITIES:
-        drawn = {e: draw(replace(base, recipe=RECIPES[e][intensity][0])).astype(int) for e in EXPRESSIONS}
+        drawn = {e: draw(replace(base, parts=EXPRESSION_PARTS[e][intensity][0])).astype(int) for e in EXPRESSIONS}
         for a, b in combinations(EXPRESSIONS, 2):
             assert (np.abs(drawn[a] - drawn[b]).max(2) > 40).sum() > 15, (intensity, a, b)
 
@@ -78,7 +79,7 @@ def test_people_are_adults_of_plausible_colour() -> None:
         assert face.gender == "male" or face.facial_hair is None
 
 
-def test_without_the_pen_the_source_says_how_to_get_it(monkeypatch) -> None:
+def test_without_its_packages_the_source_says_how_to_install_them(monkeypatch) -> None:
     monkeypatch.setattr(avatars, "find_spec", lambda name: None)
     with pytest.raises(SourceError, match=r"resvg_py.*pip install"):
         avatars.find(None, avatars.Config())
