@@ -18,11 +18,10 @@ from torch import nn
 from synthfer import images
 from synthfer.benchmarks import made_data
 from synthfer.benchmarks.job import against_bare_loop
+from synthfer.checkpoints import Card
 from synthfer.cli import Invocation
 from synthfer.config import option
-from synthfer.faces.restoration import RestoreConfig, Restorer
 from synthfer.generators import expression_editor
-from synthfer.generators.weights import Card, card_text
 from synthfer.planning.faces import open_faces
 from synthfer.store.image_reader import ImageReader
 
@@ -86,7 +85,7 @@ def _saved(name: str, config: NetworksConfig, folder: Path) -> str:
     place.mkdir()
     state = {key: value.contiguous() for key, value in build().state_dict().items()}
     safetensors.torch.save_file(state, place / "model.safetensors")
-    (place / "model.card.yaml").write_text(card_text(Card(architecture=architecture, options=options)))
+    (place / "model.card.yaml").write_text(Card(architecture=architecture, options=options).to_yaml())
     return str(place / "model.safetensors")
 
 
@@ -100,10 +99,10 @@ def _parts(config: NetworksConfig, faces: str, folder: Path) -> dict[str, Any]:
     editor = expression_editor.build(expression_editor.Config(weights=uri, batch_size=config.batch_size))
     clocks: dict[str, float] = {}
     with _timed(clocks, "detection"):
-        cuts = [editor.find(picture) for picture in pictures]
+        cuts = [editor.detect(picture) for picture in pictures]
     ready = [(picture, cut) for picture, cut in zip(pictures, cuts, strict=True) if cut is not None]
     whole = expression_editor.build(expression_editor.Config(weights=uri, batch_size=config.batch_size, crop="whole"))
-    ready = ready or [(picture, found) for picture in pictures if (found := whole.find(picture)) is not None]
+    ready = ready or [(picture, found) for picture in pictures if (found := whole.detect(picture)) is not None]
     point = np.zeros(2, np.float32)
     edits: list[np.ndarray] = []
     with _timed(clocks, "edit"):
@@ -113,6 +112,9 @@ def _parts(config: NetworksConfig, faces: str, folder: Path) -> dict[str, Any]:
                 made for made in editor.edit([cut.pixels for _, cut in some], [point] * len(some)) if made is not None
             ]
     if config.restore:
+        from synthfer.faces.restoration import Restorer
+        from synthfer.faces.restoration_config import RestoreConfig
+
         restorer = Restorer(RestoreConfig(weights=config.restore))
         with _timed(clocks, "restoration"):
             restorer.apply(np.stack(edits), list(range(len(edits))))

@@ -73,7 +73,7 @@ class Recipe:
     caveat: str = ""
 
 
-_MEMBERS = Registry("classifier", __name__, __path__, shared=("weights", "ancestry", "collect"))
+_MEMBERS = Registry("classifier", __name__, __path__, shared=("checkpoints", "training_fingerprint"))
 names, module = _MEMBERS.names, _MEMBERS.module
 
 

@@ -1,9 +1,9 @@
-"""What a checkpoint has seen, so that it can refuse to be judged on it.
+"""The fingerprint of a training: hashes of its rows, by which a checkpoint is never evaluated on what it has learned.
 
-Beside a checkpoint stand the hashes of everything that it was trained on or chosen by: samples, what they were made
-from, their originals or identities, their pixels. A test row that shares one of these is tied to what was seen, by the
-same rules as guard G1 of the audit, and by equal pixels. Hashes are of 64 bits: of a million seen and a million test
-rows the chance that any two strangers meet is less than one in a million.
+Beside a checkpoint lie the hashes of every row that it was trained on or chosen by: of the sample, of what it was made
+from, of its original or identity, of its pixels. A test row that shares one of these is related to the training data,
+by the same rules as the audit's check of shared lineage (G1), and by equal pixels. Hashes have 64 bits: for a million
+training rows and a million unrelated test rows the chance of any accidental match is less than one in a million.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ from synthfer.sample import LINEAGE
 SUFFIX = ".seen.parquet"
 """The file beside a checkpoint: `best.safetensors` has `best.seen.parquet`."""
 
-TIES = ("sample_id", *LINEAGE, "pixels_hash")
-"""The columns that tie a row to others."""
+LINK_COLUMNS = ("sample_id", *LINEAGE, "pixels_hash")
+"""The columns by which rows are related to each other."""
 
 _FORMAT = "synthfer-seen/1"
 
 
 def digests(rows: pa.Table) -> pa.Table:
-    """The columns `TIES` of rows as digests: made once, they can be held against what any number of others has seen."""
-    return pa.table({name: digest(rows[name]) for name in TIES})
+    """The `LINK_COLUMNS` of rows as digests: computed once, they can be compared with any number of fingerprints."""
+    return pa.table({name: digest(rows[name]) for name in LINK_COLUMNS})
 
 
 def digest(texts: pa.ChunkedArray | pa.Array) -> pa.Array | pa.ChunkedArray:
-    """blake2b-64 of each text, uint64 (n,), little-endian; null stays null, and so does what is a digest already."""
+    """blake2b-64 of each text, uint64 (n,), little-endian; null stays null, and a digest stays as it is."""
     if texts.type == pa.uint64():
         return texts
     encoded = pc.dictionary_encode(texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts)
@@ -45,7 +45,7 @@ def digest(texts: pa.ChunkedArray | pa.Array) -> pa.Array | pa.ChunkedArray:
 
 @dataclass(frozen=True, eq=False)
 class TrainingFingerprint:
-    """Hashes (`digest`) of what was seen, each uint64 (k,), ascending, each once; nulls are left out.
+    """Hashes (`digest`) of the rows of a training, each uint64 (k,), ascending, each once; nulls are left out.
 
     `samples` and `parents` are sample ids; `sources` are originals, identities or sample ids; `pixels` are hashes of
     decoded pictures.
@@ -58,43 +58,43 @@ class TrainingFingerprint:
 
     @classmethod
     def of(cls, rows: pa.Table) -> "TrainingFingerprint":
-        """What these rows show; columns `TIES`, all text."""
-        found = {name: digest(rows[name]).drop_null().to_numpy() for name in TIES}
+        """The fingerprint of these rows; columns `LINK_COLUMNS`, all text."""
+        hashes = {name: digest(rows[name]).drop_null().to_numpy() for name in LINK_COLUMNS}
         return cls(
-            samples=np.unique(found["sample_id"]),
-            parents=np.union1d(found["parent_id"], found["partner_id"]),
-            sources=np.union1d(found["source_id"], found["partner_source_id"]),
-            pixels=np.unique(found["pixels_hash"]),
+            samples=np.unique(hashes["sample_id"]),
+            parents=np.union1d(hashes["parent_id"], hashes["partner_id"]),
+            sources=np.union1d(hashes["source_id"], hashes["partner_source_id"]),
+            pixels=np.unique(hashes["pixels_hash"]),
         )
 
     def __or__(self, other: "TrainingFingerprint") -> "TrainingFingerprint":
-        """What either has seen."""
+        """The fingerprint of the rows of both."""
         return TrainingFingerprint(
             *(np.union1d(getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
         )
 
     def __eq__(self, other: object) -> bool:
-        """Whether both have seen the same."""
+        """Whether both are of the same rows."""
         return isinstance(other, TrainingFingerprint) and all(
             np.array_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
         )
 
-    def holds(self, ids: Sequence[str] | pa.Array) -> np.ndarray:
-        """Whether each of these samples, named by ids or their digests, was seen itself, bool (k,)."""
-        return _among(ids if isinstance(ids, pa.Array) else pa.array(ids, pa.string()), self.samples)
+    def contains(self, ids: Sequence[str] | pa.Array) -> np.ndarray:
+        """Whether each of these samples, named by ids or their digests, is one of the rows, bool (k,)."""
+        return _in(ids if isinstance(ids, pa.Array) else pa.array(ids, pa.string()), self.samples)
 
-    def touches(self, rows: pa.Table) -> np.ndarray:
-        """Which rows are tied to something seen, bool (n,); `rows` has the columns `TIES`, as texts or `digests`."""
-        marks: np.ndarray = np.logical_or.reduce(list(self.ties(rows).values()))
-        return marks
+    def related(self, rows: pa.Table) -> np.ndarray:
+        """Which rows are related to the training, bool (n,); `rows` has the `LINK_COLUMNS`, as texts or `digests`."""
+        related: np.ndarray = np.logical_or.reduce(list(self.related_by(rows).values()))
+        return related
 
-    def ties(self, rows: pa.Table) -> dict[str, np.ndarray]:
-        """The same by the column of `rows` that ties, bool (n,) each.
+    def related_by(self, rows: pa.Table) -> dict[str, np.ndarray]:
+        """The same by the column of `rows` that relates them, bool (n,) each.
 
-        Tied is a row that is a seen sample, was made or descends from one, is what one was made or descends from,
-        shares a parent, an original or an identity with one, or has its pixels.
+        A row is related if it is a sample of the training, was made or descends from one, is what one was made from or
+        descends from, shares a parent, an original or an identity with one, or has the same pixels.
         """
-        seen = {
+        own = {
             "sample_id": (self.samples, self.parents, self.sources),
             "parent_id": (self.samples, self.parents),
             "partner_id": (self.samples, self.parents),
@@ -102,7 +102,7 @@ class TrainingFingerprint:
             "partner_source_id": (self.samples, self.sources),
             "pixels_hash": (self.pixels,),
         }
-        return {name: _among(rows[name], np.concatenate(theirs)) for name, theirs in seen.items()}
+        return {name: _in(rows[name], np.concatenate(hashes)) for name, hashes in own.items()}
 
     def to_bytes(self) -> bytes:
         """One Parquet file of one row, a list of hashes in each column; the same for the same hashes."""
@@ -118,15 +118,16 @@ class TrainingFingerprint:
         try:
             table = pq.read_table(pa.BufferReader(body), page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"this is no list of what a checkpoint has seen (*{SUFFIX}): {error}") from error
-        found = (table.schema.metadata or {}).get(b"format", b"nothing").decode()
-        if found != _FORMAT or table.num_rows != 1:
-            raise ValueError(f"a list of what a checkpoint has seen has format {_FORMAT!r}, not {found!r}")
+            raise ValueError(f"its *{SUFFIX} is damaged, or not the fingerprint of a training: {error}") from error
+        written = (table.schema.metadata or {}).get(b"format", b"nothing").decode()
+        if written != _FORMAT or table.num_rows != 1:
+            raise ValueError(f"its *{SUFFIX} has format {written!r}; the fingerprint of a training has {_FORMAT!r}")
         return cls(*(table[field.name].combine_chunks().flatten().to_numpy() for field in fields(cls)))
 
 
-def _among(texts: pa.ChunkedArray | pa.Array, seen: np.ndarray) -> np.ndarray:
-    found: np.ndarray = pc.is_in(digest(texts), value_set=pa.array(seen, pa.uint64()), skip_nulls=True).to_numpy(
+def _in(texts: pa.ChunkedArray | pa.Array, hashes: np.ndarray) -> np.ndarray:
+    """Which of the texts, or digests, are among the hashes, bool (n,)."""
+    known: np.ndarray = pc.is_in(digest(texts), value_set=pa.array(hashes, pa.uint64()), skip_nulls=True).to_numpy(
         zero_copy_only=False
     )
-    return found
+    return known

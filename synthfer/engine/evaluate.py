@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from synthfer.classifiers.collect import Checkpoint, collect
+from synthfer.classifiers.checkpoints import ClassifierCheckpoint, collect
 from synthfer.cli import Command, Invocation, Outcome
 from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.engine.audit import PAIRS as AUDITED
@@ -80,7 +80,7 @@ class Judged:
     """A checkpoint with its name in the matrix."""
 
     candidate: Candidate
-    checkpoint: Checkpoint
+    checkpoint: ClassifierCheckpoint
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def splits_of(found: DatasetRef) -> set[str]:
     return set(rows.filter(pc.is_valid(rows["label"]))["split"].unique().to_pylist())
 
 
-def named(found: Sequence[Checkpoint]) -> list[Judged]:
+def named(found: Sequence[ClassifierCheckpoint]) -> list[Judged]:
     """Checkpoints as the matrix knows them: those of one experiment and run differ in their seed."""
     runs = [one.card.training.get("run", {}) for one in found]
     judged = []
@@ -190,15 +190,15 @@ def named(found: Sequence[Checkpoint]) -> list[Judged]:
             classes=one.outputs,
             trained_on=tuple(one.card.trained_on),
             selection=one.card.selection,
-            seen=one.seen,
-            ancestors=tuple(one.card.ancestors) if one.seen else None,
+            seen=one.fingerprint,
+            ancestors=tuple(one.card.ancestors) if one.fingerprint else None,
         )
         judged.append(Judged(candidate, one))
     _told_apart(judged)
     return judged
 
 
-def _recipes(found: Sequence[Checkpoint], runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _recipes(found: Sequence[ClassifierCheckpoint], runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """A run's name, after its experiment where runs of several are judged; else the shortest name of the file.
 
     An experiment is a folder that has its runs below it by name and seed.
@@ -245,7 +245,7 @@ def score(
 ) -> tuple[list[TestSet], Answers]:
     """Every test set with every answer, (checkpoint, test set, variant) to probabilities float32 (n, K)."""
     pieces = [(column, part) for column in job.columns for part in unit_ranges([column.dataset_ref], config.block)]
-    shipped = [ray.put({one.candidate.name: one.checkpoint.without_seen for one in job.judged})]
+    shipped = [ray.put({one.candidate.name: one.checkpoint.without_fingerprint for one in job.judged})]
     calls = [(shipped, part, column.splits) for column, part in pieces]
     found: dict[str, list[Scored]] = {column.name: [] for column in job.columns}
     with Meter("blocks", len(pieces), invocation.status) as meter:

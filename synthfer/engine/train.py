@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from synthfer.classifiers.collect import collect
+from synthfer.classifiers.checkpoints import collect
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import ConfigError
 from synthfer.engine.training_settings import ClassifierJob, TrainJob
@@ -91,7 +91,7 @@ def first_weights(config: TrainJob, run: Run) -> InitialWeights | None:
         found[0].load(model)
     except ValueError as error:
         raise ConfigError(f"init: {error}") from error
-    card, seen = found[0].card, found[0].seen
+    card, seen = found[0].card, found[0].fingerprint
     if config.size not in (None, model.input.size):
         raise ConfigError(f"init: {config.init} reads {model.input.size} pixels, size={config.size} was asked for")
     if not (seen or card.trained_on):

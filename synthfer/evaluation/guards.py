@@ -102,7 +102,7 @@ def _tied(candidate: Candidate, test: TestSet) -> tuple[np.ndarray, list[str]]:
     """Rows that are tied to a training row, bool (n,), and the sentence that says how."""
     if candidate.seen is None:
         return np.zeros(len(test), bool), []
-    ties = candidate.seen.ties(test.digests)
+    ties = candidate.seen.related_by(test.digests)
     tied: np.ndarray = np.logical_or.reduce(list(ties.values()))
     if not tied.any():
         return tied, []
@@ -130,7 +130,7 @@ def _copied(candidate: Candidate, test: TestSet, audits: Audits) -> np.ndarray:
     if candidate.seen is None:
         return np.zeros(len(test), bool)
     partners = pa.chunked_array(
-        [theirs.filter(pa.array(candidate.seen.holds(ours), pa.bool_())) for ours, theirs in audits.halves],
+        [theirs.filter(pa.array(candidate.seen.contains(ours), pa.bool_())) for ours, theirs in audits.halves],
         pa.string(),
     )
     copied: np.ndarray = pc.is_in(test.facts["sample_id"], value_set=partners.combine_chunks()).to_numpy()

@@ -1,10 +1,10 @@
-"""CodeFormer's network: a degraded face in, the nearest face that its codebook can say out.
+"""CodeFormer's network: a degraded face in, the nearest face that its codebook can express out.
 
 Zhou, Chan, Li and Loy, "Towards robust blind face restoration with codebook lookup transformer", NeurIPS 2022 (arXiv
-2206.11253). An encoder brings the face to 16 x 16 features; a transformer reads them and names a code for each place,
-in place of the nearest one, which damage would mislead; a generator draws the face of those codes. On the way up the
-encoder's features are mixed in as scale and shift, times the fidelity w: 0 draws the codes alone, 1 keeps the most of
-the input.
+2206.11253). An encoder brings the face to 16 x 16 features; a transformer predicts from them a code for each position,
+since the code nearest to a damaged feature is often a wrong one; a generator draws the face of those codes. At each
+larger size the encoder's features are mixed in as scale and shift, times the fidelity w: 0 draws the codes alone, 1
+keeps the most of the input.
 
 Names are those of the authors' state dict, so that published weights load key by key.
 """
@@ -16,17 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthfer.faces.restoration import Network
+from synthfer.faces.restoration_config import CodeFormerConfig
 
 PARAMETERS = 94_112_707
-"""Of the published network, the defaults of `Network`."""
+"""Of the published network, the defaults of `CodeFormerConfig`."""
 _GROUPS, _NORM_EPS, _ADAIN_EPS = 32, 1e-6, 1e-5
 
 
 class CodeFormer(nn.Module):
     """Faces to faces, float (n, 3, size, size), RGB in -1..1."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: CodeFormerConfig) -> None:
         super().__init__()
         self.network = network
         widths = [network.width * multiple for multiple in network.multiples]
@@ -41,7 +41,7 @@ class CodeFormer(nn.Module):
         self.idx_pred_layer = nn.Sequential(
             nn.LayerNorm(network.dim), nn.Linear(network.dim, network.codes, bias=False)
         )
-        # The whole picture and the smallest features are not mixed.
+        # Features of the first level (full size) and of the last (smallest) are not mixed in.
         self.fuse_convs_dict = nn.ModuleDict({str(sides[i]): Fusion(widths[i]) for i in range(1, len(widths) - 1)})
 
     def forward(self, images: Tensor, fidelity: float = 0.5, adain: bool = True) -> Tensor:
@@ -49,7 +49,7 @@ class CodeFormer(nn.Module):
 
         `adain` gives the codes mean and deviation of the input's features, and with them its light and tint.
         """
-        features, on_the_way = self.encoder(images)
+        features, by_side = self.encoder(images)
         codes = self.quantize(self.logits(features).argmax(-1)).permute(0, 2, 1).reshape(features.shape)
         if adain:
             codes = _adain(codes, features)
@@ -58,18 +58,18 @@ class CodeFormer(nn.Module):
             side = str(drawn.shape[-1])
             if fidelity == 0 or side not in self.fuse_convs_dict:
                 return drawn
-            mixed: Tensor = self.fuse_convs_dict[side](on_the_way[side], drawn, fidelity)
+            mixed: Tensor = self.fuse_convs_dict[side](by_side[side], drawn, fidelity)
             return mixed
 
         drawn: Tensor = self.generator(codes, fused)
         return drawn
 
     def logits(self, features: Tensor) -> Tensor:
-        """Of each code at each place, (n, places, codes), of the encoder's features (n, code_width, h, w)."""
-        told = self.feat_emb(features.flatten(2).transpose(1, 2))
+        """Of each code at each position, (n, positions, codes), from the encoder's features (n, code_width, h, w)."""
+        tokens = self.feat_emb(features.flatten(2).transpose(1, 2))
         for layer in self.ft_layers:
-            told = layer(told, self.position_emb)
-        logits: Tensor = self.idx_pred_layer(told)
+            tokens = layer(tokens, self.position_emb)
+        logits: Tensor = self.idx_pred_layer(tokens)
         return logits
 
 
@@ -88,17 +88,17 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList([*blocks, *_middle(widths[-1]), _norm(widths[-1]), _conv(widths[-1], out)])
 
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The features, and by side what each level but the last ended with."""
-        values, on_the_way = images, {}
-        for place, block in enumerate(self.blocks):
+        """The features, and by its side in pixels the output of each level but the last."""
+        values, by_side = images, {}
+        for number, block in enumerate(self.blocks):
             values = block(values)
-            if place in self.taps:
-                on_the_way[str(values.shape[-1])] = values
-        return values, on_the_way
+            if number in self.taps:
+                by_side[str(values.shape[-1])] = values
+        return values, by_side
 
 
 class Generator(nn.Module):
-    """The encoder's way back, doubled between levels."""
+    """The encoder in reverse, doubled between levels."""
 
     def __init__(self, widths: list[int], code_width: int) -> None:
         super().__init__()
@@ -114,28 +114,28 @@ class Generator(nn.Module):
     def forward(self, codes: Tensor, fused: Callable[[Tensor], Tensor]) -> Tensor:
         """`fused` is called on what the first block of each level draws."""
         values = codes
-        for place, block in enumerate(self.blocks):
+        for number, block in enumerate(self.blocks):
             values = block(values)
-            if place in self.taps:
+            if number in self.taps:
                 values = fused(values)
         return values
 
 
 class Codebook(nn.Module):
-    """The faces' words: codes x width."""
+    """The codes of parts of faces: codes x width."""
 
     def __init__(self, codes: int, width: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(codes, width)
 
     def forward(self, indices: Tensor) -> Tensor:
-        """(n, places, width) of indices (n, places)."""
-        words: Tensor = self.embedding(indices)
-        return words
+        """(n, positions, width) of indices (n, positions)."""
+        codes: Tensor = self.embedding(indices)
+        return codes
 
 
 class Layer(nn.Module):
-    """One layer of the transformer, normalised before each part; the places' embedding joins queries and keys."""
+    """One layer of the transformer, normalised before each part; queries and keys have the positions added."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -143,12 +143,12 @@ class Layer(nn.Module):
         self.linear1, self.linear2 = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim)
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
 
-    def forward(self, told: Tensor, places: Tensor) -> Tensor:
-        """(n, places, dim), unchanged in shape."""
-        values = self.norm1(told)
-        asked = values + places
-        told = told + self.self_attn(asked, asked, values, need_weights=False)[0]
-        changed: Tensor = told + self.linear2(F.gelu(self.linear1(self.norm2(told))))
+    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """(n, positions, dim), unchanged in shape."""
+        values = self.norm1(tokens)
+        queries = values + positions
+        tokens = tokens + self.self_attn(queries, queries, values, need_weights=False)[0]
+        changed: Tensor = tokens + self.linear2(F.gelu(self.linear1(self.norm2(tokens))))
         return changed
 
 
@@ -161,9 +161,9 @@ class Fusion(nn.Module):
         self.scale = nn.Sequential(_conv(width, width), nn.LeakyReLU(0.2), _conv(width, width))
         self.shift = nn.Sequential(_conv(width, width), nn.LeakyReLU(0.2), _conv(width, width))
 
-    def forward(self, seen: Tensor, drawn: Tensor, fidelity: float) -> Tensor:
+    def forward(self, encoded: Tensor, drawn: Tensor, fidelity: float) -> Tensor:
         """What is drawn, with `fidelity` times its scaled and shifted self added."""
-        both = self.encode_enc(torch.cat([seen, drawn], 1))
+        both = self.encode_enc(torch.cat([encoded, drawn], 1))
         mixed: Tensor = drawn + fidelity * (drawn * self.scale(both) + self.shift(both))
         return mixed
 
@@ -188,7 +188,7 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """Each place looks at all others, one head; added to the input."""
+    """Each position attends to all others, one head; added to the input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -199,8 +199,8 @@ class Attention(nn.Module):
         """(n, width, h, w), unchanged in shape."""
         normed = self.norm(values)
         q, k, v = (part(normed).flatten(2).transpose(1, 2) for part in (self.q, self.k, self.v))
-        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(values.shape)
-        out: Tensor = values + self.proj_out(seen)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(values.shape)
+        out: Tensor = values + self.proj_out(attended)
         return out
 
 
@@ -231,7 +231,7 @@ class Up(nn.Module):
 
 
 def _level(before: int, after: int, attention: bool) -> list[nn.Module]:
-    """Two residual blocks, each followed by attention where there is any."""
+    """Two residual blocks, each followed by attention if `attention`."""
     blocks = [Residual(before, after), Residual(after, after)]
     return [part for block in blocks for part in (block, *([Attention(after)] if attention else []))]
 

@@ -1,92 +1,50 @@
-"""Restoration: what an editor blurred or a paste left visible is drawn anew by CodeFormer (codeformer.py).
+"""Restoration by CodeFormer (codeformer.py): redraws a face that an editor blurred, or whose pasted edge is visible.
 
     restorer = Restorer(RestoreConfig(weights="codeformer.pth"))       once per worker
     sharp = restorer.apply(faces, seeds)                               uint8 in, uint8 out
 
-SyntFER (arXiv 2605.17483) first damages the face on purpose, most where the edited rectangle was pasted, so that the
-network may not keep the seam: `degrade`. Weights are the user's to bring: codeformer.pth of the authors' release, whose
-licence (S-Lab 1.0) allows no commercial use.
+With `degrade`, SyntFER (arXiv 2605.17483) first damages the face on purpose, most where the edited rectangle was
+pasted, so that the network cannot keep the seam. The weights are not shipped: codeformer.pth of the authors' release,
+whose licence (S-Lab 1.0) allows no commercial use.
 """
 
-import hashlib
-import logging
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
-from synthfer.config import ConfigError, option
+from synthfer.checkpoints import Checkpoint, log_licence
+from synthfer.config import ConfigError
 from synthfer.faces.align import Box
-
-if TYPE_CHECKING:
-    from torch import Tensor, device
-
-log = logging.getLogger(__name__)
+from synthfer.faces.codeformer import CodeFormer
+from synthfer.faces.restoration_config import RestoreConfig
+from synthfer.tensors import fitting, to_uint8
 
 LICENCE = "S-Lab License 1.0: the published weights of CodeFormer are not for commercial use"
-_LEVELS = (1, 2, 2, 4, 4, 8)
 # SyntFER's damage: px of the ring at 512; kernel and sigma of the blurs, levels 0..1 of the noises.
 _RING, _RING_SIDE = 30, 512
 _RING_BLUR, _BLUR = (15, 5.0), (5, 2.0)
 _RING_NOISE, _NOISE = 0.15, 0.05
 
 
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """Which network the weights are of; the defaults are the published one. Smaller ones serve tests."""
-
-    size: int = option(512, "side of its faces in pixels", low=16)
-    width: int = option(64, "channels of the first level, a multiple of 32", low=32)
-    multiples: tuple[int, ...] = option(_LEVELS, "channels of each level, in first ones; each halves the side", low=1)
-    codes: int = option(1024, "codes in the book", low=1)
-    code_width: int = option(256, "numbers of a code", low=1)
-    dim: int = option(512, "width of the transformer", low=1)
-    heads: int = option(8, "heads of the transformer", low=1)
-    layers: int = option(9, "layers of the transformer", low=1)
-
-    def __post_init__(self) -> None:
-        if self.width % 32 or self.dim % self.heads or self.size % 2 ** (len(self.multiples) - 1):
-            raise ValueError(
-                f"network: width {self.width} must be a multiple of 32, dim {self.dim} of heads {self.heads}, and size"
-                f" {self.size} must halve {len(self.multiples) - 1} times."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestoreConfig:
-    """Whether faces are restored, and how; without weights they are left as they are."""
-
-    weights: str | None = option(None, "codeformer.pth or its tensors as .safetensors, local or s3://; null: no step")
-    fidelity: float = option(0.5, "w: 0 is the sharpest, 1 the nearest to the input", low=0, high=1)
-    adain: bool = option(True, "keep light and tint of the input")
-    degrade: bool = option(False, "blur and noise before, most along the pasted edge (SyntFER)")
-    batch_size: int = option(4, "faces per call of the network; a fixed shape, bits depend on it", low=1)
-    network: Network = field(default_factory=Network)
-
-
 class Restorer:
     """CodeFormer with its weights. A face depends on no neighbour: every call has one shape, noise has its own seed."""
 
-    def __init__(self, config: RestoreConfig, where: "device | None" = None) -> None:
-        """`ConfigError`: no weights, no such file, or one that does not fit. `where` is the CPU unless given."""
-        import torch
-
-        from synthfer.faces.codeformer import CodeFormer
-
+    def __init__(self, config: RestoreConfig, device: torch.device | None = None) -> None:
+        """`ConfigError`: no weights, no such file, or one that does not fit. The device is the CPU unless given."""
         if config.weights is None:
-            raise ConfigError("restore.weights: none are given; name the codeformer.pth that you have downloaded.")
+            raise ConfigError("restore.weights is not given: name the codeformer.pth that you have downloaded.")
         self.config, self.size = config, config.network.size
-        self._device = where or torch.device("cpu")
+        self._device = device or torch.device("cpu")
         with torch.device("meta"):
             network = CodeFormer(config.network)
         self._sha256 = _load(network, config.weights)
         self._network = network.requires_grad_(False).float().eval().to(self._device)
-        _tell_licence(config.weights)
 
     def apply(
         self,
@@ -107,17 +65,15 @@ class Restorer:
         if not len(seeds) == len(pasted) == len(faces):
             raise ValueError(f"restore: {len(seeds)} seeds and {len(pasted)} boxes for {len(faces)} faces.")
         height, width = (size, size) if size else faces.shape[1:3]
-        ready = [self._prepared(*given) for given in zip(faces, seeds, pasted, strict=True)]
+        ready = [self._prepared(*face) for face in zip(faces, seeds, pasted, strict=True)]
         result = np.empty((len(faces), height, width, 3), np.uint8)
         for start in range(0, len(ready), self.config.batch_size):
-            for place, face in enumerate(self._called(ready[start : start + self.config.batch_size]), start):
-                result[place] = _resized(face, height, width)
+            for number, face in enumerate(self._restored(ready[start : start + self.config.batch_size]), start):
+                result[number] = _resized(face, height, width)
         return result
 
-    def _prepared(self, face: np.ndarray, seed: int, box: Box | None) -> "Tensor":
-        """A face as the network reads it: float32 (3, size, size) in 0..1, damaged where the config says so."""
-        import torch
-
+    def _prepared(self, face: np.ndarray, seed: int, box: Box | None) -> Tensor:
+        """A face for the network: float32 (3, size, size) in 0..1, damaged where the config says so."""
         pixels = torch.from_numpy(_resized(face, self.size, self.size)).permute(2, 0, 1) / 255
         if not self.config.degrade:
             return pixels
@@ -125,44 +81,39 @@ class Restorer:
         ring = None if box is None else _ring(tuple((np.array(box) * scale).tolist()), self.size)
         return degraded(pixels, ring, seed)
 
-    def _called(self, faces: "list[Tensor]") -> list[np.ndarray]:
-        import torch
-
-        filled = torch.stack([*faces, *[faces[-1]] * (self.config.batch_size - len(faces))]).to(self._device)
+    def _restored(self, faces: list[Tensor]) -> list[np.ndarray]:
+        padded = torch.stack([*faces, *[faces[-1]] * (self.config.batch_size - len(faces))]).to(self._device)
         with torch.inference_mode():
-            drawn = self._network(filled * 2 - 1, self.config.fidelity, self.config.adain)
-        levels = ((drawn[: len(faces)].float().clamp(-1, 1) + 1) * 127.5).round().byte()
-        return list(levels.permute(0, 2, 3, 1).cpu().numpy())
+            drawn = self._network(padded * 2 - 1, self.config.fidelity, self.config.adain)
+        return list(to_uint8(drawn[: len(faces)]).permute(0, 2, 3, 1).cpu().numpy())
 
     def producer(self) -> dict[str, Any]:
         """What the faces are a function of, as JSON: options and the weights' sha256."""
-        told = asdict(self.config)
-        del told["weights"]
-        return told | {"weights_sha256": self._sha256, "licence": LICENCE}
+        options = asdict(self.config)
+        del options["weights"]
+        return options | {"weights_sha256": self._sha256, "licence": LICENCE}
 
 
-def degraded(pixels: "Tensor", ring: "Tensor | None", seed: int) -> "Tensor":
+def degraded(pixels: Tensor, ring: Tensor | None, seed: int) -> Tensor:
     """SyntFER's damage to a face (float32, 3 x size x size, 0..1) on the CPU; `ring` is 1 along the pasted edge.
 
-    The ring is blurred, then all; the ring gets noise, all is blurred again and gets less noise.
+    The ring is blurred, then the whole face; the ring gets noise, then all is blurred again and gets less noise.
     """
-    import torch
-
     noise = torch.Generator().manual_seed(seed)
     if ring is not None:
         pixels = torch.where(ring > 0, _blurred(pixels, *_RING_BLUR), pixels)
     pixels = _blurred(pixels, *_BLUR)
-    on_ring = torch.randn(pixels.shape, generator=noise) * _RING_NOISE  # always drawn: the rest is of the seed alone
+    on_ring = (
+        torch.randn(pixels.shape, generator=noise) * _RING_NOISE
+    )  # drawn without a ring, too, so that the noise below depends on the seed alone
     if ring is not None:
         pixels = (pixels + on_ring * ring).clamp(0, 1)
     pixels = _blurred(pixels, *_BLUR)
     return (pixels + torch.randn(pixels.shape, generator=noise) * _NOISE).clamp(0, 1)
 
 
-def _ring(box: Box, size: int) -> "Tensor":
+def _ring(box: Box, size: int) -> Tensor:
     """float32 (size, size), 1 on the outline of `box`, half its thickness to each side."""
-    import torch
-
     half = _RING * size / _RING_SIDE / 2
     at = torch.arange(size) + 0.5
     left, top, right, bottom = box
@@ -171,11 +122,8 @@ def _ring(box: Box, size: int) -> "Tensor":
     return (torch.minimum(down[:, None], across[None]).abs() <= half).float()
 
 
-def _blurred(pixels: "Tensor", kernel: int, sigma: float) -> "Tensor":
+def _blurred(pixels: Tensor, kernel: int, sigma: float) -> Tensor:
     """Gaussian, mirrored at the edges without repeating them."""
-    import torch
-    import torch.nn.functional as F
-
     at = torch.arange(kernel) - kernel // 2
     weights = torch.exp(-(at**2) / (2 * sigma**2))
     weights = weights / weights.sum()
@@ -190,28 +138,12 @@ def _resized(face: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.array(Image.fromarray(face).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _load(network: Any, uri: str) -> str:
-    """Puts the file's tensors into a network that has none yet; the sha256 of the file."""
-    from synthfer.store import open_store
-    from synthfer.tensors import fitting, read_tensors
-
-    folder, _, name = uri.rpartition("/")
-    store = open_store(folder or ".")
+def _load(network: CodeFormer, uri: str) -> str:
+    """Puts the file's tensors into a network on the meta device, which has none yet; the sha256 of the file."""
     try:
-        body = store.get(name)
-    except FileNotFoundError:
-        raise ConfigError(f"restore.weights: there is no {store.uri}/{name}") from None
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / name
-        path.write_bytes(body)
-        try:
-            network.load_state_dict(fitting(network, read_tensors(path), {}, uri), assign=True)
-        except ValueError as error:
-            raise ConfigError(f"restore.weights: {str(error).replace(str(path), uri)}") from error
-    return hashlib.sha256(body).hexdigest()
-
-
-@cache
-def _tell_licence(uri: str) -> None:
-    """Once per process and file."""
-    log.warning("%s: licence: %s", uri, LICENCE)
+        checkpoint = Checkpoint.open(uri)
+        network.load_state_dict(fitting(network, checkpoint.tensors(), {}, uri), assign=True)
+    except ValueError as error:
+        raise ConfigError(f"restore.weights: {error}") from error
+    log_licence(uri, LICENCE)
+    return checkpoint.sha256

@@ -1,6 +1,5 @@
 """A classifier that judges expressions, one answer per picture, whatever else is in the batch."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import torch
 
 from synthfer import images
-from synthfer.classifiers.collect import collect
+from synthfer.classifiers.checkpoints import collect
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 
@@ -29,7 +28,7 @@ class Judge:
             raise ConfigError(f"gate.judge: there are several checkpoints: {', '.join(one.uri for one in found)}")
         if tuple(found[0].outputs[: len(EXPRESSIONS)]) != EXPRESSIONS:
             raise ConfigError(f"gate.judge: {found[0].uri} does not know all of {', '.join(EXPRESSIONS)}")
-        self._model, self._sha256 = model, hashlib.sha256(found[0].body).hexdigest()
+        self._model, self._sha256 = model, found[0].sha256
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """float64 (n, 7) in the order of `EXPRESSIONS`; pictures are uint8 (H, W, 3)."""

@@ -1,9 +1,9 @@
-"""What all generators share on their way to a device: which one, exact kernels, memory errors, what is recorded.
+"""What all generators share: the device, exact kernels, memory errors, batches of one shape, rows that fail alone.
 
-Two runs of one shape give the same bits only if no library may choose another algorithm in between. So cuDNN
-does not benchmark, matrix products keep full float32, and deterministic algorithms are asked for, during
-calls of a generator only: settings of torch are restored afterwards. Attention goes to torch's fused
-kernels in order of speed, since the attention switch of diffusers reaches none of SD, SDXL and SD3.
+Two runs of one shape give the same bits only if no library chooses another algorithm in between. So cuDNN does not
+benchmark, matrix products keep full float32, and torch is told to use deterministic algorithms: during calls of a
+generator only, its settings are restored afterwards. Attention goes to torch's fused kernels in order of speed, since
+the attention switch of diffusers has no effect on SD, SDXL and SD3.
 """
 
 import contextlib
@@ -16,12 +16,16 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from synthfer.config import ConfigError
-from synthfer.generators import Failure, OutOfMemory
+from synthfer.generators import Failure, OutOfMemory, Picture
+from synthfer.tensors import to_uint8
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 ROW_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError)
-"""What a pipeline raises for a row that it cannot do; see `concerns_the_device` for what is no row's fault."""
+"""What networks and pipelines raise for a row that they cannot do, and for a device: see `concerns_the_device`."""
+BLANK = 1.0
+"""A picture is blank if no channel's standard deviation reaches this, in levels of 0..255."""
 _ATTENTION = [
     SDPBackend.CUDNN_ATTENTION,
     SDPBackend.FLASH_ATTENTION,
@@ -39,7 +43,7 @@ def device_of(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"generator.device: {name!r} is none; expected auto, cpu, cuda or cuda:N.") from error
+        raise ConfigError(f"generator.device: unknown device {name!r}; give auto, cpu, cuda or cuda:N.") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"generator.device: torch finds no CUDA device here for {name!r}; use auto or cpu.")
     return device
@@ -53,7 +57,7 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
 
 
 def device_notes(device: torch.device) -> dict[str, str]:
-    """What may change from worker to worker, and with it the last bits of a picture: recorded, not hashed."""
+    """What may differ between workers, and with it the last bits of a picture: recorded, not hashed."""
     notes = {"device": device.type, "torch": torch.__version__}
     if device.type == "cuda":
         notes["device"] = torch.cuda.get_device_name(device)
@@ -66,7 +70,7 @@ def device_notes(device: torch.device) -> dict[str, str]:
 
 @contextlib.contextmanager
 def exact(threads: int, cuda: bool) -> Iterator[None]:
-    """Inside, the same call gives the same bits again; settings of torch are as before afterwards."""
+    """Inside, the same call gives the same bits again; afterwards torch's settings are as they were before."""
     filling: Any = torch.utils.deterministic
     before = (
         torch.are_deterministic_algorithms_enabled(),
@@ -94,16 +98,22 @@ def exact(threads: int, cuda: bool) -> Iterator[None]:
 
 
 def run_exactly(call: Callable[[], R], threads: int, device: torch.device) -> R:
-    """The result of `call` by exact kernels, without gradients; every kind of memory error becomes `OutOfMemory`."""
+    """The result of `call` by exact kernels; every kind of memory error becomes `OutOfMemory`."""
 
     def run() -> R:
-        with exact(threads, device.type == "cuda"), torch.inference_mode():
+        with exact(threads, device.type == "cuda"):
             return call()
 
     return guarded(run)
 
 
-def filled(parts: Sequence[torch.Tensor], size: int) -> torch.Tensor:
+def check_batch(rows: Sequence[Any], batch_size: int) -> None:
+    """`ValueError` where a call was given more rows than a batch holds."""
+    if len(rows) > batch_size:
+        raise ValueError(f"{len(rows)} rows are more than the batch_size of {batch_size}.")
+
+
+def padded(parts: Sequence[torch.Tensor], size: int) -> torch.Tensor:
     """A batch of one shape whatever the number of parts: the last one is repeated up to `size`."""
     return torch.stack([*parts, *[parts[-1]] * (size - len(parts))])
 
@@ -111,10 +121,40 @@ def filled(parts: Sequence[torch.Tensor], size: int) -> torch.Tensor:
 def to_pixels(values: torch.Tensor) -> list[np.ndarray | Failure]:
     """Pictures (uint8, H x W x 3) of float (n, 3, H, W) in [-1, 1]; a `Failure` for one that is not finite."""
     finite = values.isfinite().flatten(1).all(1).tolist()
-    levels = ((values.nan_to_num(0.0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    pixels = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    broken = Failure("the picture has values that are not finite (NaN)")
-    return [one if good else broken for one, good in zip(pixels, finite, strict=True)]
+    pixels = to_uint8(values.nan_to_num(0.0)).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return [one if good else not_finite() for one, good in zip(pixels, finite, strict=True)]
+
+
+def not_finite() -> Failure:
+    """Of a picture with NaN or infinite values."""
+    return Failure("the picture has values that are not finite (NaN)")
+
+
+def blank() -> Failure:
+    """Of a picture below `BLANK`."""
+    return Failure(f"the picture is blank: no channel varies by more than {BLANK:g} of 255 levels")
+
+
+def fill_missing(pictures: Sequence[Picture | None], make: Callable[[list[int]], Sequence[Picture]]) -> list[Picture]:
+    """The pictures of a call: those that are None, if any, are made by `make`, which is given their indexes."""
+    missing = [i for i, picture in enumerate(pictures) if picture is None]
+    made = dict(zip(missing, make(missing) if missing else [], strict=True))
+    return [made[i] if picture is None else picture for i, picture in enumerate(pictures)]
+
+
+def fail_alone(call: Callable[[Sequence[T]], list[Picture]], items: Sequence[T], what: str) -> list[Picture]:
+    """The pictures of `call(items)`. If it raises, each item has a call of its own, and those that raise again fail.
+
+    `what` failed stands in the reason. Errors that concern the device are raised.
+    """
+    try:
+        return call(items)
+    except ROW_ERRORS as error:
+        if concerns_the_device(error):
+            raise
+        if len(items) == 1:
+            return [Failure(f"{what} failed: {type(error).__name__}: {error}")]
+    return [picture for item in items for picture in fail_alone(call, [item], what)]
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -127,12 +167,12 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def concerns_the_device(error: BaseException) -> bool:
-    """Whether the error is about the device, not about a row: memory, or a fault after which nothing runs."""
+    """Whether the error is about the device, not about a row: no memory, or a fault after which nothing runs on it."""
     return out_of_memory(error) or isinstance(error, torch.AcceleratorError)
 
 
 def guarded(call: Callable[[], R]) -> R:
-    """The result of `call`; every kind of memory error becomes `OutOfMemory`, after what it held is freed."""
+    """The result of `call`; every kind of memory error becomes `OutOfMemory`, once the memory that it held is freed."""
     try:
         return call()
     except (RuntimeError, MemoryError) as error:

@@ -17,14 +17,15 @@ import torch
 
 import synthfer
 from synthfer import classifiers
-from synthfer.classifiers import InputSpec, weights
+from synthfer.checkpoints import CARD_SUFFIXES, OWN
+from synthfer.classifiers import InputSpec
 from synthfer.classifiers._network import Classifier
-from synthfer.classifiers.collect import read
+from synthfer.classifiers.checkpoints import ClassifierCard, ClassifierCheckpoint, card_of
 from synthfer.classifiers.training_fingerprint import SUFFIX, TrainingFingerprint
-from synthfer.classifiers.weights import Card
 from synthfer.config import Choice, to_dict
 from synthfer.sample import seed_of
 from synthfer.store import ObjectStore
+from synthfer.tensors import write_tensors
 from synthfer.training import checkpoint
 from synthfer.training.aux_batchnorm import without_aux
 from synthfer.training.data import Data
@@ -35,7 +36,7 @@ from synthfer.training.settings import DataConfig, TrainConfig
 from synthfer.training.world import World
 
 MODEL = "model.safetensors"
-CARD = f"model{weights.SUFFIXES[0]}"
+CARD = f"model{CARD_SUFFIXES[0]}"
 SEEN = f"model{SUFFIX}"
 HISTORY = "history.json"
 _VERSIONS = ("torch", "numpy", "ray", "pyarrow")
@@ -54,10 +55,10 @@ class InitialWeights:
     seen: TrainingFingerprint | None
 
     @classmethod
-    def of(cls, model: Classifier, card: Card, seen: TrainingFingerprint | None) -> "InitialWeights":
+    def of(cls, model: Classifier, card: ClassifierCard, seen: TrainingFingerprint | None) -> "InitialWeights":
         """A model with what its card says; where nobody wrote down the rows that it saw, collections have to do."""
         return cls(
-            body=weights.body_of(model),
+            body=write_tensors(model.state_dict()),
             input=model.input,
             cosine_scale=model.cosine_scale,
             trained_on=tuple(card.trained_on),
@@ -98,8 +99,8 @@ def beginning_of(store: ObjectStore, run: Run) -> InitialWeights | None:
     if run.begins_with is None:
         return None
     before = folder(run.begins_with, run.seed)
-    found = read(f"{store.uri}/{before}", MODEL)
-    return InitialWeights.of(found.restore(), found.card, found.seen)
+    found = ClassifierCheckpoint.open(f"{store.uri}/{before}/{MODEL}")
+    return InitialWeights.of(found.restore(), found.card, found.fingerprint)
 
 
 def write(store: ObjectStore, training: Training, data: Data, beginning: InitialWeights | None) -> None:
@@ -115,9 +116,9 @@ def write(store: ObjectStore, training: Training, data: Data, beginning: Initial
     ancestors = {pair for source in data.sources if source.name in run.sources for pair in source.ancestors}
     if beginning:
         seen, ancestors = seen | (beginning.seen or seen), ancestors | set(beginning.ancestors)
-    card = weights.card_of(
+    card = card_of(
         model,
-        source="trained by synthfer",
+        source=OWN,
         selection=beginning.selection if beginning else "validation",
         trained_on=sorted({*trained_on(data, run), *ancestors, *(beginning.trained_on if beginning else ())}),
         ancestors=sorted(ancestors),
@@ -125,10 +126,10 @@ def write(store: ObjectStore, training: Training, data: Data, beginning: Initial
     )
     history = json.dumps({"run": run.to_json(), "best": best, "history": training.progress.history}, indent=1)
     bodies = {
-        MODEL: weights.body_of(model),
+        MODEL: write_tensors(model.state_dict()),
         SEEN: seen.to_bytes(),
         HISTORY: history.encode(),
-        CARD: weights.card_text(card).encode(),
+        CARD: card.to_yaml().encode(),
     }
     publish(store, run, bodies)
 

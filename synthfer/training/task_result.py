@@ -7,11 +7,11 @@ The card is written last: a run whose card is there is done.
 import json
 
 import pyarrow as pa
-import safetensors.torch
 
+from synthfer.checkpoints import OWN, Card
 from synthfer.classifiers.training_fingerprint import TrainingFingerprint
-from synthfer.generators.weights import OWN, Card, card_text
 from synthfer.store import ObjectStore
+from synthfer.tensors import write_tensors
 from synthfer.training.adversarial import TaskTraining
 from synthfer.training.data import Data
 from synthfer.training.feed import trained
@@ -22,7 +22,6 @@ from synthfer.training.runs import Run
 def write(store: ObjectStore, training: TaskTraining, data: Data) -> None:
     """Leaves what a finished training has made, and deletes the states on the way there."""
     run, task = training.run, training.task
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in task.weights().items()}
     card = Card(
         **task.card(),
         source=OWN,
@@ -31,10 +30,10 @@ def write(store: ObjectStore, training: TaskTraining, data: Data) -> None:
     )
     history = training.progress.history
     bodies = {
-        MODEL: safetensors.torch.save(state),
+        MODEL: write_tensors(task.weights()),
         SEEN: TrainingFingerprint.of(data.rows.take(pa.array(trained(data, run)))).to_bytes(),
         HISTORY: json.dumps({"run": run.to_json(), "history": history}, indent=1).encode(),
-        CARD: card_text(card).encode(),
+        CARD: card.to_yaml().encode(),
     }
     publish(store, run, bodies)
 

@@ -22,8 +22,8 @@ import yaml
 from rich.console import Console
 from sklearn.metrics import accuracy_score
 
-from synthfer.classifiers import weights
-from synthfer.classifiers.collect import collect
+from synthfer.classifiers import checkpoints
+from synthfer.classifiers.checkpoints import collect
 from synthfer.cli import Invocation
 from synthfer.config import ConfigError, load
 from synthfer.engine import audit
@@ -208,7 +208,7 @@ def published(folder: Path) -> None:
     for key in ("head.weight", "head.bias"):
         state[key] = state[key][order]
     torch.save({"state_dict": state}, folder / "raf_best.pth")
-    card = yaml.safe_load(weights.card_text(weights.card_of(ours, trained_on=["rafdb:train", "others:test"])))
+    card = yaml.safe_load(checkpoints.card_of(ours, trained_on=["rafdb:train", "others:test"]).to_yaml())
     card["input"]["classes"] = "rafdb"
     (folder / "raf_best.card.yaml").write_text(yaml.safe_dump(card))
 
@@ -383,7 +383,7 @@ WRONG = [
     ("datasets=[{folder}/others#train+val]", r"of split train or val in \S*/others; .*write \S*/others#test"),
     ("datasets=[]", r"checkpoints, datasets and variants: name at least one of each"),
     ("baseline=mixd", r"baseline=mixd: no such recipe.*mixed"),
-    ("checkpoints=[{folder}/others]", r"checkpoints: there is none at \S*/others"),
+    ("checkpoints=[{folder}/others]", r"there is no checkpoint at \S*/others"),
 ]
 
 
@@ -437,7 +437,7 @@ def test_two_runs_of_one_name_and_seed_are_told_what_helps(folder, tmp_path):
 def test_two_checkpoints_of_one_name_are_refused(folder, tmp_path):
     """Nothing tells best.pth from best.safetensors in a table."""
     model = collect(str(folder / "exp"))[0].restore()
-    weights.save(model, tmp_path / "best.safetensors")
+    checkpoints.save(model, tmp_path / "best.safetensors")
     torch.save(model.state_dict(), tmp_path / "best.pth")
     with pytest.raises(
         ConfigError, match=r"checkpoints: \S*best\.pth and \S*best\.safetensors are both best in .*rename the"

@@ -101,7 +101,9 @@ def test_a_generator_takes_the_weights_by_their_card(trained):
 def test_what_was_seen_is_what_it_was_trained_on(trained):
     rows = open_data(load(TaskJob, trained.words)).rows
     seen = TrainingFingerprint.from_bytes((trained.out / RUN / result.SEEN).read_bytes())
-    assert seen.holds(rows["sample_id"].to_pylist()).tolist() == [role == "train" for role in rows["role"].to_pylist()]
+    assert seen.contains(rows["sample_id"].to_pylist()).tolist() == [
+        role == "train" for role in rows["role"].to_pylist()
+    ]
 
 
 def test_weights_are_those_of_a_process_without_ray(trained, tmp_path):

@@ -18,8 +18,8 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 import synthfer
 from synthfer import cli, images
-from synthfer.classifiers import weights
-from synthfer.classifiers.collect import collect
+from synthfer.classifiers import checkpoints
+from synthfer.classifiers.checkpoints import collect
 from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.cli import COMPLETE, WRONG_INPUT, Invocation
 from synthfer.config import ConfigError, load
@@ -128,7 +128,7 @@ def test_what_was_seen_is_what_the_run_was_trained_on_and_chosen_by(on_s3):
         seen = TrainingFingerprint.from_bytes(open_store(on_s3.uri).get(f"{run}/seed-0/{result.SEEN}"))
         mine = sources.get(run, (0,))
         wanted = [role == "val" or (role == "train" and name in mine) for role, name in zip(roles, names, strict=True)]
-        assert seen.holds(ids).tolist() == wanted
+        assert seen.contains(ids).tolist() == wanted
 
 
 def test_the_best_scores_are_those_of_the_weights_that_are_left(on_s3):
@@ -200,7 +200,7 @@ def begun(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("init") / "first.safetensors"
     run = Run(name="run", seed=0, steps=1, epoch=1, sources=())
     model = result.build(config_of("data={x: x}", "out=x", *FAST), run, None)
-    weights.save(model, path, trained_on=["rafdb:train"])
+    checkpoints.save(model, path, trained_on=["rafdb:train"])
     return str(path)
 
 
@@ -225,7 +225,7 @@ def test_a_run_after_another_inherits_what_that_has_seen(tuned, local):
     assert steps == [3, 9]
     seen = TrainingFingerprint.from_bytes((out / "finetuned/seed-0" / result.SEEN).read_bytes())
     ids = [key for batch in Dataset(local["made"]).scan(["sample_id"]) for key in batch["sample_id"].to_pylist()]
-    assert seen.holds(ids).all()
+    assert seen.contains(ids).all()
     assert (out / "tensorboard/finetuned/seed-0").is_dir()
 
 
@@ -290,7 +290,7 @@ def test_weights_of_another_network_are_refused_before_anything_starts(word, mes
 
 
 def test_no_weights_where_init_says(local, tmp_path):
-    with pytest.raises(ConfigError, match=r"init: checkpoints: there is no \S*absent\.safetensors"):
+    with pytest.raises(ConfigError, match=r"init: there is no \S*absent\.safetensors"):
         job(*words_of(local), f"out={tmp_path / 'exp'}", f"init={tmp_path}/absent.safetensors")
 
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from synthfer import classifiers, config
-from synthfer.classifiers import weights
+from synthfer.classifiers import checkpoints
 from synthfer.cli import Invocation
 from synthfer.config import ConfigError
 from synthfer.engine.train import train
@@ -51,6 +51,8 @@ def test_weights_to_begin_with_say_what_they_have_learned_from(known, uri, tmp_p
     model = classifiers.build("small", channels=[4, 8], spec=classifiers.InputSpec(size=16))
     (tmp_path / "init").mkdir()
     for name in ("one", "two")[: 1 + known]:
-        weights.save(model, tmp_path / "init" / f"{name}.safetensors", trained_on=["msceleb:train"] if known else [])
+        checkpoints.save(
+            model, tmp_path / "init" / f"{name}.safetensors", trained_on=["msceleb:train"] if known else []
+        )
     told = refused(uri, tmp_path / "exp", f"init={tmp_path}/init")
     assert ("there are several checkpoints" if known else "nobody says what") in told

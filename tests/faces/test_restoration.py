@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from synthfer.checkpoints import log_licence
 from synthfer.config import ConfigError, load
 from synthfer.faces import restoration
 from synthfer.faces.codeformer import PARAMETERS, CodeFormer
-from synthfer.faces.restoration import Network, RestoreConfig, Restorer, degraded
+from synthfer.faces.restoration import Restorer, degraded
+from synthfer.faces.restoration_config import CodeFormerConfig, RestoreConfig
 
-SMALL = Network(size=64, width=32, multiples=(1, 2, 2), codes=16, code_width=32, dim=32, heads=4, layers=2)
+SMALL = CodeFormerConfig(size=64, width=32, multiples=(1, 2, 2), codes=16, code_width=32, dim=32, heads=4, layers=2)
 
 
 def counted(*parts: torch.nn.Module) -> int:
@@ -21,7 +23,7 @@ def counted(*parts: torch.nn.Module) -> int:
 @pytest.fixture(scope="module")
 def published() -> CodeFormer:
     with torch.device("meta"):
-        return CodeFormer(Network())
+        return CodeFormer(CodeFormerConfig())
 
 
 @pytest.fixture(scope="module")
@@ -173,20 +175,20 @@ def test_a_blur_keeps_light_and_spreads_a_point_as_a_gaussian():
     )
 
 
-def test_the_licence_is_told_when_weights_load(checkpoint, caplog):
-    restoration._tell_licence.cache_clear()
+def test_the_licence_is_logged_when_weights_load(checkpoint, caplog):
+    log_licence.cache_clear()
     with caplog.at_level(logging.WARNING):
         step = restorer(checkpoint, fidelity=0.7)
         restorer(checkpoint)
     assert [record.getMessage() for record in caplog.records if "S-Lab" in record.getMessage()] == [
         f"{checkpoint}: licence: {restoration.LICENCE}"
     ]
-    told = step.producer()
-    assert told["fidelity"] == 0.7 and len(told["weights_sha256"]) == 64 and checkpoint not in str(told)
+    producer = step.producer()
+    assert producer["fidelity"] == 0.7 and len(producer["weights_sha256"]) == 64 and checkpoint not in str(producer)
 
 
-def test_what_cannot_be_restored_is_told(checkpoint, tmp_path):
-    with pytest.raises(ConfigError, match=r"restore\.weights: none are given"):
+def test_errors_say_what_cannot_be_restored(checkpoint, tmp_path):
+    with pytest.raises(ConfigError, match=r"restore\.weights is not given"):
         Restorer(RestoreConfig())
     with pytest.raises(ConfigError, match=r"there is no .*absent\.pth"):
         Restorer(RestoreConfig(weights=str(tmp_path / "absent.pth"), network=SMALL))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from synthfer import classifiers
-from synthfer.classifiers import weights
+from synthfer.classifiers import checkpoints
 from synthfer.config import ConfigError, load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.faces.paste import cut, paste
@@ -32,7 +32,7 @@ def judge(tmp_path_factory):
     with torch.no_grad():
         model.last_layer.weight *= 30
     path = tmp_path_factory.mktemp("judge") / "model.safetensors"
-    weights.save(model, path)
+    checkpoints.save(model, path)
     return str(path)
 
 
@@ -88,7 +88,7 @@ def test_scores_are_those_of_the_judge_on_the_cut_faces(judge, people):
     edit = made(source, happy)
     gate = EditGate(EditConfig(judge=judge))
     (scores,) = gate.score([row()], [(source,)], [edit])
-    model = weights.restore(judge)
+    model = checkpoints.restore(judge)
     probs = []
     for picture in (source, edit.pixels):
         face = picture[24:80, 20:76]

@@ -14,16 +14,17 @@ from safetensors.torch import save_file
 
 from synthfer import generators
 from synthfer.canonical import canonical_json
+from synthfer.checkpoints import OWN
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.faces.align import transformed
 from synthfer.faces.codeformer import CodeFormer
-from synthfer.faces.restoration import Network, RestoreConfig, Restorer
+from synthfer.faces.restoration import Restorer
+from synthfer.faces.restoration_config import CodeFormerConfig, RestoreConfig
 from synthfer.generators import Failure, GeneratedImage
 from synthfer.generators.expression_editor import Config, build
 from synthfer.generators.expression_editor.editor import ExpressionEditor
 from synthfer.generators.expression_editor.networks import Generator, NetworkConfig
-from synthfer.generators.weights import OWN
 from synthfer.images import decode
 from synthfer.sample import Row, pixels_hash
 from synthfer.sources.avatars import draw, sample_attributes
@@ -175,7 +176,7 @@ def test_the_margin_widens_the_square(weights: Path, portrait: np.ndarray) -> No
 
 # -- restoration
 
-SMALL = Network(size=64, width=32, multiples=(1, 2, 2), codes=16, code_width=32, dim=32, heads=4, layers=2)
+SMALL = CodeFormerConfig(size=64, width=32, multiples=(1, 2, 2), codes=16, code_width=32, dim=32, heads=4, layers=2)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +196,7 @@ def test_a_face_is_restored_before_it_goes_back(weights: Path, restore: dict[str
     generator = editor(weights, restore=config)
     made = generator.make(rows, faces)
     plain = editor(weights)
-    crops = [plain.find(one) for (one,) in faces]
+    crops = [plain.detect(one) for (one,) in faces]
     edits = plain.edit([crop.pixels for crop in crops if crop], [plain.plane.point(one) for one in rows])
     drawn = Restorer(config).apply(np.stack([edit for edit in edits if edit is not None]), [0] * 3, size=64)
     assert all(np.array_equal(picture(one), by_hand) for one, by_hand in zip(made, drawn, strict=True))

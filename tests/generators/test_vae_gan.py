@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from synthfer import generators, images
 from synthfer.canonical import canonical_json
+from synthfer.checkpoints import Card
 from synthfer.config import ConfigError
 from synthfer.generators import Faces, Failure
 from synthfer.generators.vae_gan import Config
 from synthfer.generators.vae_gan.generator import VaeGanGenerator
 from synthfer.generators.vae_gan.networks import CardOptions, VaeGan
-from synthfer.generators.weights import Card, card_text
 from synthfer.sample import Row
 from synthfer.sources.avatars import draw, sample_attributes
 from synthfer.training import tasks
@@ -47,7 +47,7 @@ def save(net: VaeGan, folder: Path, **options: Any) -> Path:
     path = folder / "model.safetensors"
     save_file({name: value.contiguous() for name, value in net.state_dict().items()}, path)
     card = Card(architecture="vae_gan", options=SMALL | options, trained_on=["drawn:train"])
-    (folder / "model.card.yaml").write_text(card_text(card))
+    (folder / "model.card.yaml").write_text(card.to_yaml())
     return path
 
 
@@ -193,7 +193,7 @@ def test_more_rows_than_a_batch_are_an_error(path: Path, faces: list[np.ndarray]
     ],
 )
 def test_weights_of_another_network_are_refused(path: Path, card: Card, message: str) -> None:
-    path.with_suffix(".card.yaml").write_text(card_text(card))
+    path.with_suffix(".card.yaml").write_text(card.to_yaml())
     with pytest.raises(ConfigError, match=message):
         load(path)
 
@@ -208,7 +208,7 @@ def test_what_a_task_keeps_is_what_the_generator_runs(tmp_path: Path, faces: lis
     task.finish([Batch(torch.from_numpy(squares).permute(0, 3, 1, 2) / 127.5 - 1, torch.arange(8) % 7)])
     path = tmp_path / "model.safetensors"
     save_file({name: value.contiguous() for name, value in task.weights().items()}, path)
-    path.with_suffix(".card.yaml").write_text(card_text(Card(**task.card())))
+    path.with_suffix(".card.yaml").write_text(Card(**task.card()).to_yaml())
     generator = load(path)
     kept = task.weights()
     for name, value in generator._net.state_dict().items():

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from synthfer import classifiers, config, generators
+from synthfer.checkpoints import Card
 from synthfer.classifiers._network import Classifier
 from synthfer.expressions import EXPRESSIONS
 from synthfer.generators import Faces
 from synthfer.generators.vae_gan.generator import VaeGanGenerator
-from synthfer.generators.weights import Card, card_text
 from synthfer.sample import Row
 from synthfer.sources.avatars import draw, sample_attributes
 from synthfer.store import open_store
@@ -80,7 +80,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[VaeGanGenerator, 
     training.fit(open_store(str(folder / "states")), lambda facts: None)
     path = folder / "model.safetensors"
     save_file({name: value.contiguous() for name, value in task.weights().items()}, path)
-    path.with_suffix(".card.yaml").write_text(card_text(Card(**task.card())))
+    path.with_suffix(".card.yaml").write_text(Card(**task.card()).to_yaml())
     made = generators.build("vae_gan", weights=str(path), device="cpu", batch_size=70)
     assert isinstance(made, VaeGanGenerator)
     return made, training.progress.history[-1]["validation"]

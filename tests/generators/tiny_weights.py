@@ -7,13 +7,13 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from synthfer.checkpoints import Card
 from synthfer.generators.expression_editor.networks import Generator as Editor
 from synthfer.generators.expression_editor.networks import NetworkConfig as EditorConfig
 from synthfer.generators.gan.networks import Dcgan
 from synthfer.generators.gan.networks import NetworkConfig as GanConfig
 from synthfer.generators.vae_gan.networks import NetworkConfig as VaeGanConfig
 from synthfer.generators.vae_gan.networks import VaeGan
-from synthfer.generators.weights import Card, card_text
 
 
 def save(module: nn.Module, folder: Path, **facts: Any) -> str:
@@ -21,7 +21,7 @@ def save(module: nn.Module, folder: Path, **facts: Any) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.safetensors"
     safetensors.torch.save_file({k: v.contiguous() for k, v in module.state_dict().items()}, path)
-    (folder / "model.card.yaml").write_text(card_text(Card(**facts)))
+    (folder / "model.card.yaml").write_text(Card(**facts).to_yaml())
     return str(path)
 
 

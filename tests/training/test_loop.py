@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from synthfer.classifiers import weights
+from synthfer.classifiers import checkpoints
 from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.store import open_store
 from synthfer.training import checkpoint, loop, result
@@ -243,7 +243,7 @@ def test_what_a_run_leaves_is_a_plain_checkpoint_with_its_card(uri, made, tmp_pa
     best = checkpoint.unpack(store.get(checkpoint.key(run.key, training.best["step"])))[1]["average"]
     result.write(store, training, data, None)
     assert result.is_done(store, run) and not checkpoint.steps(store, run.key)
-    model = weights.restore(tmp_path / "exp" / run.key / result.MODEL)
+    model = checkpoints.restore(tmp_path / "exp" / run.key / result.MODEL)
     kept = without_aux(best)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in kept.items())
     card = yaml.safe_load(store.get(f"{run.key}/{result.CARD}"))
@@ -252,7 +252,7 @@ def test_what_a_run_leaves_is_a_plain_checkpoint_with_its_card(uri, made, tmp_pa
     assert card["training"]["data"]["sources"][0]["hash"] == data.sources[0].dataset_ref.hash
     seen = TrainingFingerprint.from_bytes(store.get(f"{run.key}/{result.SEEN}"))
     used = [role in ("train", "val") for role in data.rows["role"].to_pylist()]
-    assert seen.holds(data.rows["sample_id"].to_pylist()).tolist() == used
+    assert seen.contains(data.rows["sample_id"].to_pylist()).tolist() == used
 
 
 def test_a_run_that_begins_with_another_inherits_its_weights_and_what_it_saw(uri, made, tmp_path):
@@ -265,14 +265,14 @@ def test_a_run_that_begins_with_another_inherits_its_weights_and_what_it_saw(uri
     result.write(store, training, data, None)
     second = run_of(config, name="finetuned", sources=("faces",), begins_with="pretrained")
     begun = result.beginning_of(store, second)
-    before = weights.restore(tmp_path / "exp/pretrained/seed-0" / result.MODEL).state_dict()
+    before = checkpoints.restore(tmp_path / "exp/pretrained/seed-0" / result.MODEL).state_dict()
     assert all(torch.equal(before[k], v) for k, v in result.build(config, second, begun).state_dict().items())
     _, feed = feed_of(config, second)
     tuned = Training(config, second, feed, result.build(config, second, begun), World())
     tuned.fit(store, quiet)
     result.write(store, tuned, data, begun)
     seen = TrainingFingerprint.from_bytes(store.get(f"{second.key}/{result.SEEN}"))
-    assert seen.holds(data.rows["sample_id"].to_pylist()).all()
+    assert seen.contains(data.rows["sample_id"].to_pylist()).all()
     assert "made:train" in yaml.safe_load(store.get(f"{second.key}/{result.CARD}"))["trained_on"]
     third = run_of(config, name="doubtful", sources=("faces",))
     begun = replace(begun, selection="test", input=replace(begun.input, channels="BGR", mean=(0.1, 0.2, 0.3)))
@@ -283,7 +283,7 @@ def test_a_run_that_begins_with_another_inherits_its_weights_and_what_it_saw(uri
     card = yaml.safe_load(store.get(f"{third.key}/{result.CARD}"))
     assert card["selection"] == "test"
     assert card["input"]["channels"] == "BGR" and card["input"]["mean"] == [0.1, 0.2, 0.3]
-    assert weights.restore(tmp_path / "exp" / third.key / result.MODEL).input == begun.input
+    assert checkpoints.restore(tmp_path / "exp" / third.key / result.MODEL).input == begun.input
 
 
 @pytest.mark.parametrize("sources", [("faces",), ("made",)])

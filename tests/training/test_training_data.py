@@ -137,7 +137,7 @@ def test_training_rows_tied_to_validation_rows_are_left_out_and_counted(tmp_path
     assert data.numbers("out").tolist() == list(range(63, 70))
     assert "data.edits: 7 rows are tied to validation rows" in caplog.text
     kept = data.rows.filter(pc.equal(data.rows["role"], "train"))
-    assert not TrainingFingerprint.of(kept).touches(data.rows.filter(pc.equal(data.rows["role"], "val"))).any()
+    assert not TrainingFingerprint.of(kept).related(data.rows.filter(pc.equal(data.rows["role"], "val"))).any()
 
 
 def test_views_give_their_decisions_and_weights(tmp_path, real, drawn):
@@ -236,7 +236,7 @@ def test_the_same_samples_under_two_names_are_told(tmp_path, drawn, real):
     assert data.count("train") + data.count("val") == 140
     assert (
         not TrainingFingerprint.of(data.rows.take(data.numbers("train")))
-        .touches(data.rows.take(data.numbers("val")))
+        .related(data.rows.take(data.numbers("val")))
         .any()
     )
 

@@ -70,7 +70,7 @@ def test_no_training_row_is_tied_to_a_validation_row(rows, share, given_split, r
     found = roles(whole, synthetic, held_out, share)
     assert found.dtype == np.int8
     train, val = whole.filter(found == TRAIN), whole.filter(found == VAL)
-    assert not TrainingFingerprint.of(train).touches(val).any()
+    assert not TrainingFingerprint.of(train).related(val).any()
     if held_out.any():
         assert ((found == VAL) == held_out).all()
     elif not synthetic.all():

@@ -1,25 +1,22 @@
 """The diffusion generator: rows of a plan to pictures, each a function of weights, row and settings alone.
 
-- Every call of the pipeline has one shape: a short batch is filled by repeating its last row. Within one
-shape, a
-  picture has the same bits in any slot and with any neighbours; another batch size changes them, so it is
-  recorded.
-- Noise comes from one CPU generator per row, seeded with the row's seed and given to the pipeline, which
-draws it
-  packed or plain as it needs and casts it to its dtype (the same numbers as a float32 draw that is cast), and
-  which also serves samplers that draw noise at every step. Anyone gets the picture's noise from plain
-  diffusers with `torch.Generator().manual_seed(seed)`. torch uses the lower 32 bits of a seed: two rows of
-  one prompt share their noise with a chance of 2**-32, about 40 pairs in 10**8 rows over 30,000 prompts.
-- What decides for a whole batch (FirstBlockCache, SeaCache) is not offered.
+- Every call of the pipeline has one shape: a short batch is filled by repeating its last row. Within one shape, a
+  picture has the same bits in any slot and with any neighbours; another batch size changes them, so it is recorded.
+- Noise comes from one CPU generator per row, seeded with the row's seed and given to the pipeline, which draws it
+  packed or plain as it needs and casts it to its dtype (the same numbers as a float32 draw that is cast). It also
+  serves samplers that draw noise at every step. The same noise comes from plain diffusers with
+  `torch.Generator().manual_seed(seed)`. torch uses the lower 32 bits of a seed: two rows of one prompt share their
+  noise with a chance of 2**-32, about 40 pairs in 10**8 rows over 30,000 prompts.
+- Speed-ups that decide for a whole batch at once (FirstBlockCache, SeaCache) are not offered.
 - A row that fails, fails alone: when a call raises, its rows are tried one by one in the same shape.
 """
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -29,13 +26,18 @@ import transformers
 from synthfer.config import ConfigError
 from synthfer.generators import Faces, Failure, OutOfMemory, Picture
 from synthfer.generators._device import (
+    BLANK,
     ROW_ERRORS,
+    blank,
+    check_batch,
     concerns_the_device,
     device_notes,
     device_of,
     dtype_of,
-    exact,
-    guarded,
+    fail_alone,
+    fill_missing,
+    not_finite,
+    run_exactly,
 )
 from synthfer.generators.diffusion import Config, kernels, pipelines
 from synthfer.generators.diffusion.families import Embeds, cut_guidance, family_of
@@ -44,11 +46,7 @@ from synthfer.generators.diffusion.texts import Text, Texts
 from synthfer.sample import Row
 
 log = logging.getLogger(__name__)
-R = TypeVar("R")
-_Found = dict[Text, Embeds | Failure]
-
-BLANK = 1.0
-"""A picture is blank if no channel's standard deviation reaches this, in levels of 0..255."""
+_Embedded = dict[Text, Embeds | Failure]
 
 
 class Diffusion:
@@ -75,11 +73,11 @@ class Diffusion:
         if self._family.one_row:
             log.info("%s runs one row per call: %s.", type(self._pipe).__name__, self._family.one_row)
         self._texts = self._split_text()
-        self._run(self._make_ready)
+        run_exactly(self._set_up, config.threads, self._device)
         try:
-            self._run(self._try_out)
+            run_exactly(self._make_trial_batch, config.threads, self._device)
         except OutOfMemory as error:
-            # Left to the first call of `make`, whose caller knows what to do about it.
+            # Raised again by the first call of `make`, whose caller can halve the batch.
             log.warning("A batch of %d rows does not fit: %s", self.batch_size, error)
 
     def make(self, rows: Sequence[Row], faces: Sequence[Faces] = ()) -> list[Picture]:
@@ -87,9 +85,8 @@ class Diffusion:
 
         At most `batch_size` rows. `OutOfMemory` where the device cannot hold a batch; the generator stays usable.
         """
-        if len(rows) > self.batch_size:
-            raise ValueError(f"{len(rows)} rows are more than the batch_size of {self.batch_size}.")
-        return self._run(lambda: self._make(rows))
+        check_batch(rows, self.batch_size)
+        return run_exactly(lambda: self._make(rows), self._config.threads, self._device)
 
     def prepare(self, texts: Sequence[Text]) -> bool:
         """Encodes all prompts and negative prompts of a job ahead and frees the text encoders; optional.
@@ -97,11 +94,13 @@ class Diffusion:
         Worth it where there are few: afterwards a row with another prompt fails. False, and nothing is freed,
         where they do not fit into the text cache or the pipeline encodes prompts itself.
         """
-        found = self._texts
-        return found is not None and self._run(lambda: found.prepare(texts))
+        encoder = self._texts
+        if encoder is None:
+            return False
+        return run_exactly(lambda: encoder.prepare(texts), self._config.threads, self._device)
 
     def producer(self) -> dict[str, Any]:
-        """Everything that makes the pictures what they are, as JSON: no path, no machine, nothing about speed."""
+        """Everything that the pictures are a function of, as JSON: no path, no machine, nothing about speed."""
         config, cpu = self._config, self._device.type == "cpu"
         return {
             "generator": "diffusion",
@@ -118,25 +117,16 @@ class Diffusion:
             "long_prompts": config.long_prompts,
             # Kernels of a GPU do not depend on the number of CPU threads.
             "threads": config.threads if cpu else None,
-            # Absent where nobody says: datasets from before the option stay what they are.
+            # Absent where it is not given: datasets from before the option keep their spec.
             **({"trained_on": sorted(config.trained_on)} if config.trained_on else {}),
             "versions": {m.__name__: m.__version__.partition("+")[0] for m in (diffusers, transformers, torch)},
         }
 
     def device_notes(self) -> dict[str, str]:
-        """What may change from worker to worker, and with it the last bits of a picture: recorded, not hashed."""
+        """What may differ between workers, and with it the last bits of a picture: recorded, not hashed."""
         return device_notes(self._device)
 
     # -- setting up
-
-    def _run(self, call: Callable[[], R]) -> R:
-        """`call` with exact kernels, and with memory errors translated."""
-
-        def run() -> R:
-            with exact(self._config.threads, self._device.type == "cuda"):
-                return call()
-
-        return guarded(run)
 
     def _split_text(self) -> Texts | None:
         """Moves text encoders and tokenizers into a pipeline of their own, which can live elsewhere and be freed."""
@@ -158,7 +148,7 @@ class Diffusion:
             cut_long=self._config.long_prompts == "cut",
         )
 
-    def _make_ready(self) -> None:
+    def _set_up(self) -> None:
         """Moves the model to its device and chooses its kernels."""
         pipe, config, cuda = self._pipe, self._config, self._device.type == "cuda"
         pipe.to(self._device)
@@ -176,17 +166,17 @@ class Diffusion:
             kernels.compile_model(pipe, self._family, config.strict)
         self._vae_batch = kernels.decode_in_batches(pipe.vae, self._call_rows, config.vae_batch)
 
-    def _try_out(self) -> None:
-        """Proves by one batch that pipeline, scheduler and sizes fit; where the first run is slow, warms up too."""
+    def _make_trial_batch(self) -> None:
+        """Checks by one batch that pipeline, scheduler and sizes fit; where the first run is slow, it warms up, too."""
         warm_up = self._device.type == "cuda" or self._config.compile
         steps = self._settings.steps if warm_up else min(2, self._settings.steps)
         trial = Row(index=0, label=0, seed=0, prompt="a face")
-        found = self._find([trial])
-        refused = self._refuse(trial, found)
+        embedded = self._embed([trial])
+        refusal = self._refusal(trial, embedded)
         try:
-            if refused:
-                raise ValueError(refused.reason)
-            self._call([trial], found, steps)
+            if refusal:
+                raise ValueError(refusal.reason)
+            self._call([trial], embedded, steps)
         except ROW_ERRORS as error:
             if concerns_the_device(error):
                 raise
@@ -198,45 +188,39 @@ class Diffusion:
     # -- making pictures
 
     def _make(self, rows: Sequence[Row]) -> list[Picture]:
-        found = self._find(rows)
-        pictures: list[Picture | None] = [self._refuse(row, found) for row in rows]
-        good = [i for i, refused in enumerate(pictures) if refused is None]
-        for start in range(0, len(good), self._call_rows):
-            places = good[start : start + self._call_rows]
-            made = self._attempt([rows[i] for i in places], found)
-            for i, picture in zip(places, made, strict=True):
-                pictures[i] = picture
-        return [picture for picture in pictures if picture is not None]
+        embedded = self._embed(rows)
+
+        def call(some: Sequence[Row]) -> list[Picture]:
+            return self._call(some, embedded, self._settings.steps)
+
+        def run(indexes: list[int]) -> list[Picture]:
+            good = [rows[i] for i in indexes]
+            calls = [good[start : start + self._call_rows] for start in range(0, len(good), self._call_rows)]
+            return [picture for some in calls for picture in fail_alone(call, some, "the pipeline")]
+
+        return fill_missing([self._refusal(row, embedded) for row in rows], run)
 
     def _texts_of(self, row: Row) -> list[Text]:
         """Texts that a row needs; the negative one only where it counts."""
         return [row.prompt, row.negative_prompt] if self._settings.guided else [row.prompt]
 
-    def _find(self, rows: Sequence[Row]) -> _Found:
+    def _embed(self, rows: Sequence[Row]) -> _Embedded:
+        """The embeddings of all texts of these rows; none where the pipeline is given the prompt itself."""
         wanted = [text for row in rows if row.prompt for text in self._texts_of(row)]
         return self._texts.find(wanted) if self._texts else {}
 
-    def _refuse(self, row: Row, found: _Found) -> Failure | None:
+    def _refusal(self, row: Row, embedded: _Embedded) -> Failure | None:
+        """Why no picture can be made of a row; None where one can."""
         if not row.prompt:
             return Failure("the row has no prompt")
-        embeds = [found.get(text) for text in self._texts_of(row)]
-        return next((refused for refused in embeds if isinstance(refused, Failure)), None)
+        embeds = [embedded.get(text) for text in self._texts_of(row)]
+        return next((failure for failure in embeds if isinstance(failure, Failure)), None)
 
-    def _attempt(self, rows: Sequence[Row], found: _Found) -> list[Picture]:
-        """The pictures of one call; if it raises, each row has a call of its own and only the guilty ones fail."""
-        try:
-            return self._call(rows, found, self._settings.steps)
-        except ROW_ERRORS as error:
-            if concerns_the_device(error):
-                raise
-            if len(rows) == 1:
-                return [Failure(f"the pipeline failed: {type(error).__name__}: {error}")]
-        return [picture for row in rows for picture in self._attempt([row], found)]
-
-    def _call(self, rows: Sequence[Row], found: _Found, steps: int) -> list[Picture]:
+    def _call(self, rows: Sequence[Row], embedded: _Embedded, steps: int) -> list[Picture]:
+        """The pictures of one call of the pipeline, which has one shape."""
         settings, family = self._settings, self._family
-        filled = [*rows, *[rows[-1]] * (self._call_rows - len(rows))]
-        options = self._conditions(filled, found)
+        padded = [*rows, *[rows[-1]] * (self._call_rows - len(rows))]
+        options = self._conditions(padded, embedded)
         if family.guidance and settings.guidance is not None:
             options[family.guidance] = settings.guidance
         if settings.guidance_until < 1:
@@ -247,21 +231,21 @@ class Diffusion:
             height=settings.height,
             width=settings.width,
             num_inference_steps=steps,
-            generator=[torch.Generator().manual_seed(row.seed) for row in filled],
+            generator=[torch.Generator().manual_seed(row.seed) for row in padded],
             output_type="pt",
             **options,
         ).images
         return to_pictures(images)[: len(rows)]
 
-    def _conditions(self, rows: Sequence[Row], found: _Found) -> dict[str, Any]:
+    def _conditions(self, rows: Sequence[Row], embedded: _Embedded) -> dict[str, Any]:
         """What the pictures show, as arguments of the pipeline's call."""
         if self._texts is None:
             (row,) = rows
             negative = {"negative_prompt": row.negative_prompt} if takes(self._pipe, "negative_prompt") else {}
             return {"prompt": row.prompt, **negative}
-        options = self._texts.batch([found[row.prompt] for row in rows], self._device)
+        options = self._texts.batch([embedded[row.prompt] for row in rows], self._device)
         if self._settings.guided:
-            unwanted = [found[row.negative_prompt] for row in rows]
+            unwanted = [embedded[row.negative_prompt] for row in rows]
             options |= self._texts.batch(unwanted, self._device, "negative_")
         return options
 
@@ -284,7 +268,7 @@ def to_pictures(images: torch.Tensor) -> list[Picture]:
 
 def _checked(pixels: np.ndarray, finite: bool, structured: bool) -> Picture:
     if not finite:
-        return Failure("the picture has values that are not finite (NaN)")
+        return not_finite()
     if not structured:
-        return Failure(f"the picture is blank: no channel varies by more than {BLANK:g} of 255 levels")
+        return blank()
     return pixels

@@ -1,15 +1,15 @@
 """Faces with another expression, by a network of the GANmut family (d'Apolito et al., CVPR 2021).
 
-The options and `build` stand here; networks.py has the networks, codes.py what a row may ask for, editor.py the way
-of a face: found, cut out, edited, restored where that is asked for, put back. Rows are those of the plan of edits. No
-torch is imported here.
+The options and `build` stand here; networks.py has the networks, codes.py what a row may ask for, editor.py the
+steps: detect a face, cut it out, edit it, restore it where that is asked for, paste it back. Rows come from the plan of
+edits. No torch is imported here.
 """
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from synthfer.config import REQUIRED, option
-from synthfer.faces.restoration import RestoreConfig
+from synthfer.faces.restoration_config import RestoreConfig
 
 if TYPE_CHECKING:
     from synthfer.generators.expression_editor.editor import ExpressionEditor

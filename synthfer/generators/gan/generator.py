@@ -9,20 +9,28 @@ from typing import Any
 import numpy as np
 import torch
 
+from synthfer.checkpoints import CARD_SUFFIXES, Card, Checkpoint
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.generators import Faces, Failure, Picture, weights
-from synthfer.generators._device import device_notes, device_of, filled, run_exactly, to_pixels
+from synthfer.generators._device import (
+    BLANK,
+    blank,
+    check_batch,
+    device_notes,
+    device_of,
+    fill_missing,
+    padded,
+    run_exactly,
+    to_pixels,
+)
 from synthfer.generators.gan import PACKAGE, Config
 from synthfer.generators.gan.networks import Dcgan, NetworkConfig
-from synthfer.generators.weights import Card, Weights
 from synthfer.sample import Row
 
 ARCHITECTURE = "dcgan"
-BLANK = 1.0
-"""A picture is blank if no channel's standard deviation reaches this, in levels of 0..255."""
 
-# Packages that carry weights: their file, and the card that nobody wrote for them.
+# Packages that carry weights: their file, the command that installs them, and a card, which they do not bring.
 _PACKAGES = {
     "gan-face-generate": (
         "weights.tar",
@@ -45,11 +53,11 @@ class Gan:
         """Loads the weights; see `build` for errors."""
         self._config, self.batch_size = config, config.batch_size
         self._device = device_of(config.device)
-        loaded = _packaged(config.weights) if config.weights.startswith(PACKAGE) else _checkpoint(config.weights)
-        network = weights.options_of(NetworkConfig, loaded.card)
-        # Whole: what a card leaves to defaults makes the pictures, too.
-        self._facts = weights.facts(loaded) | {"options": asdict(network)}
-        self._network = weights.restored(lambda: Dcgan(network), loaded).to(self._device)
+        checkpoint = _of_package(config.weights) if config.weights.startswith(PACKAGE) else _of_file(config.weights)
+        network = weights.options_of(NetworkConfig, checkpoint)
+        # All options, since those that a card leaves to the defaults decide over the pictures, too.
+        self._facts = weights.facts(checkpoint) | {"options": asdict(network)}
+        self._network = weights.restored(lambda: Dcgan(network), checkpoint).to(self._device)
         self._order = network.order
 
     def make(self, rows: Sequence[Row], faces: Sequence[Faces] = ()) -> list[Picture]:
@@ -57,15 +65,16 @@ class Gan:
 
         `OutOfMemory` where the device cannot hold a batch; the generator stays usable.
         """
-        if len(rows) > self.batch_size:
-            raise ValueError(f"{len(rows)} rows are more than the batch_size of {self.batch_size}.")
-        refused = {i: reason for i, row in enumerate(rows) if (reason := self._refusal(row))}
-        good = [i for i in range(len(rows)) if i not in refused]
-        made = dict(zip(good, self._sample([rows[i] for i in good]) if good else [], strict=True))
-        return [Failure(refused[i]) if i in refused else _checked(made[i]) for i in range(len(rows))]
+        check_batch(rows, self.batch_size)
+
+        def run(indexes: list[int]) -> list[Picture]:
+            some = [rows[i] for i in indexes]
+            return run_exactly(lambda: self._sample(some), self._config.threads, self._device)
+
+        return fill_missing([self._refusal(row) for row in rows], run)
 
     def producer(self) -> dict[str, Any]:
-        """What makes the pictures, as JSON: the network, its weights' sha256, the batch's shape, torch's version."""
+        """What the pictures depend on, as JSON: the network, its weights' sha256, the batch size, torch's version."""
         return {
             "generator": "gan",
             **self._facts,
@@ -77,57 +86,55 @@ class Gan:
         }
 
     def device_notes(self) -> dict[str, str]:
-        """What may change from worker to worker, and with it the last bits of a picture: recorded, not hashed."""
+        """What may differ between workers, and with it the last bits of a picture: recorded, not hashed."""
         return device_notes(self._device)
 
-    def _refusal(self, row: Row) -> str | None:
-        """Why a row cannot be made."""
+    def _refusal(self, row: Row) -> Failure | None:
+        """Why no picture can be made of a row; None where one can."""
         if row.operation != "sample":
-            return f"operation {row.operation!r} is not known; this generator knows sample"
+            return Failure(f"operation {row.operation!r} is not known; this generator knows sample")
         if row.label is not None and not 0 <= row.label < len(EXPRESSIONS):
-            return f"label {row.label} is no expression; they are 0..{len(EXPRESSIONS) - 1}"
+            return Failure(f"label {row.label} is no expression; they are 0..{len(EXPRESSIONS) - 1}")
         if row.label is not None and row.label not in self._order:
             known = ", ".join(EXPRESSIONS[label] for label in self._order) or "no class"
-            return f"{EXPRESSIONS[row.label]} was asked for, and the network knows {known}"
+            return Failure(f"{EXPRESSIONS[row.label]} was asked for, and the network knows {known}")
         if row.label is None and self._order:
-            return "the network makes faces of classes, and the row names none: give plan.per_expression"
+            return Failure("the network makes faces of classes, and the row names none: give plan.per_expression")
         return None
 
+    @torch.inference_mode()
     def _sample(self, rows: Sequence[Row]) -> list[Picture]:
-        """Noise is drawn on the CPU, so that it is the same on any device."""
+        """Pictures of rows; latent vectors are drawn on the CPU, so that they are the same on any device."""
         drawn = [
             torch.randn(self._network.config.latent, generator=torch.Generator().manual_seed(row.seed)) for row in rows
         ]
-        latent = filled(drawn, self.batch_size).to(self._device) * self._config.truncation
+        latent = padded(drawn, self.batch_size).to(self._device) * self._config.truncation
         classes = None
         if self._order:
             numbers = [torch.tensor(self._order.index(row.label)) for row in rows if row.label is not None]
-            classes = filled(numbers, self.batch_size).to(self._device)
-
-        def run() -> list[Picture]:
-            return [*to_pixels(self._network(latent, classes)[: len(rows)])]
-
-        return run_exactly(run, self._config.threads, self._device)
+            classes = padded(numbers, self.batch_size).to(self._device)
+        return [_checked(picture) for picture in to_pixels(self._network(latent, classes)[: len(rows)])]
 
 
-def _checked(picture: Picture) -> Picture:
+def _checked(picture: np.ndarray | Failure) -> Picture:
     if isinstance(picture, np.ndarray) and picture.std(axis=(0, 1)).max() < BLANK:
-        return Failure(f"the picture is blank: no channel varies by more than {BLANK:g} of 255 levels")
+        return blank()
     return picture
 
 
-def _checkpoint(uri: str) -> Weights:
+def _of_file(uri: str) -> Checkpoint:
     return weights.read(uri, ARCHITECTURE)
 
 
-def _packaged(name: str) -> Weights:
+def _of_package(name: str) -> Checkpoint:
     """The weights that an installed package carries; no code of it is run."""
     package = name.removeprefix(PACKAGE)
     if package not in _PACKAGES:
         raise ConfigError(f"generator.weights: {name} is not known; packages with weights: {', '.join(_PACKAGES)}")
     file, install, card = _PACKAGES[package]
     try:
-        found = next(Path(str(entry.locate())) for entry in files(package) or () if entry.name == file)
+        path = next(Path(str(entry.locate())) for entry in files(package) or () if entry.name == file)
     except (PackageNotFoundError, StopIteration):
         raise ConfigError(f"generator.weights: the package {package} is not installed; run: {install}") from None
-    return weights.of_bytes(name, found.read_bytes(), card, ARCHITECTURE, found.suffix)
+    contents = {path.suffix: path.read_bytes(), CARD_SUFFIXES[0]: card.to_yaml().encode()}
+    return weights.checked(Checkpoint(name, contents), ARCHITECTURE)

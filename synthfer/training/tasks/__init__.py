@@ -68,7 +68,7 @@ class Task(Protocol):
         ...
 
     def card(self) -> dict[str, Any]:
-        """`architecture`, `options`, and what else `synthfer.generators.weights.Card` holds of the network."""
+        """`architecture`, `options`, and what else `synthfer.checkpoints.Card` holds of the network."""
         ...
 
 

@@ -9,14 +9,15 @@ import torch
 import yaml
 
 from synthfer import classifiers
-from synthfer.classifiers import InputSpec, weights
+from synthfer.checkpoints import CARD_SUFFIXES
+from synthfer.classifiers import InputSpec, checkpoints
 from synthfer.classifiers._network import Classifier
-from synthfer.classifiers.collect import collect, read
-from synthfer.classifiers.training_fingerprint import TIES, TrainingFingerprint
-from synthfer.classifiers.weights import SUFFIXES
+from synthfer.classifiers.checkpoints import ClassifierCheckpoint, collect
+from synthfer.classifiers.training_fingerprint import LINK_COLUMNS, TrainingFingerprint
 from synthfer.store import open_store
+from synthfer.tensors import write_tensors
 
-SEEN = TrainingFingerprint.of(pa.table({name: ["a"] for name in TIES}))
+FINGERPRINT = TrainingFingerprint.of(pa.table({name: ["a"] for name in LINK_COLUMNS}))
 
 
 def network(seed: int = 0, channels: tuple[int, ...] = (4,)) -> Classifier:
@@ -24,20 +25,20 @@ def network(seed: int = 0, channels: tuple[int, ...] = (4,)) -> Classifier:
     return classifiers.build("small", channels=channels).eval()
 
 
-def leave(uri: str, key: str, model: Classifier, **facts: object) -> None:
-    """A checkpoint as training leaves it, in any store: weights, card, what they have seen."""
+def write(uri: str, key: str, model: Classifier, **facts: object) -> None:
+    """A checkpoint as training writes it, in any store: weights, card, fingerprint."""
     store, stem = open_store(uri), key.rpartition(".")[0]
-    store.put_new(key, weights.body_of(model))
-    store.put_new(stem + SUFFIXES[0], weights.card_text(weights.card_of(model, **facts)).encode())
-    store.put_new(f"{stem}.seen.parquet", SEEN.to_bytes())
+    store.put_new(key, write_tensors(model.state_dict()))
+    store.put_new(stem + CARD_SUFFIXES[0], checkpoints.card_of(model, **facts).to_yaml().encode())
+    store.put_new(f"{stem}.seen.parquet", FINGERPRINT.to_bytes())
 
 
 def tree(uri: str) -> list[str]:
     """Two runs below `uri`, one with a state on the way: the keys of their checkpoints."""
     keys = ["mixed/seed-0/model.safetensors", "mixed/seed-1/model.safetensors"]
     for number, key in enumerate(keys):
-        leave(uri, key, network(number), trained_on=[f"made{number}:train"])
-    state = weights.body_of(network(9))
+        write(uri, key, network(number), trained_on=[f"made{number}:train"])
+    state = write_tensors(network(9).state_dict())
     open_store(uri).put_new("mixed/seed-1/checkpoints/step-00000004.safetensors", state)
     open_store(uri).put_new("mixed/seed-1/history.json", b"{}")
     return keys
@@ -55,8 +56,8 @@ def check_tree(uri: str) -> None:
     assert [one.uri for one in found] == [f"{root}/{key}" for key in keys]
     for number, one in enumerate(found):
         assert same(one.restore(), network(number)) and not one.restore().training
-        assert one.card.trained_on == [f"made{number}:train"] and one.seen == SEEN
-        assert one.body == weights.body_of(network(number))
+        assert one.card.trained_on == [f"made{number}:train"] and one.fingerprint == FINGERPRINT
+        assert one.body == write_tensors(network(number).state_dict())
     (alone,) = collect(f"{uri}/{keys[1]}")
     assert alone == found[1]
 
@@ -79,45 +80,45 @@ def test_runs_that_are_not_finished_are_named(tmp_path, caplog):
         store.put_new(f"{run}/checkpoints/step-0000000{step}.safetensors", b"state")
     assert len(collect(str(tmp_path / "exp"))) == 2
     assert caplog.messages == [f"{tmp_path}/exp: not finished and left out: mixed/seed-2, plain/seed-0"]
-    with pytest.raises(ValueError, match="there is none"):
+    with pytest.raises(ValueError, match="there is no checkpoint"):
         collect(str(tmp_path / "exp" / "plain"))
     assert caplog.messages[1:] == [f"{tmp_path}/exp/plain: not finished and left out: seed-0"]
 
 
 def test_what_was_seen_is_read_once_and_can_be_left_behind(tmp_path):
-    leave(str(tmp_path), "model.safetensors", network(3))
+    write(str(tmp_path), "model.safetensors", network(3))
     (found,) = collect(str(tmp_path))
-    assert found.seen is found.seen and found.seen == SEEN
-    light = found.without_seen
-    assert light.seen is None and same(light.restore(), network(3)) and light.card == found.card
-    assert SEEN.to_bytes() not in light.files.values() and len(found.files) == len(light.files) + 1
+    assert found.fingerprint is found.fingerprint and found.fingerprint == FINGERPRINT
+    light = found.without_fingerprint
+    assert light.fingerprint is None and same(light.restore(), network(3)) and light.card == found.card
+    assert FINGERPRINT.to_bytes() not in light.files.values() and len(found.files) == len(light.files) + 1
 
 
 def test_a_checkpoint_goes_into_a_model_that_is_there(tmp_path):
-    leave(str(tmp_path), "model.safetensors", network(3))
+    write(str(tmp_path), "model.safetensors", network(3))
     model = network(4)
     collect(str(tmp_path))[0].load(model)
     assert same(model, network(3))
 
 
 def test_a_file_in_the_current_folder_needs_no_folder(tmp_path, monkeypatch):
-    leave(str(tmp_path), "best.safetensors", network(5))
+    write(str(tmp_path), "best.safetensors", network(5))
     monkeypatch.chdir(tmp_path)
     (found,) = collect("best.safetensors")
     assert found.uri == f"{tmp_path}/best.safetensors" and same(found.restore(), network(5))
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", CARD_SUFFIXES)
 @pytest.mark.parametrize("body", [".pth", ".pt"])
 def test_a_published_file_with_a_card_that_somebody_wrote(body, suffix, tmp_path):
     """Wrapped as authors wrap it; nobody wrote down what it has seen."""
     torch.save({"state_dict": network(6).state_dict()}, tmp_path / f"best.of.all{body}")
-    card = yaml.safe_load(weights.card_text(weights.card_of(network(6), trained_on=["rafdb:train"])))
+    card = yaml.safe_load(checkpoints.card_of(network(6), trained_on=["rafdb:train"]).to_yaml())
     text = json.dumps(card) if suffix.endswith("json") else yaml.safe_dump(card)
     (tmp_path / f"best.of.all{suffix}").write_text(text)
     for uri in (tmp_path, tmp_path / f"best.of.all{body}"):
         (found,) = collect(str(uri))
-        assert found.seen is None and found.card.trained_on == ["rafdb:train"]
+        assert found.fingerprint is None and found.card.trained_on == ["rafdb:train"]
         assert same(found.restore(), network(6))
 
 
@@ -136,8 +137,8 @@ def test_outputs_are_named_as_the_restored_network_has_them(order, tmp_path):
 
 
 def test_names_that_begin_alike_are_told_apart(tmp_path):
-    leave(str(tmp_path), "model.safetensors", network(1), trained_on=["one:train"])
-    leave(str(tmp_path), "model2.safetensors", network(2), trained_on=["two:train"])
+    write(str(tmp_path), "model.safetensors", network(1), trained_on=["one:train"])
+    write(str(tmp_path), "model2.safetensors", network(2), trained_on=["two:train"])
     (found,) = collect(str(tmp_path / "model.safetensors"))
     assert found.card.trained_on == ["one:train"] and same(found.restore(), network(1))
     assert len(collect(str(tmp_path))) == 2
@@ -146,26 +147,26 @@ def test_names_that_begin_alike_are_told_apart(tmp_path):
 def test_nothing_there_says_what_to_name(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     (tmp_path / "bare.pth").write_bytes(b"weights without a card")
-    with pytest.raises(ValueError, match=rf"checkpoints: there is none at {tmp_path}\. Name a .*\.card\.yaml"):
+    with pytest.raises(ValueError, match=rf"there is no checkpoint at {tmp_path}\. Name a .*\.card\.yaml"):
         collect(str(tmp_path))
 
 
 def test_nothing_at_an_s3_prefix_says_so(s3_uri):
-    with pytest.raises(ValueError, match=f"there is none at {s3_uri}/absent"):
+    with pytest.raises(ValueError, match=f"there is no checkpoint at {s3_uri}/absent"):
         collect(f"{s3_uri}/absent")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path, s3_uri):
     for uri in (str(tmp_path), s3_uri):
-        with pytest.raises(ValueError, match=f"checkpoints: there is no {uri}/absent.pth"):
+        with pytest.raises(ValueError, match=f"there is no {uri}/absent.pth"):
             collect(f"{uri}/absent.pth")
     with pytest.raises(ValueError, match=f"there is no {tmp_path}/sub/model.safetensors"):
-        read(f"{tmp_path}/sub", "model.safetensors")
+        ClassifierCheckpoint.open(f"{tmp_path}/sub/model.safetensors")
     with pytest.raises(ValueError, match=r"there is no //?absent\.pth"):
         collect("/absent.pth")
 
 
-def told(call) -> str:
+def error_of(call) -> str:
     with pytest.raises(ValueError) as caught:
         call()
     assert tempfile.gettempdir() + "/tmp" not in str(caught.value)
@@ -178,21 +179,27 @@ def test_errors_name_the_uri_and_no_temporary_file(tmp_path, s3_uri):
         store.put_new("bare.pth", b"x")
         (bare,) = collect(f"{uri}/bare.pth")
         for call in (lambda one=bare: one.card, bare.restore):
-            assert told(call).startswith(f"{uri}/bare.pth: there is no card {uri}/bare.card.yaml, without which")
+            assert error_of(call).startswith(
+                f"{uri}/bare.pth: there is no card {uri}/bare.card.yaml beside it, without which"
+            )
         store.put_new("odd.pth", b"x")
         store.put_new("odd.card.yml", b"architecture: small\nlayers: 3\n")
-        assert told(lambda base=uri: collect(f"{base}/odd.pth")[0].card).startswith(f"{uri}/odd.card.yml is no card: ")
-        leave(uri, "other.safetensors", network(channels=(4, 8)))
-        message = told(lambda base=uri: collect(f"{base}/other.safetensors")[0].load(network()))
+        assert error_of(lambda base=uri: collect(f"{base}/odd.pth")[0].card).startswith(
+            f"{uri}/odd.card.yml is not a valid card: "
+        )
+        write(uri, "other.safetensors", network(channels=(4, 8)))
+        message = error_of(lambda base=uri: collect(f"{base}/other.safetensors")[0].load(network()))
         assert message.startswith(f"{uri}/other.safetensors is of a small with channels")
         store.put_new("damaged.safetensors", b"no tensors")
-        store.put_new("damaged.card.yaml", weights.card_text(weights.card_of(network())).encode())
-        message = told(collect(f"{uri}/damaged.safetensors")[0].restore)
+        store.put_new("damaged.card.yaml", checkpoints.card_of(network().to_yaml()).encode())
+        message = error_of(collect(f"{uri}/damaged.safetensors")[0].restore)
         assert message.startswith(f"{uri}/damaged.safetensors holds no plain tensors")
 
 
 def test_a_damaged_list_of_what_was_seen_is_refused(tmp_path):
-    leave(str(tmp_path), "model.safetensors", network())
+    write(str(tmp_path), "model.safetensors", network())
     (tmp_path / "model.seen.parquet").write_bytes(b"PAR1 nothing")
-    message = told(lambda: collect(str(tmp_path))[0].seen)
-    assert message.startswith(f"{tmp_path}/model.safetensors: this is no list of what a checkpoint has seen")
+    message = error_of(lambda: collect(str(tmp_path))[0].fingerprint)
+    assert message.startswith(
+        f"{tmp_path}/model.safetensors: its *.seen.parquet is damaged, or not the fingerprint of a training"
+    )

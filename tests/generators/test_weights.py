@@ -9,11 +9,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from synthfer.checkpoints import Card
 from synthfer.config import ConfigError
 from synthfer.generators import weights
 from synthfer.generators.expression_editor.networks import NetworkConfig as EditorConfig
 from synthfer.generators.gan.networks import NetworkConfig
-from synthfer.generators.weights import Card, card_text
 from synthfer.store import open_store
 from tests.generators.tiny_weights import save
 
@@ -37,7 +37,7 @@ def test_weights_come_back_bit_for_bit_with_what_their_card_says(module, tmp_pat
         "weights_sha256": found.sha256,
         "trained_on": ["a:train", "b:train"],
     }
-    assert weights.options_of(NetworkConfig, found.card) == NetworkConfig(latent=5)
+    assert weights.options_of(NetworkConfig, found) == NetworkConfig(latent=5)
     json.dumps(weights.facts(found))
 
 
@@ -51,29 +51,29 @@ def test_torch_files_and_buckets_are_read_too(module, tmp_path, s3_uri):
         weights.load(module, weights.read(uri, "dcgan"))
 
 
-def test_a_licence_is_said_once(module, tmp_path, caplog):
+def test_a_licence_is_logged_once(module, tmp_path, caplog):
     uri = save(module, tmp_path, architecture="dcgan", licence="research only")
     for _ in range(2):
         assert weights.facts(weights.read(uri))["licence"] == "research only"
     assert caplog.text.count("licence: research only") == 1
 
 
-def test_what_is_wrong_is_told(module, tmp_path):
+def test_errors_say_what_is_wrong(module, tmp_path):
     uri = save(module, tmp_path, architecture="vae_gan", options={"latent": "many"})
     for given, message in {
         uri: "is of 'vae_gan', while 'dcgan' is wanted",
         str(tmp_path / "none.safetensors"): r"generator\.weights: there is no .*/none\.safetensors",
-        str(tmp_path / "model.card.yaml"): "is no weights file; expected one that ends in",
+        str(tmp_path / "model.card.yaml"): "is not a file of weights; expected one that ends in",
     }.items():
         with pytest.raises(ConfigError, match=message):
             weights.read(given, "dcgan")
     with pytest.raises(ConfigError, match=r"the card's options: latent: expected integer"):
-        weights.options_of(NetworkConfig, weights.read(uri).card)
+        weights.options_of(NetworkConfig, weights.read(uri))
     with pytest.raises(ConfigError, match=r"does not fit Linear:\n  2 missing: weight, bias\n  7 unexpected"):
         weights.load(nn.Linear(2, 3), weights.read(uri))
     Path(uri).write_bytes(b"no tensors")
     with pytest.raises(ConfigError, match="holds no plain tensors"):
-        weights.read(uri)
+        weights.load(module, weights.read(uri))
 
 
 def test_a_card_that_is_missing_or_wrong_says_how_to_write_one(module, tmp_path):
@@ -82,10 +82,10 @@ def test_a_card_that_is_missing_or_wrong_says_how_to_write_one(module, tmp_path)
     card.write_text("architectur: dcgan\n")
     with pytest.raises(ConfigError, match=r"(?s)unknown key architectur; did you mean architecture.*architecture:"):
         weights.read(uri)
-    card.write_text(textwrap.dedent(weights._HOW_TO.partition("\n")[2]))
-    assert weights.options_of(EditorConfig, weights.read(uri).card) == EditorConfig(space="linear", channels="BGR")
+    card.write_text(textwrap.dedent(Card.example()))
+    assert weights.options_of(EditorConfig, weights.read(uri)) == EditorConfig(space="linear", channels="BGR")
     card.unlink()
-    with pytest.raises(ConfigError, match=r"(?s)has no card model\.card\.yaml beside it.*trained_on: \[affectnet"):
+    with pytest.raises(ConfigError, match=r"(?s)no card \S*/model\.card\.yaml beside it.*trained_on: \[affectnet"):
         weights.read(uri)
 
 
@@ -98,12 +98,12 @@ def test_code_in_a_file_is_not_run(tmp_path, module):
 
     torch.save({"state_dict": Trap()}, tmp_path / "model.pt")
     with pytest.raises(ConfigError, match="holds no plain tensors"):
-        weights.read(str(tmp_path / "model.pt"))
+        weights.load(module, weights.read(str(tmp_path / "model.pt")))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_card_reads_as_it_was_written(tmp_path):
     card = Card(architecture="dcgan", options={"classes": ["fear", "sad"]}, training={"steps": 3, "loss": None})
-    (tmp_path / "model.card.yaml").write_text(card_text(card))
+    (tmp_path / "model.card.yaml").write_text(card.to_yaml())
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     assert weights.read(str(tmp_path / "model.safetensors")).card == card

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfer.classifiers.training_fingerprint import TIES, TrainingFingerprint, digest, digests
+from synthfer.classifiers.training_fingerprint import LINK_COLUMNS, TrainingFingerprint, digest, digests
 from synthfer.evaluation.evidence import flagged
 from synthfer.evaluation.lineage import lineage
 from synthfer.sample import LINEAGE
 from tests.evaluation.made_sides import sides
 
-COLUMNS = TIES
+COLUMNS = LINK_COLUMNS
 TEXTS = st.sampled_from("abcdefgh")
 ROW = st.fixed_dictionaries(
     {"sample_id": TEXTS, **dict.fromkeys(LINEAGE, st.none() | TEXTS), "pixels_hash": st.sampled_from("0123456789")}
@@ -43,7 +43,7 @@ def tied(row: dict, other: dict) -> bool:
 @given(ROWS, ROWS)
 @settings(max_examples=150, deadline=None)
 def test_rows_are_tied_as_every_pair_by_hand(seen, rows):
-    marks = TrainingFingerprint.of(table(seen)).touches(table(rows))
+    marks = TrainingFingerprint.of(table(seen)).related(table(rows))
     assert marks.dtype == bool
     assert marks.tolist() == [any(tied(row, other) for other in seen) for row in rows]
 
@@ -56,7 +56,7 @@ def test_rows_are_tied_as_the_audit_says(seen, rows):
     both = sides(*own_pixels)
     _, groups = lineage(both)
     assert (
-        TrainingFingerprint.of(table(own_pixels[0])).touches(table(own_pixels[1])).tolist()
+        TrainingFingerprint.of(table(own_pixels[0])).related(table(own_pixels[1])).tolist()
         == flagged(groups, both)["test"].tolist()
     )
 
@@ -70,10 +70,10 @@ def test_a_union_is_what_all_rows_show(first, second, rows):
         == TrainingFingerprint.of(table(first + second))
         == TrainingFingerprint.of(table(second)) | TrainingFingerprint.of(table(first))
     )
-    either = TrainingFingerprint.of(table(first)).touches(table(rows)) | TrainingFingerprint.of(table(second)).touches(
+    either = TrainingFingerprint.of(table(first)).related(table(rows)) | TrainingFingerprint.of(table(second)).related(
         table(rows)
     )
-    assert union.touches(table(rows)).tolist() == either.tolist()
+    assert union.related(table(rows)).tolist() == either.tolist()
 
 
 @given(ROWS, ROWS)
@@ -83,19 +83,19 @@ def test_digests_stand_for_the_rows(seen, rows):
     found, texts = TrainingFingerprint.of(table(seen)), table(rows)
     once = digests(texts)
     assert once.column_names == list(COLUMNS) and set(once.schema.types) == {pa.uint64()}
-    assert found.touches(once).tolist() == found.touches(texts).tolist()
+    assert found.related(once).tolist() == found.related(texts).tolist()
     nobody = {name: [None] * len(rows) for name in COLUMNS}
-    for name, marks in found.ties(once).items():
+    for name, marks in found.related_by(once).items():
         alone = pa.table(nobody | {name: texts[name]}, texts.schema)
-        assert marks.tolist() == found.touches(alone).tolist()
+        assert marks.tolist() == found.related(alone).tolist()
     ids = texts["sample_id"].combine_chunks()
-    assert found.holds(digest(ids)).tolist() == found.holds(ids.to_pylist()).tolist()
+    assert found.contains(digest(ids)).tolist() == found.contains(ids.to_pylist()).tolist()
 
 
 def test_only_seen_samples_are_held():
     seen = TrainingFingerprint.of(table([{"sample_id": "a", "parent_id": "b", "source_id": "c", "pixels_hash": "d"}]))
-    assert seen.holds(["b", "a", "c", "d", "e"]).tolist() == [False, True, False, False, False]
-    assert seen.holds([]).tolist() == []
+    assert seen.contains(["b", "a", "c", "d", "e"]).tolist() == [False, True, False, False, False]
+    assert seen.contains([]).tolist() == []
 
 
 def test_hashes_are_ascending_and_each_once():
