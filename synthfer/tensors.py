@@ -43,7 +43,8 @@ def read_tensors(body: bytes, suffix: str, where: str) -> dict[str, Tensor]:
     """
     try:
         if suffix == ".safetensors":
-            return safetensors.torch.load(body)
+            # Its order of names differs from call to call; errors list them in one order.
+            return dict(sorted(safetensors.torch.load(body).items()))
         content: Any = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(

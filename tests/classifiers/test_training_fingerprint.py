@@ -126,9 +126,9 @@ def test_damaged_and_foreign_files_are_refused():
     body = TrainingFingerprint.of(table([{"sample_id": f"s{i}", "pixels_hash": "x"} for i in range(300)])).to_bytes()
     middle = len(body) // 3
     for damaged in (b"", body[:-40], body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]):
-        with pytest.raises(ValueError, match=r"no list of what a checkpoint has seen"):
+        with pytest.raises(ValueError, match=r"damaged, or not the fingerprint of a training"):
             TrainingFingerprint.from_bytes(damaged)
     foreign = io.BytesIO()
     pq.write_table(pa.table({"samples": [[1]]}), foreign)
-    with pytest.raises(ValueError, match="has format 'synthfer-seen/1', not 'nothing'"):
+    with pytest.raises(ValueError, match="has format 'nothing'; the fingerprint of a training has 'synthfer-seen/1'"):
         TrainingFingerprint.from_bytes(foreign.getvalue())

@@ -191,12 +191,12 @@ def test_errors_name_the_uri_and_no_temporary_file(tmp_path, s3_uri):
         message = error_of(lambda base=uri: collect(f"{base}/other.safetensors")[0].load(network()))
         assert message.startswith(f"{uri}/other.safetensors is of a small with channels")
         store.put_new("damaged.safetensors", b"no tensors")
-        store.put_new("damaged.card.yaml", checkpoints.card_of(network().to_yaml()).encode())
+        store.put_new("damaged.card.yaml", checkpoints.card_of(network()).to_yaml().encode())
         message = error_of(collect(f"{uri}/damaged.safetensors")[0].restore)
         assert message.startswith(f"{uri}/damaged.safetensors holds no plain tensors")
 
 
-def test_a_damaged_list_of_what_was_seen_is_refused(tmp_path):
+def test_a_damaged_fingerprint_is_refused(tmp_path):
     write(str(tmp_path), "model.safetensors", network())
     (tmp_path / "model.seen.parquet").write_bytes(b"PAR1 nothing")
     message = error_of(lambda: collect(str(tmp_path))[0].fingerprint)
