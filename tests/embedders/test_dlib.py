@@ -12,6 +12,7 @@ from synthfer.config import ConfigError
 from synthfer.embedders import dlib
 from synthfer.faces.align import crop_box
 from synthfer.images import decode
+from tests.drawn_faces import DETECTABLE, FACE_BOX, draw_faces
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,20 @@ def test_vectors_are_unit_and_of_one_picture_alone(embedder):
     assert embedder.embed([]).shape == (0, 128)
 
 
-@pytest.mark.parametrize("change", [noisy, halved, lambda face: face // 2 + 60], ids=["noise", "half", "light"])
+CHANGES = pytest.mark.parametrize(
+    "change", [noisy, halved, lambda face: face // 2 + 60], ids=["noise", "half", "light"]
+)
+
+
+@CHANGES
+def test_one_drawn_person_is_nearer_than_any_other(embedder, change):
+    faces = [crop_box(picture, FACE_BOX) for picture in draw_faces(DETECTABLE, 256)]
+    likeness = embedder.embed([change(face) for face in faces]) @ embedder.embed(faces).T
+    assert (likeness.argmax(1) == np.arange(len(faces))).mean() > 0.9
+    assert np.diag(likeness).min() > 0.9
+
+
+@CHANGES
 def test_one_person_is_nearer_than_any_other(embedder, portraits, change):
     vectors, changed = embedder.embed(portraits), embedder.embed([change(face) for face in portraits])
     likeness = changed @ vectors.T

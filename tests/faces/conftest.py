@@ -1,4 +1,4 @@
-"""What the face tests share: the detector where its weights are installed, and faces that may not be shipped."""
+"""What the face tests share: the detector where its weights are installed, drawn faces, and photographic ones."""
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,6 +9,7 @@ import pytest
 
 from synthfer.faces.mtcnn import INSTALL, Detector, Face
 from synthfer.images import decode
+from tests.drawn_faces import DETECTABLE, FACE_BOX, draw_faces
 
 SAMPLE = 60
 
@@ -22,10 +23,17 @@ def detector() -> Detector:
     return Detector()
 
 
-@pytest.fixture(scope="session")
-def portraits(shared_data: Path) -> list[tuple[np.ndarray, tuple[float, ...]]]:
-    """Generated portraits, 256 x 256, each with the box (left, top, right, bottom) that a Haar cascade found."""
-    table = pq.read_table(shared_data / "sfhq_faces.parquet", columns=["image", "face_box", "face_found"])
+@pytest.fixture(scope="session", params=["drawn", "photographic"])
+def portraits(request: pytest.FixtureRequest) -> list[tuple[np.ndarray, tuple[float, ...]]]:
+    """Portraits, 256 x 256, each with the box (left, top, right, bottom) of its face.
+
+    The drawn ones are there on every machine. The photographic ones are generated, too; their boxes are those that a
+    Haar cascade found.
+    """
+    if request.param == "drawn":
+        return [(picture, FACE_BOX) for picture in draw_faces(DETECTABLE, 256)]
+    folder: Path = request.getfixturevalue("shared_data")
+    table = pq.read_table(folder / "sfhq_faces.parquet", columns=["image", "face_box", "face_found"])
     rows = [row for row in table.to_pylist() if row["face_found"]]
     rows = [rows[i] for i in np.linspace(0, len(rows) - 1, SAMPLE).astype(int)]
     return [(pixels(row["image"]), corners(*row["face_box"])) for row in rows]

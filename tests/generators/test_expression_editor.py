@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -17,6 +16,7 @@ from synthfer.canonical import canonical_json
 from synthfer.checkpoints import OWN
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
+from synthfer.faces import mtcnn
 from synthfer.faces.align import transformed
 from synthfer.faces.codeformer import CodeFormer
 from synthfer.faces.restoration import Restorer
@@ -25,9 +25,9 @@ from synthfer.generators import Failure, GeneratedImage
 from synthfer.generators.expression_editor import Config, build
 from synthfer.generators.expression_editor.editor import ExpressionEditor
 from synthfer.generators.expression_editor.networks import Generator, NetworkConfig
-from synthfer.images import decode
 from synthfer.sample import Row, pixels_hash
 from synthfer.sources.avatars import draw, sample_attributes
+from tests.drawn_faces import DETECTABLE, draw_faces
 
 NETWORK: dict[str, Any] = {"space": "linear", "channels": "RGB", "size": 32, "width": 4, "blocks": 1, "code": "blocks"}
 Face = tuple[np.ndarray]
@@ -133,13 +133,12 @@ def test_codes_reach_the_pixels(weights: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def portrait(shared_data: Path) -> np.ndarray:
+def portrait() -> np.ndarray:
     try:
         version("facenet-pytorch")
     except PackageNotFoundError:
-        pytest.skip("no weights of the face detector")
-    table = pq.read_table(shared_data / "sfhq_faces.parquet", columns=["image", "face_found"]).slice(0, 20).to_pylist()
-    return decode(next(one["image"] for one in table if one["face_found"]))
+        pytest.skip(f"no weights of the face detector; run: {mtcnn.INSTALL}")
+    return draw_faces(DETECTABLE[:1], 256)[0]
 
 
 def test_a_found_face_is_edited_and_the_rest_keeps_its_bits(weights: Path, portrait: np.ndarray) -> None:
