@@ -22,6 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from synthfer.config import option
+from synthfer.sample import pixels_hash
 
 FORMATS = ("jpeg", "png", "webp")
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -49,6 +50,22 @@ class ImageConfig:
     quality: int = option(95, "JPEG quality; the lossless formats do not use it", low=1, high=100)
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image file as it is stored, with the size and the hash of the pixels that readers will decode from it."""
+
+    data: bytes
+    width: int
+    height: int
+    pixels_hash: str
+
+    @classmethod
+    def from_file(cls, data: bytes, pixels: np.ndarray) -> "EncodedImage":
+        """A file and the pixels that it decodes to, uint8 (H, W, 3)."""
+        height, width = pixels.shape[:2]
+        return cls(data, width, height, pixels_hash(pixels))
+
+
 def encode(pixels: np.ndarray, config: ImageConfig | None = None, source_type: str = GENERATED) -> bytes:
     """A file of `pixels` (uint8, H x W x 3, RGB) with its IPTC digital source type, a code of `SOURCE_TYPES`.
 
@@ -57,6 +74,8 @@ def encode(pixels: np.ndarray, config: ImageConfig | None = None, source_type: s
     config = config or ImageConfig()
     if config.format not in FORMATS:
         raise ValueError(f"image.format: {config.format!r} is not known; one of {', '.join(FORMATS)} is.")
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise ValueError("the picture has values that are not finite (NaN)")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ValueError(
             f"{config.format}: expected uint8 pixels (height, width, 3), got {pixels.dtype} {pixels.shape}."

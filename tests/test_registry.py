@@ -2,10 +2,10 @@
 
 import pytest
 
-from synthfer import classifiers, embedders, generators, sources
+from synthfer import classifiers, embedders, gates, generators, sources
 
 
-@pytest.mark.parametrize("package", [classifiers, generators, sources, embedders])
+@pytest.mark.parametrize("package", [classifiers, generators, sources, embedders, gates])
 def test_every_member_is_a_module_with_options(package):
     assert package.names()
     for name in package.names():
@@ -13,7 +13,7 @@ def test_every_member_is_a_module_with_options(package):
 
 
 def test_a_name_with_a_dot_is_a_module_of_ones_own():
-    assert generators.module("tests.engine.odd_generators").__name__ == "tests.engine.odd_generators"
+    assert generators.module("tests.engine.failing_generators").__name__ == "tests.engine.failing_generators"
 
 
 def test_the_nearest_name_is_asked_for():

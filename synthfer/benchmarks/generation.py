@@ -21,10 +21,8 @@ from synthfer.benchmarks.job import against_bare_loop, bare_rate, dataset_job, r
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import option
 from synthfer.engine.cluster import session
-from synthfer.engine.generate import open_dataset
-from synthfer.engine.generation_worker import build
-from synthfer.engine.settings import GenerateConfig
-from synthfer.engine.unit import make_unit, to_table
+from synthfer.engine.generate import GenerateConfig, open_dataset
+from synthfer.engine.generation_worker import generate_rows, to_table
 from synthfer.environment import conditions
 from synthfer.generators import diffusion
 from synthfer.planning import prompts
@@ -100,12 +98,12 @@ def device_busy(config: BenchmarkConfig, invocation: Invocation) -> dict[str, An
             f"plan.unit_size={2 * config.batch_size}",
         ]
         with dataset_job(words) as job:
-            tally = run(job, invocation, max_workers=actors, min_workers=actors, cpus_per_worker=0.1)
-        limit = config.batch_size / config.batch_seconds * len(tally.workers)
+            stats = run(job, invocation, max_workers=actors, min_workers=actors, cpus_per_worker=0.1)
+        limit = config.batch_size / config.batch_seconds * len(stats.workers)
         told[f"{actors}_actors"] = {
-            "device_busy": round(tally.device_busy or 0.0, 4),
-            "workers_seen": len(tally.workers),
-            "of_the_devices_limit": round((tally.images_per_s or 0.0) / limit, 4),
+            "device_busy": round(stats.device_busy or 0.0, 4),
+            "workers_seen": len(stats.workers),
+            "of_the_devices_limit": round((stats.images_per_s or 0.0) / limit, 4),
         }
     return told
 
@@ -151,8 +149,8 @@ def resume(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
         left = len(Dataset.open(job.out).missing())
         listing = time.perf_counter() - start
         started = time.time()
-        tally = run(job, invocation)
-        first = min(first for first, _, _ in tally.workers.values())
+        stats = run(job, invocation)
+        first = min(first for first, _, _ in stats.workers.values())
     return {
         "committed_units": config.committed,
         "units_left": left,
@@ -164,7 +162,7 @@ def resume(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
 def link_shards(dataset: Dataset, job: GenerateConfig, units: int) -> None:
     """Makes a unit for real now and then and links it into the places of those that follow."""
     plan = planning.build(job.plan)
-    generator = build(job.recipe(plan))
+    generator = job.worker_spec(plan).build_generator()
     folder = real = Path(dataset.uri)
     with ThreadPoolExecutor(1) as encoders:
         for unit in range(units):
@@ -172,7 +170,7 @@ def link_shards(dataset: Dataset, job: GenerateConfig, units: int) -> None:
                 os.link(real, folder / dataset.spec.key(unit))
                 continue
             rows = plan.rows(dataset.spec.unit_rows(unit))
-            results = [future.result() for future in make_unit(generator, rows, job.image, encoders)]
+            results = [future.result() for future in generate_rows(generator, rows, job.image, encoders)]
             table = to_table(rows, results, source=job.generator.name, producer=dataset.spec.producer_id)
             dataset.commit(unit, table, {})
             real = folder / dataset.spec.key(unit)

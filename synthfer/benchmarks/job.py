@@ -11,13 +11,10 @@ from synthfer import planning
 from synthfer.cli import Invocation
 from synthfer.config import load
 from synthfer.engine.cluster import session
-from synthfer.engine.dataset_job import make_missing
-from synthfer.engine.generate import crew, open_dataset
-from synthfer.engine.generation_worker import build, files_of
+from synthfer.engine.dataset_job import JobStats, make_missing
+from synthfer.engine.generate import GenerateConfig, open_dataset, worker_pool
+from synthfer.engine.generation_worker import decode_faces, read_faces
 from synthfer.engine.monitoring import Metrics
-from synthfer.engine.settings import GenerateConfig
-from synthfer.engine.tally import JobStats
-from synthfer.engine.unit import decoded
 from synthfer.generators import Generator
 from synthfer.planning import Plan
 from synthfer.store.image_reader import ImageReader
@@ -30,19 +27,19 @@ def against_bare_loop(words: list[str], images: int, invocation: Invocation) -> 
     """
     with dataset_job(words) as job:
         plan = planning.build(job.plan)
-        generator = build(job.recipe(plan))
+        generator = job.worker_spec(plan).build_generator()
         if texts := plan.texts(10**6):
             generator.prepare(sorted(texts, key=str))  # type: ignore[attr-defined] # as the job's worker does
         before = bare_rate(generator, plan, images // 2)
-        tally = run(job, invocation)
+        stats = run(job, invocation)
         after = bare_rate(generator, plan, images // 2)
-    rate = tally.images_per_s or 0.0
+    rate = stats.images_per_s or 0.0
     bare = 2 / (1 / before + 1 / after)
     return {
         "bare_images_per_s": [round(before, 3), round(after, 3)],
         "job_images_per_s": round(rate, 3),
         "job_to_bare": round(rate / bare, 4),
-        "device_busy": tally.device_busy,
+        "device_busy": stats.device_busy,
     }
 
 
@@ -50,7 +47,7 @@ def bare_rate(generator: Generator, plan: Plan, images: int) -> float:
     """Images/s of nothing but the generator; the faces of a plan that has some are decoded before."""
     size, faces = generator.batch_size, list[Any]()
     if plan.faces is not None:
-        faces = decoded(files_of(plan, plan.rows(range(images)), ImageReader(plan.faces.uris)))
+        faces = decode_faces(read_faces(plan, plan.rows(range(images)), ImageReader(plan.faces.uris)))
 
     def make(first: int) -> None:
         rows = plan.rows(range(first, min(first + size, images)))
@@ -65,11 +62,11 @@ def bare_rate(generator: Generator, plan: Plan, images: int) -> float:
 
 def run(job: GenerateConfig, invocation: Invocation, **engine: Any) -> JobStats:
     """The job's units, made by one worker unless `engine` says otherwise; not sealed."""
-    job, tally = replace(job, engine=replace(job.engine, **{"max_workers": 1, **engine})), JobStats()
+    job, stats = replace(job, engine=replace(job.engine, **{"max_workers": 1, **engine})), JobStats()
     with session() as resources, Metrics("benchmark", job.out, job.engine.prices) as metrics:
         job, plan = job.settled(resources), planning.build(job.plan)
-        make_missing(open_dataset(job, plan), crew(job, plan), tally, invocation, metrics)
-    return tally
+        make_missing(open_dataset(job, plan), worker_pool(job, plan), stats, invocation, metrics)
+    return stats
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from PIL import Image
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import load, option
 from synthfer.engine.cluster import session
-from synthfer.engine.ingest import IngestConfig, look, read_missing
+from synthfer.engine.ingest import IngestConfig, read_lists, read_missing
 from synthfer.environment import conditions
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.images import ImageConfig, decode, encode
@@ -71,15 +71,15 @@ def _job(layout: str, path: Path, out: Path, faces: int, invocation: Invocation)
     config = load(IngestConfig, [f"source={source}", f"path={path}", f"out={out}"])
     with session():
         start = time.perf_counter()
-        collection, index = look(config, invocation)
+        collection, index = read_lists(config, invocation)
         indexed = time.perf_counter()
-        _, tally, _ = read_missing(config, collection, index, invocation)
+        _, stats, _ = read_missing(config, collection, index, invocation)
         end = time.perf_counter()
     return {
         "index_s": round(indexed - start, 3),
-        "steady_images_per_s": round(tally.images_per_s or 0.0, 1),
+        "steady_images_per_s": round(stats.images_per_s or 0.0, 1),
         "whole_images_per_s": round(faces / (end - start), 1),
-        "workers": len(tally.workers),
+        "workers": len(stats.workers),
     }
 
 

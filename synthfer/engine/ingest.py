@@ -1,35 +1,54 @@
-"""The ingest job: a published collection of faces becomes a dataset, read in parallel, each unit committed once."""
+"""The ingest job: a published collection of faces becomes a dataset, read in parallel, each unit committed once.
+
+A file that is JPEG, PNG or WebP and needs no crop is kept byte for byte; what has no such file of its own (grey values
+in a CSV, drawings, crops, other formats) is written in the dataset's image format. An entry that cannot be read becomes
+a failed row with its reason.
+"""
 
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from synthfer import sources
+import numpy as np
+import pyarrow as pa
+
+from synthfer import images, sources
 from synthfer.cli import Command, Invocation, Outcome
 from synthfer.config import REQUIRED, Choice, option, registry_section, to_dict
 from synthfer.engine.cluster import session
-from synthfer.engine.dataset_job import make_missing, seal, summary
-from synthfer.engine.generation_worker import Report, Worker
+from synthfer.engine.dataset_job import (
+    JobStats,
+    PoolConfig,
+    UnitReport,
+    UnitWorker,
+    WorkerPoolSpec,
+    make_missing,
+    seal,
+    stored_unit_size,
+    summary,
+    unit_size,
+)
 from synthfer.engine.monitoring import CostMeter, Metrics
-from synthfer.engine.pool import WorkerPoolSpec
-from synthfer.engine.probe import Probe, unit_size
-from synthfer.engine.sample_reader import SampleDefaults, SampleReader
-from synthfer.engine.settings import PoolConfig
-from synthfer.engine.tally import JobStats
-from synthfer.faces import FaceConfig, FaceStep
-from synthfer.images import FORMATS, ImageConfig
+from synthfer.faces import FaceConfig, FaceCrop, FaceStep
+from synthfer.generators import Failure
+from synthfer.images import FORMATS, EncodedImage, ImageConfig
 from synthfer.report.collection import print_counts
-from synthfer.sources.entry import Collection, SourceError
-from synthfer.sources.index import Index, StoredIndex, collection_plan, differences
+from synthfer.sample import SCHEMA
+from synthfer.sources.collection_reader import CollectionReader
+from synthfer.sources.entry import Collection, Entry, SourceError
+from synthfer.sources.index import Index, StoredIndex, collection_plan, differences, sample_id
 from synthfer.store import Dataset, Spec
 
 log = logging.getLogger(__name__)
 
-# Entries that are read to learn the size of a picture and how fast it is taken in.
-_PROBED = 64
+NO_FACE = "no face found"
+
+# Entries that are read before the job, to learn the size of a picture and the speed of reading.
+_PROBED_ENTRIES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +60,7 @@ class IngestPool(PoolConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class IngestImages(ImageConfig):
-    """How pictures are written that are cut or have no JPEG, PNG or WebP file; other files stay as they are."""
+    """How pictures are written that are cropped or have no JPEG, PNG or WebP file; other files stay as they are."""
 
     format: str = option("png", "file format: png and webp are lossless, jpeg is not", choices=FORMATS)
 
@@ -59,90 +78,37 @@ class IngestConfig:
     engine: IngestPool = field(default_factory=IngestPool)
 
     @property
-    def place(self) -> Path | None:
+    def root(self) -> Path | None:
         """The path as every process sees it, whatever folder it works in."""
         return None if self.path is None else Path(self.path).resolve()
 
     def find(self) -> Collection:
         """The collection at the path; `SourceError` where it is not what the source reads."""
         choice: Choice = self.source
-        found: Collection = sources.module(choice.name).find(self.place, choice.options)
-        return found
-
-
-@dataclass(frozen=True)
-class IngestRecipe:
-    """How the units of a dataset are read: what an actor needs to start."""
-
-    uri: str
-    root: Path | None
-    source: str
-    face: FaceConfig
-    image: ImageConfig
-
-
-class IngestWorker(Worker):
-    """Reads units of a collection's index."""
-
-    def __init__(self, recipe: IngestRecipe) -> None:
-        super().__init__(recipe.uri)
-        if recipe.root is not None and not recipe.root.exists():
-            raise FileNotFoundError(f"this node has no {recipe.root}: every node must see the collection at this path")
-        self.index = StoredIndex(self.dataset.store)
-        spec = self.dataset.spec
-        terms = SampleDefaults(
-            source=recipe.source,
-            producer=spec.producer_id,
-            source_type=spec.producer["source_type"],
-            face=recipe.face,
-            image=recipe.image,
-            real=spec.producer["kind"] == "real",
-        )
-        self.intake, self.reading = SampleReader(recipe.root, terms), threading.Lock()
-
-    def _make(self, unit: int) -> Report:
-        with self.reading:
-            self.departure.begin(unit)
-            start = time.time()
-            table = self.intake.table(self.index.unit(unit))
-            end = time.time()
-        return Report(unit, self.name, self.dataset.commit(unit, table, {}), None, start, end)
+        collection: Collection = sources.module(choice.name).find(self.root, choice.options)
+        return collection
 
 
 def ingest(config: IngestConfig, invocation: Invocation) -> Outcome:
     """Reads what is missing of the dataset and seals it. The job of `jobs/ingest.py`."""
     start = time.monotonic()
-    collection, index = look(config, invocation)
-    dataset, tally, bill = read_missing(config, collection, index, invocation)
-    manifest = seal(dataset, tally)
-    found = told(collection, index, invocation)
-    return Outcome(found | summary(dataset, manifest, tally, bill, time.monotonic() - start))
-
-
-def read_missing(
-    config: IngestConfig, collection: Collection, index: Index, invocation: Invocation
-) -> tuple[Dataset, JobStats, CostMeter]:
-    """The dataset with every unit committed, what was done for it now, and what that cost."""
-    tally = JobStats(config.engine.max_failed_share)
-    with session(config.engine) as resources, Metrics("ingest", config.out, config.engine.prices) as metrics:
-        engine = config.engine.settled(resources)
-        dataset = open_dataset(replace(config, engine=engine), collection, index)
-        if dataset.manifest is None:
-            recipe = IngestRecipe(config.out, config.place, config.source.name, config.face, config.image)
-            make_missing(dataset, WorkerPoolSpec(IngestWorker, recipe, engine), tally, invocation, metrics)
-    return dataset, tally, metrics.bill
+    collection, index = read_lists(config, invocation)
+    dataset, stats, cost = read_missing(config, collection, index, invocation)
+    manifest = seal(dataset, stats)
+    facts = collection_facts(collection, index, invocation)
+    return Outcome(facts | summary(dataset, manifest, stats, cost, time.monotonic() - start))
 
 
 def preview(config: IngestConfig, invocation: Invocation) -> Outcome:
     """What is there, compared with what was published. The job's `--dry-run`."""
-    collection, index = look(config, invocation)
-    return Outcome({"out": config.out, "rows": len(index), **told(collection, index, invocation)})
+    collection, index = read_lists(config, invocation)
+    return Outcome({"out": config.out, "rows": len(index), **collection_facts(collection, index, invocation)})
 
 
-def look(config: IngestConfig, invocation: Invocation) -> tuple[Collection, Index]:
-    """Reads the collection's lists, and shows what is there beside what was published."""
-    FaceStep(config.face)  # missing weights are told now, not after minutes of looking
-    log.info("looking through %s", config.path or config.source.name)
+def read_lists(config: IngestConfig, invocation: Invocation) -> tuple[Collection, Index]:
+    """Reads the collection's lists, and prints what is there beside what was published."""
+    FaceStep(config.face)  # missing weights are an error now, not after minutes of reading lists
+    log.info("reading the lists of %s", config.path or config.source.name)
     collection = config.find()
     index = Index.from_entries(collection.entries)
     if not len(index):
@@ -152,16 +118,29 @@ def look(config: IngestConfig, invocation: Invocation) -> tuple[Collection, Inde
     return collection, index
 
 
-def told(collection: Collection, index: Index, invocation: Invocation) -> dict[str, Any]:
-    """The part of the summary that is about the collection; people have seen the table, programs get it all."""
+def read_missing(
+    config: IngestConfig, collection: Collection, index: Index, invocation: Invocation
+) -> tuple[Dataset, JobStats, CostMeter]:
+    """The dataset with every unit committed, what this run did for it, and what that cost."""
+    stats = JobStats(config.engine.max_failed_share)
+    with session(config.engine) as available, Metrics("ingest", config.out, config.engine.prices) as metrics:
+        config = replace(config, engine=config.engine.settled(available))
+        dataset = open_dataset(config, collection, index)
+        if dataset.manifest is None:
+            spec = IngestSpec(config.out, config.root, config.source.name, config.face, config.image)
+            make_missing(dataset, WorkerPoolSpec(IngestWorker, spec, config.engine), stats, invocation, metrics)
+    return dataset, stats, metrics.bill
+
+
+def collection_facts(collection: Collection, index: Index, invocation: Invocation) -> dict[str, Any]:
+    """The part of the summary that is about the collection: all for programs; people have seen the table before."""
     unlike = differences(collection.official, index.counts)
     if not invocation.json:
         compared = f"{len(unlike)} differ" if unlike else "all as published"
         return {"layout": collection.layout, "published_numbers": compared if collection.official else "none known"}
-    found = {split: dict(sorted(counts.items())) for split, counts in index.counts.items()}
     return {
         "layout": collection.layout,
-        "found": found,
+        "found": {split: dict(sorted(counts.items())) for split, counts in index.counts.items()},
         "unlike_published": unlike,
         "notes": list(collection.notes),
     }
@@ -176,8 +155,7 @@ def open_dataset(config: IngestConfig, collection: Collection, index: Index) -> 
         "source_type": collection.source_type,
         "face": FaceStep(config.face).producer(),
     }
-    stored = Dataset.open(config.out).spec.unit_size if Dataset.exists(config.out) else None
-    size = config.unit_size or stored or unit_size(probe(config, collection, index), len(index), workers(config))
+    size = config.unit_size or stored_unit_size(config.out) or probed_unit_size(config, collection, index)
     spec = Spec(
         plan=collection_plan(config.source.name, collection.layout, index),
         producer=producer,
@@ -190,14 +168,9 @@ def open_dataset(config: IngestConfig, collection: Collection, index: Index) -> 
     return dataset
 
 
-def workers(config: IngestConfig) -> int:
-    """Workers of a config whose pool is sized."""
-    return config.engine.max_workers or 1
-
-
-def probe(config: IngestConfig, collection: Collection, index: Index) -> Probe:
-    """Speed and picture size, from some entries spread over the collection."""
-    terms = SampleDefaults(
+def probed_unit_size(config: IngestConfig, collection: Collection, index: Index) -> int:
+    """Rows per unit by the speed and picture size of some entries spread over the collection."""
+    defaults = SampleDefaults(
         source=config.source.name,
         producer="",
         source_type=collection.source_type,
@@ -205,10 +178,146 @@ def probe(config: IngestConfig, collection: Collection, index: Index) -> Probe:
         image=config.image,
         real=collection.kind == "real",
     )
-    rows = range(0, len(index), -(-len(index) // _PROBED))
-    intake, start = SampleReader(config.place, terms), time.perf_counter()
-    table = intake.table(list(index.entries(rows)))
-    return Probe({}, 1, len(rows) / (time.perf_counter() - start), table.nbytes / len(rows))
+    rows = range(0, len(index), -(-len(index) // _PROBED_ENTRIES))
+    reader, start = SampleReader(config.root, defaults), time.perf_counter()
+    table = reader.table(list(index.entries(rows)))
+    speed = len(rows) / (time.perf_counter() - start)
+    return unit_size(len(index), config.engine.max_workers or 1, 1, speed, table.nbytes / len(rows))
+
+
+# -- the worker's side
+
+
+@dataclass(frozen=True)
+class IngestSpec:
+    """How the units of a dataset are read: what an actor needs to start."""
+
+    uri: str
+    root: Path | None
+    source: str
+    face: FaceConfig
+    image: ImageConfig
+
+
+class IngestWorker(UnitWorker):
+    """Reads units of a collection's index."""
+
+    def __init__(self, spec: IngestSpec) -> None:
+        super().__init__(spec.uri)
+        if spec.root is not None and not spec.root.exists():
+            raise FileNotFoundError(f"this node has no {spec.root}: every node must see the collection at this path")
+        self.index = StoredIndex(self.dataset.store)
+        contract = self.dataset.spec
+        defaults = SampleDefaults(
+            source=spec.source,
+            producer=contract.producer_id,
+            source_type=contract.producer["source_type"],
+            face=spec.face,
+            image=spec.image,
+            real=contract.producer["kind"] == "real",
+        )
+        self.reader, self.reading = SampleReader(spec.root, defaults), threading.Lock()
+
+    def _make(self, unit: int) -> UnitReport:
+        with self.reading:
+            self.preemption.begin(unit)
+            start = time.time()
+            table = self.reader.table(self.index.unit(unit))
+            end = time.time()
+        return UnitReport(unit, self.name, self.dataset.commit(unit, table, {}), None, start, end)
+
+
+# -- entries to samples
+
+
+@dataclass(frozen=True, slots=True)
+class IngestedImage:
+    """An entry's picture as it is stored, why it is rejected (None: it is not), and the crop where there is one."""
+
+    image: EncodedImage | Failure
+    reason: str | None = None
+    crop: FaceCrop | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleDefaults:
+    """What all samples of a collection have in common, and how its pictures are written."""
+
+    source: str
+    producer: str
+    source_type: str
+    face: FaceConfig
+    image: ImageConfig
+    real: bool
+    """Whether its faces are of real persons."""
+
+
+class SampleReader:
+    """Reads entries below `root`; holds open files and, where faces are aligned, the detector."""
+
+    def __init__(self, root: Path | None, defaults: SampleDefaults) -> None:
+        self.collection, self.defaults = CollectionReader(root), defaults
+        self.step = FaceStep(defaults.face)
+        self.crops_all = defaults.face.align or defaults.face.size is not None
+
+    def table(self, entries: Sequence[Entry]) -> pa.Table:
+        """The unit's samples (schema of `synthfer.sample`), one per entry in order."""
+        records = [_record(entry, self.read(entry), self.defaults) for entry in entries]
+        columns = zip(*records, strict=True)
+        arrays = [pa.array(column, schema.type) for column, schema in zip(columns, SCHEMA, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+    def read(self, entry: Entry) -> IngestedImage:
+        """The entry's picture, or why there is none."""
+        if entry.image is None:
+            return IngestedImage(Failure(entry.reason or "no picture"))
+        try:
+            body = self.collection.read(entry.image)
+            if not isinstance(body, bytes):
+                return self._encoded(body, entry)
+            pixels = images.decode(body)
+            if entry.box is None and not self.crops_all and images.form_of(body) in FORMATS:
+                return IngestedImage(EncodedImage.from_file(body, pixels), entry.reason)
+            return self._encoded(pixels, entry)
+        except OSError as error:
+            return IngestedImage(Failure(f"{entry.image.path}: {error.strerror or type(error).__name__}"))
+        except ValueError as error:
+            return IngestedImage(Failure(str(error)))
+
+    def _encoded(self, pixels: np.ndarray, entry: Entry) -> IngestedImage:
+        """Pixels that need a file of their own: a crop, a drawing, or a picture whose format is not kept."""
+        reason, crop = entry.reason, None
+        if entry.box is not None or self.crops_all:
+            crop = self.step.apply(pixels, entry.box)
+            if crop is None:
+                reason = reason or NO_FACE
+            else:
+                pixels = crop.pixels
+        data = images.encode(pixels, self.defaults.image, self.defaults.source_type)
+        lossy = self.defaults.image.format == "jpeg"
+        return IngestedImage(EncodedImage.from_file(data, images.decode(data) if lossy else pixels), reason, crop)
+
+
+def _record(entry: Entry, ingested: IngestedImage, defaults: SampleDefaults) -> tuple[Any, ...]:
+    """The values of an entry's row, in the order of the schema."""
+    own_id, image, crop = sample_id(defaults.source, entry), ingested.image, ingested.crop
+    decision: tuple[Any, ...]
+    stored: tuple[Any, ...]
+    if isinstance(image, Failure):
+        decision, stored = ("failed", image.reason), (None, None, None, None)
+    else:
+        decision = ("rejected" if ingested.reason else "accepted", ingested.reason)
+        file = {"bytes": image.data, "path": entry.key}
+        stored = (image.width, image.height, image.pixels_hash, file)
+    detected = {} if crop is None or crop.score is None else {"face": crop.score}
+    scores = [{"gate": name, "value": value} for name, value in {**entry.scores, **detected}.items()]
+    geometry = (None, None) if crop is None else (crop.box, crop.matrix.ravel())
+    lineage = (entry.split, defaults.source, entry.source_id or own_id, None, None, None, defaults.real)
+    no_generation = (None, None, None, None, None)
+    return (
+        *(own_id, entry.label, entry.label_probs, *lineage, dict(entry.attributes), *no_generation),
+        *(defaults.producer, *decision, scores, *geometry, *stored),
+    )
 
 
 COMMAND = Command(

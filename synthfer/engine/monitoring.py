@@ -13,13 +13,12 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray.util.metrics import Gauge
 
 from synthfer.cli import Stopped
-from synthfer.engine.tally import JobStats
 from synthfer.progress import Meter
 from synthfer.store import Spec, open_store
 
@@ -149,29 +148,43 @@ class Metrics:
                 gauge.set(value, self._tags)
 
 
+class GenerationStats(Protocol):
+    """What a job that makes a dataset counts of this run: units committed, rows made, failed and rejected."""
+
+    units: int
+    rows: int
+    failed: int
+    rejected: int
+
+    @property
+    def device_seconds(self) -> tuple[float, float]:
+        """Seconds that the devices were at work, and between the first and last picture of each; summed over all."""
+        ...
+
+
 class GenerationProgress:
     """The progress of a job that makes a dataset; `committed` units were there before."""
 
-    def __init__(self, meter: Meter, tally: JobStats, spec: Spec, committed: int) -> None:
-        self.meter, self.tally, self.spec, self.committed = meter, tally, spec, committed
-        self._device = deque([(time.monotonic(), *tally.device_seconds)])
+    def __init__(self, meter: Meter, stats: GenerationStats, spec: Spec, committed: int) -> None:
+        self.meter, self.stats, self.spec, self.committed = meter, stats, spec, committed
+        self._device = deque([(time.monotonic(), *stats.device_seconds)])
 
     def __call__(self) -> Values:
-        tally = self.tally
+        stats = self.stats
         return {
             "synthfer_images_per_second": self.meter.rate,
             "synthfer_device_busy_share": self._busy(),
-            "synthfer_units_committed": self.committed + tally.units,
+            "synthfer_units_committed": self.committed + stats.units,
             "synthfer_units_planned": self.spec.units,
-            "synthfer_rows_failed": tally.failed,
-            "synthfer_failed_share": tally.failed / tally.rows if tally.rows else None,
-            "synthfer_rejected_share": tally.rejected / tally.rows if tally.rows else None,
+            "synthfer_rows_failed": stats.failed,
+            "synthfer_failed_share": stats.failed / stats.rows if stats.rows else None,
+            "synthfer_rejected_share": stats.rejected / stats.rows if stats.rows else None,
             "synthfer_seconds_left": self.meter.seconds_left,
         }
 
     def _busy(self) -> float | None:
         """None before the first report; 0 where none came for the whole window."""
-        now, (busy, span) = time.monotonic(), self.tally.device_seconds
+        now, (busy, span) = time.monotonic(), self.stats.device_seconds
         self._device.append((now, busy, span))
         while now - self._device[0][0] > BUSY_WINDOW:
             self._device.popleft()

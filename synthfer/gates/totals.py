@@ -1,4 +1,4 @@
-"""What the scores of a set of edits add up to: for each expression means, and whether stronger codes show more."""
+"""The scores of a set of edits summed up: for each expression their means, and whether stronger codes show more."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,33 +9,36 @@ from synthfer.gates.edits import BACKGROUND, EXPRESSION, GAIN, IDENTITY
 
 SCORES = (IDENTITY, EXPRESSION, GAIN, BACKGROUND)
 _STRENGTH = {"expression": 0, "polar": 1}
+"""Operations whose code says how strong an expression should be, and where in the code it stands."""
 _LEAST_ROWS = 3
 
 
 def totals(rows: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
-    """Of each label: rows, the mean of each of `SCORES` that they have, and `monotonicity`.
+    """Of each label: the number of rows, the mean of each of `SCORES` that they have, and `monotonicity`.
 
-    `rows` have label, operation, code and scores (a list of gate and value), as in a dataset; others are passed over.
+    `rows` have label, operation, code and scores (a list of gate and value), as in a dataset; rows without a label or
+    such scores are ignored.
     """
-    found: dict[int, dict[str, list[float]]] = {}
+    columns: dict[int, dict[str, list[float]]] = {}
     for row in rows:
         scores = {score["gate"]: score["value"] for score in row["scores"] or () if score["gate"] in SCORES}
         if row["label"] is None or not scores:
             continue
-        told = found.setdefault(row["label"], {name: [] for name in (*SCORES, "rows", "strength", "shown")})
-        told["rows"].append(1.0)
+        values = columns.setdefault(row["label"], {name: [] for name in (*SCORES, "rows", "strength", "shown")})
+        values["rows"].append(1.0)
         for name, value in scores.items():
-            told[name].append(value)
+            values[name].append(value)
         if row["operation"] in _STRENGTH and EXPRESSION in scores:
-            told["strength"].append(row["code"][_STRENGTH[row["operation"]]])
-            told["shown"].append(scores[EXPRESSION])
-    return {label: _summed(found[label]) for label in sorted(found)}
+            values["strength"].append(row["code"][_STRENGTH[row["operation"]]])
+            values["shown"].append(scores[EXPRESSION])
+    return {label: _summary(columns[label]) for label in sorted(columns)}
 
 
-def _summed(told: Mapping[str, list[float]]) -> dict[str, float]:
-    summed = {"rows": float(len(told["rows"]))} | {name: float(np.mean(told[name])) for name in SCORES if told[name]}
-    order = monotonicity(told["strength"], told["shown"])
-    return summed if order is None else summed | {"monotonicity": order}
+def _summary(values: Mapping[str, list[float]]) -> dict[str, float]:
+    means = {name: float(np.mean(values[name])) for name in SCORES if values[name]}
+    correlation = monotonicity(values["strength"], values["shown"])
+    order = {} if correlation is None else {"monotonicity": correlation}
+    return {"rows": float(len(values["rows"])), **means, **order}
 
 
 def monotonicity(strengths: Sequence[float], shown: Sequence[float]) -> float | None:
@@ -46,7 +49,7 @@ def monotonicity(strengths: Sequence[float], shown: Sequence[float]) -> float | 
 
 
 def _ranks(values: Sequence[float]) -> np.ndarray:
-    """Ranks, those of equal values being their mean, float64 (n,)."""
+    """Ranks, float64 (n,); equal values share the mean of theirs."""
     _, which, counts = np.unique(np.array(values), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     means: np.ndarray = (last - (counts - 1) / 2)[which]

@@ -4,6 +4,7 @@ Four kinds of plan, by what a row is made from: prompts; edits and variations of
 dataset; latents, made from a seed alone. A generator says which it takes (`synthfer.generators.plan_of`).
 """
 
+from dataclasses import fields
 from types import ModuleType
 
 from synthfer.config import Choice
@@ -13,7 +14,7 @@ from synthfer.planning.plan import Plan, PlanConfig
 from synthfer.store.dataset import Dataset
 from synthfer.suggest import nearest
 
-__all__ = ["Plan", "PlanConfig", "build", "module", "names", "open_plan"]
+__all__ = ["Plan", "PlanConfig", "build", "has_faces", "module", "names", "open_plan"]
 
 _KINDS: dict[str, ModuleType] = {"prompts": prompts, "edits": edits, "variations": variations, "latents": latents}
 
@@ -28,6 +29,11 @@ def module(name: str) -> ModuleType:
     if name not in _KINDS:
         raise ValueError(f"unknown plan {name!r}{nearest(name, _KINDS) or '.'} Known: {', '.join(_KINDS)}.")
     return _KINDS[name]
+
+
+def has_faces(name: str) -> bool:
+    """Whether a kind of plan makes its rows from faces."""
+    return any(field.name == "faces" for field in fields(module(name).Config))
 
 
 def build(choice: Choice) -> Plan:

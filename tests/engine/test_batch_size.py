@@ -2,7 +2,7 @@
 
 import pytest
 
-from synthfer.engine.generation_worker import halve_batch_size, recorded_batch_size
+from synthfer.engine.batch_size import halve_batch_size, recorded_batch_size
 from synthfer.generators import OutOfMemory
 from synthfer.store import open_store
 

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from synthfer.cli import Invocation
 from synthfer.config import load
+from synthfer.engine.dataset_job import TooManyFailures
 from synthfer.engine.ingest import IngestConfig, ingest, preview
-from synthfer.engine.tally import TooManyFailures
 from synthfer.expressions import EXPRESSIONS
 from synthfer.images import decode
 from synthfer.report.collection import print_counts

@@ -14,17 +14,16 @@ from synthfer.config import ConfigError, load
 from synthfer.engine import monitoring
 from synthfer.engine.audit import AuditJob
 from synthfer.engine.audit import run as audit
+from synthfer.engine.dataset_job import JobStats
 from synthfer.engine.evaluate import EvaluateJob, evaluate
-from synthfer.engine.generate import generate
+from synthfer.engine.generate import GenerateConfig, generate
 from synthfer.engine.monitoring import BUSY_WINDOW, CostMeter, GenerationProgress, Metrics
-from synthfer.engine.settings import GenerateConfig
-from synthfer.engine.tally import JobStats
 from synthfer.engine.train import train
 from synthfer.engine.training_settings import TrainJob
 from synthfer.progress import Meter
 from synthfer.store import Dataset, Spec
+from tests.engine.test_dataset_job import report
 from tests.engine.test_evaluation_job import trained
-from tests.engine.test_tally import report
 from tests.metrics_page import Page, page, page_with, values_of
 from tests.ray_sessions import start_job
 from tests.training.made_training import FAST, data_at
@@ -187,11 +186,11 @@ def test_a_price_below_nothing_is_refused():
 
 
 def making(clock, committed: int = 0) -> tuple[GenerationProgress, Meter, JobStats]:
-    meter, tally = Meter("images", 5000, quiet().status), JobStats()
+    meter, stats = Meter("images", 5000, quiet().status), JobStats()
     return (
-        GenerationProgress(meter, tally, Spec(plan={}, producer={}, image={}, rows=5000, unit_size=50), committed),
+        GenerationProgress(meter, stats, Spec(plan={}, producer={}, image={}, rows=5000, unit_size=50), committed),
         meter,
-        tally,
+        stats,
     )
 
 
@@ -204,11 +203,11 @@ def clock(monkeypatch):
 
 
 def test_a_stalled_job_does_not_show_its_old_speed(clock):
-    progress, meter, tally = making(clock)
+    progress, meter, stats = making(clock)
     assert progress()["synthfer_device_busy_share"] is None  # nobody knows yet
     for unit in range(60):
         clock[0] += 10
-        tally.add(report(unit, start=clock[0] - 10, end=clock[0] - 1))
+        stats.add(report(unit, start=clock[0] - 10, end=clock[0] - 1))
         meter.add(50)
         seen = progress()
     assert seen["synthfer_images_per_second"] == pytest.approx(5, rel=0.2)
@@ -224,22 +223,22 @@ def test_a_stalled_job_does_not_show_its_old_speed(clock):
 
 
 def test_the_busy_share_is_that_of_the_last_minutes(clock):
-    progress, _, tally = making(clock)
+    progress, _, stats = making(clock)
     for unit in range(200):
         clock[0] += 10
         busy = 9 if unit < 100 else 3
-        tally.add(report(unit, start=clock[0] - 10, end=clock[0] - 10 + busy))
+        stats.add(report(unit, start=clock[0] - 10, end=clock[0] - 10 + busy))
         share = progress()["synthfer_device_busy_share"]
     assert share == pytest.approx(0.3, abs=0.01)
-    assert tally.device_busy == pytest.approx(0.6, abs=0.01)
+    assert stats.device_busy == pytest.approx(0.6, abs=0.01)
 
 
 def test_rejected_rows_and_units_of_others_are_told(clock):
-    progress, _, tally = making(clock, committed=7)
+    progress, _, stats = making(clock, committed=7)
     rejecting = report(0, rows=50)
     rejecting.receipt.counts["fear"].update(accepted=40, rejected=10)
     for one in (rejecting, report(1, rows=50, created=False)):
-        tally.add(one)
+        stats.add(one)
     seen = progress()
     assert seen["synthfer_rejected_share"] == 0.2
     assert seen["synthfer_units_committed"] == 9

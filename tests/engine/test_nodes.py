@@ -18,8 +18,8 @@ from synthfer.cli import FAILURE, STOPPED
 from synthfer.config import ConfigError, load
 from synthfer.engine.audit import AuditJob
 from synthfer.engine.evaluate import EvaluateJob
+from synthfer.engine.generate import GenerateConfig
 from synthfer.engine.ingest import IngestConfig
-from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.training_settings import TaskJob, TrainJob
 from tests.engine.test_evaluation_job import trained
 from tests.k8s.scale_plan import demand, gang

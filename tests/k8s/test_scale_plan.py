@@ -9,8 +9,8 @@ import pytest
 from synthfer.config import load
 from synthfer.engine.cluster import ClusterResources
 from synthfer.engine.evaluate import EvaluateJob
+from synthfer.engine.generate import GenerateConfig
 from synthfer.engine.ingest import IngestConfig
-from synthfer.engine.settings import GenerateConfig
 from synthfer.engine.training_settings import TrainJob
 from tests.k8s.overlays import JOBS, job_of, rendered
 from tests.k8s.scale_plan import Scaling, demand, gang, scaling

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from synthfer import gates
 from synthfer.config import Choice
-from synthfer.engine.generation_worker import files_of
-from synthfer.engine.unit import make_unit, to_table
-from synthfer.gates.edits import EditConfig, EditGate
+from synthfer.engine.generation_worker import generate_rows, read_faces, to_table
 from synthfer.images import ImageConfig
 from synthfer.planning import build, edits
 from synthfer.report import gallery
@@ -25,7 +24,7 @@ def edited(folder: Path, faces: str) -> Dataset:
     """Every face in all seven expressions, measured by a likeness of patches."""
     plan = build(Choice("edits", edits.Config(faces=faces, intensity=(0.2, 1.0))))
     generator = face_generators.build(face_generators.Config(batch_size=4))
-    gate = EditGate(EditConfig(identity="patches"))
+    gate = gates.build("edits", identity="patches")
     spec = Spec(plan=plan.spec(), producer=generator.producer(), image={}, rows=len(plan), unit_size=7)
     dataset = Dataset.create(str(folder), spec)
     assert plan.faces is not None
@@ -33,8 +32,8 @@ def edited(folder: Path, faces: str) -> Dataset:
     with ThreadPoolExecutor(1) as encoders:
         for unit in range(spec.units):
             rows = plan.rows(spec.unit_rows(unit))
-            files = files_of(plan, rows, ImageReader(plan.faces.uris))
-            results = [future.result() for future in make_unit(generator, rows, PNG, encoders, files, gate)]
+            files = read_faces(plan, rows, ImageReader(plan.faces.uris))
+            results = [future.result() for future in generate_rows(generator, rows, PNG, encoders, files, gate)]
             dataset.commit(unit, to_table(rows, results, source="turned", producer="x"), {})
     dataset.seal()
     return dataset

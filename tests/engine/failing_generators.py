@@ -1,4 +1,4 @@
-"""Generators that go wrong as devices do; tests name them by their dotted module name."""
+"""Generators that fail as devices do; tests name them by their dotted module name."""
 
 import os
 import signal
@@ -21,11 +21,11 @@ class Config:
     broken: bool = option(False, "every call raises")
 
 
-def build(config: Config) -> "Odd":
-    return Odd(config)
+def build(config: Config) -> "Failing":
+    return Failing(config)
 
 
-class Odd:
+class Failing:
     def __init__(self, config: Config) -> None:
         self.config, self.batch_size = config, config.batch_size
         self.inner = simulated.build(simulated.Config(batch_size=config.batch_size, seconds_per_batch=0.01))

@@ -1,4 +1,4 @@
-"""The generation job on faces: what a row is made from is read, inherited and told; what cannot be read fails alone."""
+"""The generation job on faces: what a row is made from is read and inherited; what cannot be read fails alone."""
 
 import io
 import json
@@ -12,9 +12,8 @@ from rich.console import Console
 from synthfer import images, planning
 from synthfer.cli import Invocation
 from synthfer.config import ConfigError, load
-from synthfer.engine.generate import generate, preview
-from synthfer.engine.generation_worker import files_of
-from synthfer.engine.settings import GenerateConfig
+from synthfer.engine.generate import GenerateConfig, generate, preview
+from synthfer.engine.generation_worker import read_faces
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning import open_plan
 from synthfer.store import DamagedShard, Dataset, SpecMismatch
@@ -50,14 +49,14 @@ def faces(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def made(faces, tmp_path_factory):
-    out = tmp_path_factory.mktemp("made") / "d"
+def edited(faces, tmp_path_factory):
+    out = tmp_path_factory.mktemp("edited") / "d"
     words = ("plan.by=face", "plan.unit_size=9", "engine.max_failed_share=0.2", "engine.max_workers=1")
     return out, run(out, f"plan.faces={faces}", *words)
 
 
-def test_every_face_in_every_expression_with_its_lineage(faces, made):
-    out, summary = made
+def test_every_face_in_every_expression_with_its_lineage(faces, edited):
+    out, summary = edited
     assert summary["rows"] == 84
     originals = {
         row["sample_id"]: row for batch in Dataset(faces).scan(["sample_id", "image"]) for row in batch.to_pylist()
@@ -78,8 +77,8 @@ def test_every_face_in_every_expression_with_its_lineage(faces, made):
         assert images.digital_source_type(row["image"]["bytes"]).endswith("compositeWithTrainedAlgorithmicMedia")
 
 
-def test_workers_units_and_copies_of_the_faces_do_not_matter(made, tmp_path):
-    _, summary = made
+def test_workers_units_and_copies_of_the_faces_do_not_matter(edited, tmp_path):
+    _, summary = edited
     people = [f"person-{i // 2}" for i in range(12)]
     copy = faces_dataset(tmp_path / "copy", even(12), identities=people, broken=(5,), kind="real", unit_size=5)
     words = ("plan.by=face", "plan.unit_size=20", "engine.max_failed_share=0.2", "engine.max_workers=2")
@@ -87,8 +86,8 @@ def test_workers_units_and_copies_of_the_faces_do_not_matter(made, tmp_path):
     assert again["manifest_hash"] == summary["manifest_hash"]
 
 
-def test_the_dataset_says_that_it_keeps_no_privacy(made):
-    out, _ = made
+def test_the_dataset_says_that_it_keeps_no_privacy(edited):
+    out, _ = edited
     dataset = Dataset.open(str(out))
     producer = dataset.spec.producer
     assert producer["kind"] == "real" and producer["derived_from_real_identity"] is True
@@ -99,16 +98,16 @@ def test_the_dataset_says_that_it_keeps_no_privacy(made):
     assert "Licences of the sources: none needed" in card
 
 
-def test_the_plan_is_read_back_from_the_dataset_alone(made):
-    out, _ = made
+def test_the_plan_is_read_back_from_the_dataset_alone(edited):
+    out, _ = edited
     dataset = Dataset.open(str(out))
     ids = [row.sample_id for row in open_plan(dataset).rows(range(84))]
     assert [row["sample_id"] for row in rows_of(out)] == ids
     assert dataset.verify(pixels=True, expected_ids=lambda rows: ids[rows.start : rows.stop]) == []
 
 
-def test_other_faces_at_the_same_place_are_refused(made, tmp_path):
-    out, _ = made
+def test_other_faces_at_the_same_place_are_refused(edited, tmp_path):
+    out, _ = edited
     other = faces_dataset(tmp_path / "d", even(13))
     with pytest.raises(SpecMismatch, match=r"plan\.faces"):
         run(out, f"plan.faces={other}", "plan.by=face")
@@ -119,19 +118,19 @@ def test_a_shard_of_the_faces_that_is_gone_is_no_rows_fault(faces, tmp_path):
     plan = planning.build(load(GenerateConfig, ["out=x", *TURNED, f"plan.faces={moved}"]).plan)
     next(moved.glob("data/*00000-of*")).unlink()
     with pytest.raises(DamagedShard, match="is missing"):
-        files_of(plan, plan.rows(range(3)), ImageReader(plan.faces.uris))
+        read_faces(plan, plan.rows(range(3)), ImageReader(plan.faces.uris))
 
 
 def test_other_samples_in_the_place_of_the_faces_are_not_used(faces, tmp_path):
     plan = planning.build(load(GenerateConfig, ["out=x", *TURNED, f"plan.faces={faces}"]).plan)
     other = faces_dataset(tmp_path / "d", even(3))
     with pytest.raises(ValueError, match="holds other samples than when the plan was made"):
-        files_of(plan, plan.rows(range(42)), ImageReader((other,)))
+        read_faces(plan, plan.rows(range(42)), ImageReader((other,)))
 
 
 def test_scores_are_measured_and_bounds_reject(faces, tmp_path):
-    words = (f"plan.faces={faces}", "plan.total=6", "gate.identity=patches", "gate.min_identity=0.5", "plan.seed=1")
-    run(tmp_path / "d", *words, "engine.max_failed_share=0.5")
+    words = (f"plan.faces={faces}", "plan.total=6", "plan.seed=1", "engine.max_failed_share=0.5")
+    run(tmp_path / "d", *words, "gate.edits.identity=patches", "gate.edits.min_identity=0.5")
     rows = [row for row in rows_of(tmp_path / "d") if row["decision"] != "failed"]
     for row in rows:
         scores = {score["gate"]: score["value"] for score in row["scores"]}
@@ -162,10 +161,11 @@ def test_codes_out_of_range_fail_alone(faces, tmp_path):
         (("plan=prompts", "plan.total=7"), r"plan\.name=prompts: generator .* makes rows of plan edits"),
         (("plan.preset=portrait",), r"unknown key plan\.preset"),
         (("plan.faces=nowhere",), r"plan\.faces: there is no dataset"),
-        (("plan.faces=x", "gate.min_gain=0.1"), "min_gain needs judge"),
+        (("plan.faces=x", "gate.edits.min_gain=0.1"), r"gate\.edits: min_gain needs judge"),
+        (("plan.faces=x", "gate.judge=y"), r"unknown key gate\.judge; did you mean gate\.edits\.judge\?"),
     ],
 )
-def test_wrong_words_are_told(tmp_path, words, message):
+def test_wrong_words_are_refused(tmp_path, words, message):
     with pytest.raises(ConfigError, match=message):
         run(tmp_path / "d", *words)
 
@@ -177,6 +177,6 @@ def test_a_dry_run_says_how_often_each_face_is_used(faces):
     text = console.file.getvalue()
     assert "6 of 6 identities of real persons: the result does not preserve their privacy" in text
     assert "all: 6 faces, each used 7 times" in text
-    told = preview(config, Invocation(console, console, json=True)).summary
-    assert json.loads(json.dumps(told["plan"]))["rows"] == 42
-    assert list(told["plan"]["expressions"]) == list(EXPRESSIONS)
+    facts = preview(config, Invocation(console, console, json=True)).summary
+    assert json.loads(json.dumps(facts["plan"]))["rows"] == 42
+    assert list(facts["plan"]["expressions"]) == list(EXPRESSIONS)

@@ -1,4 +1,4 @@
-"""The generation job on real Ray workers: same bytes whatever the workers, failures told, runs resumed."""
+"""The generation job on real Ray workers: same bytes whatever the workers, failures reported, runs resumed."""
 
 import io
 
@@ -7,15 +7,14 @@ from rich.console import Console
 
 from synthfer.cli import Invocation, Stopped
 from synthfer.config import ConfigError, load
-from synthfer.engine import pool
-from synthfer.engine.generate import generate, preview
-from synthfer.engine.settings import GenerateConfig
-from synthfer.engine.tally import TooManyFailures
+from synthfer.engine import dataset_job
+from synthfer.engine.dataset_job import TooManyFailures
+from synthfer.engine.generate import GenerateConfig, Probe, generate, preview
 from synthfer.planning import open_plan
 from synthfer.store import Dataset, SpecMismatch
 
 pytestmark = pytest.mark.usefixtures("ray_session")
-ODD = "generator.name=tests.engine.odd_generators"
+FAILING = "generator.name=tests.engine.failing_generators"
 SIMULATED = ("generator.name=simulated", "generator.seconds_per_batch=0.01")
 
 
@@ -34,14 +33,14 @@ def images(out) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def whole(tmp_path_factory):
     """A dataset made by one worker in units of eight."""
     out = tmp_path_factory.mktemp("made") / "dataset"
     return out, run(out, *SIMULATED, "plan.unit_size=8", "engine.max_workers=1")
 
 
-def test_every_row_of_the_plan_is_there_once_in_plan_order(made):
-    out, summary = made
+def test_every_row_of_the_plan_is_there_once_in_plan_order(whole):
+    out, summary = whole
     dataset = Dataset.open(str(out))
     plan = open_plan(dataset)
     ids = [i for batch in dataset.scan(["sample_id"]) for i in batch.column("sample_id").to_pylist()]
@@ -50,29 +49,29 @@ def test_every_row_of_the_plan_is_there_once_in_plan_order(made):
     assert dataset.verify(pixels=True) == []
 
 
-def test_three_workers_give_the_same_bytes_as_one(made, tmp_path):
-    out, summary = made
+def test_three_workers_give_the_same_bytes_as_one(whole, tmp_path):
+    out, summary = whole
     again = run(tmp_path / "d", *SIMULATED, "plan.unit_size=8", "engine.max_workers=3", "engine.min_workers=3")
     assert again["manifest_hash"] == summary["manifest_hash"]
     assert images(tmp_path / "d") == images(out)
 
 
-def test_other_units_give_the_same_bytes_and_the_same_hash(made, tmp_path):
-    out, summary = made
+def test_other_units_give_the_same_bytes_and_the_same_hash(whole, tmp_path):
+    out, summary = whole
     again = run(tmp_path / "d", *SIMULATED, "plan.unit_size=37")
     assert images(tmp_path / "d") == images(out)
     assert again["manifest_hash"] == summary["manifest_hash"]
 
 
-def test_a_complete_dataset_is_left_alone(made):
-    out, summary = made
+def test_a_complete_dataset_is_left_alone(whole):
+    out, summary = whole
     again = run(out, *SIMULATED)  # the unit size is that of the dataset, whatever a probe would say
     assert again["manifest_hash"] == summary["manifest_hash"]
     assert again["made_now"] == 0
 
 
-def test_missing_units_are_made_and_no_others(made, tmp_path):
-    out, summary = made
+def test_missing_units_are_made_and_no_others(whole, tmp_path):
+    out, summary = whole
     words = (*SIMULATED, "plan.unit_size=8")
     spec = Dataset.open(str(out)).spec
     part = Dataset.create(str(tmp_path / "d"), spec)
@@ -83,15 +82,15 @@ def test_missing_units_are_made_and_no_others(made, tmp_path):
     assert again["manifest_hash"] == summary["manifest_hash"]
 
 
-def test_blocks_of_many_units_are_made_whole(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "MAX_BLOCKS", 2)  # as in a job of very many units
+def test_blocks_of_many_units_are_made_whole(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_job, "MAX_BLOCKS", 2)  # as in a job of very many units
     summary = run(tmp_path / "d", *SIMULATED, "plan.unit_size=8")
     assert summary["made_now"] == 96
-    assert summary["manifest_hash"] == made[1]["manifest_hash"]
+    assert summary["manifest_hash"] == whole[1]["manifest_hash"]
 
 
-def test_another_plan_at_the_same_place_is_refused_with_the_difference(made):
-    out, _ = made
+def test_another_plan_at_the_same_place_is_refused_with_the_difference(whole):
+    out, _ = whole
     with pytest.raises(SpecMismatch, match=r"plan\.seed: 0 in the dataset, 7 requested"):
         run(out, *SIMULATED, "plan.seed=7")
     with pytest.raises(SpecMismatch, match=r"image\.format"):
@@ -117,28 +116,28 @@ def test_too_many_failed_rows_stop_the_job_and_leave_it_unsealed(tmp_path):
 
 
 def test_out_of_memory_halves_the_batch_once_for_the_whole_dataset(tmp_path, caplog):
-    summary = run(tmp_path / "d", ODD, "generator.room=8", "plan.unit_size=16")
+    summary = run(tmp_path / "d", FAILING, "generator.room=8", "plan.unit_size=16")
     assert summary["rows"] == 96
     assert "halved" in caplog.text
     assert (tmp_path / "d" / "_shape.json").exists()
-    again = run(tmp_path / "e", ODD, "generator.room=8")  # found out by the probe this time
+    again = run(tmp_path / "e", FAILING, "generator.room=8")  # found out by the probe this time
     assert again["manifest_hash"] == summary["manifest_hash"]
 
 
 def test_a_device_too_small_for_half_a_batch_is_a_clear_failure(tmp_path):
     with pytest.raises(TooManyFailures, match="in a row"):
-        run(tmp_path / "d", ODD, "generator.room=4", "plan.unit_size=16")
+        run(tmp_path / "d", FAILING, "generator.room=4", "plan.unit_size=16")
 
 
 def test_a_broken_device_ends_the_job_with_its_error(tmp_path, caplog):
     with pytest.raises(TooManyFailures):
-        run(tmp_path / "d", ODD, "generator.broken=true", "plan.unit_size=16")
+        run(tmp_path / "d", FAILING, "generator.broken=true", "plan.unit_size=16")
     assert "the device is gone" in caplog.text
 
 
 @pytest.mark.slow
 def test_a_unit_that_kills_its_worker_is_named_and_the_others_are_made(tmp_path):
-    words = (ODD, "generator.fatal_row=20", "plan.unit_size=16", "engine.max_unit_retries=1")
+    words = (FAILING, "generator.fatal_row=20", "plan.unit_size=16", "engine.max_unit_retries=1")
     with pytest.raises(Stopped, match=r"1 of 6 units are left \(unit 1\)"):
         run(tmp_path / "d", *words)
     assert Dataset.open(str(tmp_path / "d")).missing().tolist() == [1]
@@ -158,10 +157,17 @@ def test_settings_that_cannot_be_are_refused(tmp_path, words, message):
 
 def test_a_dry_run_makes_nothing_and_estimates_from_a_probe(tmp_path):
     words = [f"out={tmp_path / 'd'}", *SIMULATED, "plan.total=70000", "engine.probe=true", "engine.probe_seconds=0.2"]
-    told = preview(load(GenerateConfig, words), invocation()).summary
-    assert told["images"] == 70000
-    assert told["seconds"] > 0
+    facts = preview(load(GenerateConfig, words), invocation()).summary
+    assert facts["images"] == 70000
+    assert facts["seconds"] > 0
     assert not (tmp_path / "d").exists()
+
+
+def test_the_estimate_counts_all_workers():
+    estimate = Probe({}, 16, 10.0, 1000.0).estimate(36_000, workers=4, gpus_per_worker=0.5)
+    assert estimate["seconds"] == 900
+    assert estimate["gpu_hours"] == 0.5
+    assert estimate["bytes"] == 36_000_000
 
 
 def test_diffusion_gives_the_same_bytes_from_one_worker_and_three(tmp_path):

@@ -1,0 +1,40 @@
+"""The batch size of a dataset once a device was too small for the one that the config asks for.
+
+A picture's bits may depend on the batch size, so all workers of a dataset use one. The first worker that runs out of
+memory records half of it in the dataset, once; the others follow.
+"""
+
+import json
+
+from synthfer.canonical import canonical_json
+from synthfer.generators import OutOfMemory
+from synthfer.store import ObjectStore
+
+BATCH_SIZE_KEY = "_shape.json"
+
+
+def recorded_batch_size(store: ObjectStore) -> int | None:
+    """The batch size that is recorded for the whole dataset, or None."""
+    try:
+        return int(json.loads(store.get(BATCH_SIZE_KEY))["batch_size"])
+    except FileNotFoundError:
+        return None
+
+
+def halve_batch_size(store: ObjectStore, batch_size: int) -> int:
+    """Records half of `batch_size` for the dataset, once; `OutOfMemory` where that was done before or it is 1."""
+    recorded = recorded_batch_size(store)
+    if recorded and recorded < batch_size:
+        return recorded  # another worker recorded it first
+    if batch_size == 1 or recorded:
+        raise OutOfMemory(
+            f"out of memory at batch size {batch_size}, which is as small as this dataset may go: use a larger "
+            "device or smaller pictures, or start a new dataset with a smaller generator.batch_size"
+        )
+    return record_batch_size(store, batch_size // 2, batch_size)
+
+
+def record_batch_size(store: ObjectStore, batch_size: int, asked: int) -> int:
+    """Records the batch size for the whole dataset; the one that is on record in the end."""
+    store.put_new(BATCH_SIZE_KEY, canonical_json({"batch_size": batch_size, "asked": asked}))
+    return recorded_batch_size(store) or batch_size
