@@ -34,7 +34,7 @@ def halve_batch_size(store: ObjectStore, batch_size: int) -> int:
     return record_batch_size(store, batch_size // 2, batch_size)
 
 
-def record_batch_size(store: ObjectStore, batch_size: int, asked: int) -> int:
+def record_batch_size(store: ObjectStore, batch_size: int, requested: int) -> int:
     """Records the batch size for the whole dataset; the one that is on record in the end."""
-    store.put_new(BATCH_SIZE_KEY, canonical_json({"batch_size": batch_size, "asked": asked}))
+    store.put_new(BATCH_SIZE_KEY, canonical_json({"batch_size": batch_size, "asked": requested}))
     return recorded_batch_size(store) or batch_size

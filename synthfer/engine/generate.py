@@ -157,10 +157,10 @@ def open_dataset(config: GenerateConfig, plan: Plan) -> Dataset:
     dataset = Dataset.create(config.out, spec)
     if plan.faces is not None:
         plan.faces.write(dataset.store)
-    asked = config.generator.options.batch_size
-    if probe.batch_size != asked:
-        log.warning("out of memory: batch size %d is halved to %d for the whole dataset", asked, probe.batch_size)
-        record_batch_size(dataset.store, probe.batch_size, asked)
+    requested = config.generator.options.batch_size
+    if probe.batch_size != requested:
+        log.warning("out of memory: batch size %d is halved to %d for the whole dataset", requested, probe.batch_size)
+        record_batch_size(dataset.store, probe.batch_size, requested)
     return dataset
 
 

@@ -251,8 +251,8 @@ def _pictures(generator: Generator, rows: Sequence[Row], faces: Sequence[Faces |
         return _counted(generator.make(rows), rows)
     readable = {number: face for number, face in enumerate(faces) if not isinstance(face, Failure)}
     given = [rows[number] for number in readable]
-    made = _counted(generator.make(given, list(readable.values())), given) if given else []
-    pictures = dict(zip(readable, made, strict=True))
+    results = _counted(generator.make(given, list(readable.values())), given) if given else []
+    pictures = dict(zip(readable, results, strict=True))
     return [face if isinstance(face, Failure) else pictures[number] for number, face in enumerate(faces)]
 
 

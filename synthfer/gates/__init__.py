@@ -49,8 +49,8 @@ names, module = _MEMBERS.names, _MEMBERS.module
 
 def build(name: str, **options: Any) -> Gate:
     """A ready gate."""
-    found = module(name)
-    gate: Gate = found.build(found.Config(**options))
+    member = module(name)
+    gate: Gate = member.build(member.Config(**options))
     return gate
 
 
@@ -82,8 +82,8 @@ class GateChain:
     def _merged(self, verdicts: Sequence[Verdict]) -> Verdict:
         scores: dict[str, float] = {}
         for name, verdict in zip(self._gates, verdicts, strict=True):
-            if taken := scores.keys() & verdict.scores.keys():
-                raise ValueError(f"gate {name} gives a score that another gate gives, too: {', '.join(sorted(taken))}")
+            if doubled := scores.keys() & verdict.scores.keys():
+                raise ValueError(f"gate {name} gives a score that another gate gives: {', '.join(sorted(doubled))}")
             scores |= verdict.scores
         return Verdict(scores, "; ".join(verdict.reason for verdict in verdicts if verdict.reason) or None)
 

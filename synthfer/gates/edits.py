@@ -52,7 +52,7 @@ def build(config: Config) -> "EditGate":
 
 
 class EditGate:
-    """Scores pictures against the faces that they were made from; rows that were made from no face are passed over."""
+    """Scores pictures against the faces that they were made from; rows that were made from no face are skipped."""
 
     def __init__(self, config: Config) -> None:
         """`ConfigError` where embedder or classifier cannot be loaded."""

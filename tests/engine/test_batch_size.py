@@ -1,4 +1,4 @@
-"""The batch size that devices out of memory leave for a dataset."""
+"""The batch size of a dataset once a device was out of memory."""
 
 import pytest
 

@@ -35,7 +35,7 @@ def images(out) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A dataset made by one worker in units of eight."""
-    out = tmp_path_factory.mktemp("made") / "dataset"
+    out = tmp_path_factory.mktemp("whole") / "dataset"
     return out, run(out, *SIMULATED, "plan.unit_size=8", "engine.max_workers=1")
 
 

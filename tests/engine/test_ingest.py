@@ -1,4 +1,4 @@
-"""The ingest job on real Ray workers: pictures and labels as in the collection, trouble told row by row, resumed."""
+"""The ingest job on real Ray workers: pictures and labels as in the collection, trouble reported by row, resumed."""
 
 import io
 import os
@@ -73,11 +73,11 @@ def test_trouble_is_a_row_with_its_reason(tree, tmp_path):
     summary, _ = run(tmp_path / "d", f"path={tree}")
     assert summary["counts"]["fear"] == {"accepted": 1, "failed": 1}
     assert summary["counts"]["none"] == {"rejected": 1}
-    found = {row["image"]["path"] if row["image"] else row["reason"]: row for row in rows(tmp_path / "d")}
-    contempt = found["contempt/0.png"]
+    by_path = {row["image"]["path"] if row["image"] else row["reason"]: row for row in rows(tmp_path / "d")}
+    contempt = by_path["contempt/0.png"]
     assert (contempt["label"], contempt["attributes"]["emotion"]) == (None, "contempt")
     assert "contempt" in contempt["reason"]
-    assert sum(row["decision"] == "failed" for row in found.values()) == 2
+    assert sum(row["decision"] == "failed" for row in by_path.values()) == 2
 
 
 def test_a_collection_that_cannot_be_read_stops_the_job(tree, tmp_path):
@@ -127,9 +127,9 @@ def test_faces_are_cut_to_a_size(tree, tmp_path):
 
 def test_drawn_faces_need_no_download_and_say_what_they_are(tmp_path):
     run(tmp_path / "d", "source=avatars", "source.total=14", "source.size=32")
-    found = rows(tmp_path / "d")
-    assert [row["label"] for row in found] == [*range(7), *range(7)]
-    assert all(row["attributes"]["gender"] and row["width"] == 32 for row in found)
+    samples = rows(tmp_path / "d")
+    assert [row["label"] for row in samples] == [*range(7), *range(7)]
+    assert all(row["attributes"]["gender"] and row["width"] == 32 for row in samples)
     card = (tmp_path / "d" / "README.md").read_text()
     assert "All images are synthetic" in card
     assert "py-avataaars" in card
@@ -163,7 +163,7 @@ def test_a_class_that_is_missing_altogether_is_shown_beside_its_published_number
     assert note == "a note"
 
 
-def test_differences_from_the_published_counts_are_told():
+def test_differences_from_the_published_counts_are_reported():
     index = Index.from_entries([])
     index.counts = {"train": {"anger": 2, "fear": 3}, "val": {"fear": 1}}
     assert differences(None, index.counts) == []

@@ -111,7 +111,7 @@ def test_killed_a_few_times_the_dataset_is_the_same(cluster, calm, tmp_path):
 def test_killed_a_few_times_what_comes_of_faces_is_the_same(cluster, tmp_path, name):
     uri = getattr(tiny_weights, name)(tmp_path / "weights")
     faces = faces_dataset(tmp_path / "faces", even(70))
-    asked = {
+    options = {
         "expression_editor": (f"plan.faces={faces}", "generator.crop=whole", "plan.by=face"),
         "vae_gan": (f"plan.faces={faces}", "plan.total=490", "plan.operations={noise: 1, style: 1, tail: 1}"),
         "gan": ("plan.total=490",),
@@ -120,7 +120,7 @@ def test_killed_a_few_times_what_comes_of_faces_is_the_same(cluster, tmp_path, n
         "--json",
         f"generator={name}",
         f"generator.weights={uri}",
-        *asked,
+        *options,
         "plan.unit_size=7",
         "engine.max_workers=2",
     )

@@ -43,7 +43,7 @@ def people():
     pairs = []
     for seed in range(6):
         person, smiling = (sample_attributes(seed, name) for name in ("neutral", "happy"))
-        same = replace(person, expression="happy", intensity=smiling.intensity, recipe=smiling.recipe)
+        same = replace(person, expression="happy", intensity=smiling.intensity, parts=smiling.parts)
         pairs.append((draw(person, 96), draw(same, 96)))
     return pairs
 
