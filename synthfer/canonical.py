@@ -1,4 +1,4 @@
-"""One text for one value: the canonical JSON that is hashed into ids, specs and seeds."""
+"""Canonical JSON: one text for one value, which is hashed into ids, specs and seeds."""
 
 import hashlib
 import json

@@ -13,7 +13,7 @@ _ALIASES = {
     "sad": ("sadness",),
     "surprise": ("surprised",),
 }
-# Labels of published collections that are none of the seven. Their pictures are kept, without a label.
+# Labels of published collections that are none of the seven. Their images are kept, without a label.
 _OTHERS = {
     "contempt": ("contemptuous",),
     "unknown": (),
@@ -24,7 +24,7 @@ _OTHERS = {
 _INDEX = {word: EXPRESSIONS.index(name) for name, words in _ALIASES.items() for word in (name, *words)}
 _OTHER = {word: name for name, words in _OTHERS.items() for word in (name, *words)}
 
-# The published class orders, index by index. Training code that mixes them up scores near chance.
+# The published class orders, index by index. Training code that confuses two of them scores near chance.
 ORDERS = {
     "synthfer": EXPRESSIONS,
     "fer2013": ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral"),
@@ -35,7 +35,7 @@ ORDERS = {
 
 
 def index_of(name: str) -> int:
-    """Index 0..6 of an expression named in any of the field's usual words; `ValueError` names the nearest one."""
+    """Index 0..6 of an expression in any of the usual words (anger, angry ...); `ValueError` names the nearest one."""
     word = name.strip().lower()
     if word not in _INDEX:
         raise ValueError(f"unknown expression {name!r}{nearest(word, _INDEX)} Known: {', '.join(EXPRESSIONS)}.")

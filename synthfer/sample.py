@@ -1,8 +1,8 @@
 """The sample: one face image with its label and its whole provenance, and the plan row that it is made from.
 
-One schema serves real, generated, edited and pseudo-labelled faces. The image column is last, so that a scan of
-the other columns reads none of the pictures; the `huggingface` metadata lets `datasets.load_dataset("parquet")`
-show pictures and class names.
+One schema serves real, generated, edited and pseudo-labelled faces. The image column is last, so that a scan of the
+other columns does not read images; with the `huggingface` metadata `datasets.load_dataset("parquet")` shows images and
+class names.
 """
 
 import hashlib
@@ -23,21 +23,21 @@ ATTRIBUTES = ("gender", "age", "race", "pose", "cue", "trait", "intensity", "emo
 SPLITS = ("train", "val", "test")
 DECISIONS = ("accepted", "rejected", "failed")
 LINEAGE = ("source_id", "parent_id", "partner_source_id", "partner_id")
-"""The columns that say what a sample descends from: its root and the sample it was made from, and those of a second."""
+"""What a sample descends from: its original and the sample that it was made from, and both of a second parent."""
 
-
-_OF_FACES = ("operation", "partner_id", "partner_source_id", "real")
+# Fields of `Row` that were added with edits and variations of faces.
+_FACE_FIELDS = ("operation", "partner_id", "partner_source_id", "real")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row of a plan: a cell (label and attributes), the recipe of the image, and a seed.
+    """One row of a plan: a cell (label and attributes), how the image is made, and a seed.
 
-    `label` is an expression index 0..6, or None where nobody asked for one, and `seed` an integer in [0, 2**63).
-    `source_id` names the root of the row's lineage; where it is None the sample is its own root. What is made from
-    faces has an `operation` with its numbers in `code`; `parent_id` is the face, `partner_id` and `partner_source_id`
-    are sample and root of a second one. `real` says that a real person's face goes in. `faces` are their places in the
-    plan's table of faces; the ids say the same.
+    `label` is an expression index 0..6, or None if the row has none, and `seed` an integer in [0, 2**63). `source_id`
+    names the original that the row descends from; if it is None, the sample is an original. What is made from faces has
+    an `operation` with its numbers in `code`; `parent_id` is the face, `partner_id` and `partner_source_id` are sample
+    and original of a second face. `real` says that a real person's face is used. `faces` are the indices of these faces
+    in the plan's table of faces; the ids identify the same faces.
     """
 
     index: int
@@ -60,13 +60,13 @@ class Row:
     def sample_id(self) -> str:
         """blake2b-128 hex of the canonical row: 32 characters.
 
-        Places say nothing that the ids do not, and what came with faces is left out of rows without: they keep the
-        ids that they had before.
+        Left out are `faces`, which say nothing that the ids do not, and the fields for faces in rows that use none:
+        such rows keep the ids that they had before these fields existed.
         """
-        told = asdict(self)
-        for name in ("faces", *(name for name in _OF_FACES if not told[name])):
-            del told[name]
-        return hashlib.blake2b(canonical_json(told), digest_size=16).hexdigest()
+        fields = asdict(self)
+        for name in ("faces", *(name for name in _FACE_FIELDS if not fields[name])):
+            del fields[name]
+        return hashlib.blake2b(canonical_json(fields), digest_size=16).hexdigest()
 
 
 def seed_of(plan_seed: int, *parts: int | str) -> int:
@@ -77,12 +77,12 @@ def seed_of(plan_seed: int, *parts: int | str) -> int:
 
 
 def imported_sample_id(source: str, split: str, key: str) -> str:
-    """The id of a sample that is read, not made: blake2b-128 hex of collection, split and key within it."""
+    """The id of a sample that is imported, not generated: blake2b-128 hex of collection, split and key within it."""
     return hashlib.blake2b(canonical_json([source, split, key]), digest_size=16).hexdigest()
 
 
 def pixels_hash(pixels: np.ndarray) -> str:
-    """blake2b-128 hex of a decoded picture (uint8, H x W x 3) and its shape: equal only for equal pixels."""
+    """blake2b-128 hex of a decoded image (uint8, H x W x 3) and its shape: equal only for equal pixels."""
     digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()

@@ -4,8 +4,8 @@ arXiv:1708.03985).
 Layouts: the original `training.csv` and `validation.csv` (the latter, in some copies, without its header) beside the
 pictures of Manually_Annotated_Images; the release of 2021, train_set and val_set with images/<id>.jpg (224 x 224) and
 annotations/<id>_exp.npy, _val.npy, _aro.npy, each one value that may be stored as text. Quirks: there is no public
-test set, so the field reports on the validation set, and it is the split `test` here; a valence or arousal of -2
-says that there is none; contempt, none, uncertain and no-face are none of the seven expressions.
+test set, so that papers report on the validation set, which is the split `test` here; a valence or arousal of -2
+means that there is none; contempt, none, uncertain and no-face are none of the seven expressions.
 """
 
 import os
@@ -40,8 +40,8 @@ _IMAGES = (
 _EXPECTED = "training.csv and validation.csv (or Manually_Annotated_file_lists/ with them), or train_set/ and val_set/"
 _ABSENT = -2
 _MAX_BYTES = 4096
-# What numpy raises for a damaged file, whose header it parses as Python.
-_DAMAGED = (
+# What numpy raises for a damaged file: it parses the header as Python source.
+_NUMPY_ERRORS = (
     OSError, ValueError, EOFError, MemoryError, OverflowError, TypeError, SyntaxError, RecursionError, SystemError,
     tokenize.TokenError,
 )  # fmt: skip
@@ -55,15 +55,15 @@ OFFICIAL: SplitCounts = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Which of the two usual tasks the collection is compared with."""
+    """Which of the two usual tasks the counts are compared with."""
 
-    classes: int = option(7, "8 counts contempt, too, in the notes; its faces have no label here", low=7, high=8)
+    classes: int = option(7, "8: the notes also count contempt, whose faces have no label here", low=7, high=8)
 
 
 def find(path: Path | None, config: Config) -> Collection:
     """The faces of a folder in either layout."""
     path = require_path(path, "affectnet", _EXPECTED)
-    notes = ["there is no public test set: the validation set is the split test here, as the field uses it"]
+    notes = ["there is no public test set: the validation set is the split test here, as papers use it"]
     lists = next((path / at for at in _LISTS if any((path / at / name).is_file() for name in CSV_SPLITS)), None)
     if lists:
         layout, entries = "training.csv and validation.csv", _of_csv(lists, path, notes)
@@ -77,19 +77,19 @@ def find(path: Path | None, config: Config) -> Collection:
 
 
 def _counting_contempt(entries: Iterator[Entry], notes: list[str]) -> Iterator[Entry]:
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for entry in entries:
-        found[entry.split] += entry.attributes.get("emotion") == "contempt"
+        counts[entry.split] += entry.attributes.get("emotion") == "contempt"
         yield entry
-    notes += [f"{split} contempt: {found[split]:,} here, {n:,} published" for split, n in CONTEMPT.items()]
+    notes += [f"{split} contempt: {counts[split]:,} here, {n:,} published" for split, n in CONTEMPT.items()]
 
 
 def _of_csv(lists: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
     images = next((root / at for at in _IMAGES if (root / at).is_dir()), root)
-    here = {name: split for name, split in CSV_SPLITS.items() if (lists / name).is_file()}
+    present = [name for name in CSV_SPLITS if (lists / name).is_file()]
     needed = [name for name in COLUMNS if name != "facial_landmarks"]
-    lines = {name: tables.csv_table(lists / name, needed, order=COLUMNS) for name in here}
-    notes += [f"there is no {name}" for name in CSV_SPLITS if name not in here]
+    lines = {name: tables.csv_table(lists / name, needed, order=COLUMNS) for name in present}
+    notes += [f"there is no {name}" for name in CSV_SPLITS if name not in present]
     return _of_lines(lines, images, root, notes)
 
 
@@ -129,9 +129,9 @@ def _of_sets(root: Path, notes: list[str]) -> Iterator[Entry]:
             notes.append(f"there is no {name}/annotations")
             continue
         files = os.listdir(folder)  # noqa: PTH208 - a path per name would fill the memory
-        found = sorted(file.removesuffix("_exp.npy") for file in files if file.endswith("_exp.npy"))
-        ids = [face for face in found if layouts.is_text(face)]
-        unreadable = [face for face in found if not layouts.is_text(face)]
+        faces = sorted(file.removesuffix("_exp.npy") for file in files if file.endswith("_exp.npy"))
+        ids = [face for face in faces if layouts.is_text(face)]
+        unreadable = [face for face in faces if not layouts.is_text(face)]
         notes += layouts.left_out(unreadable, f"{name}/annotations: names that cannot be written as text")
         for face in ids:
             yield _of_face(root, name, split, face)
@@ -162,5 +162,5 @@ def _value(root: Path, file: str) -> str:
         if values.size != 1:
             raise ValueError(f"it holds {values.size} values, not one")
         return str(values.reshape(-1)[0])
-    except _DAMAGED as error:
+    except _NUMPY_ERRORS as error:
         raise ValueError(f"{file} cannot be read: {error}") from error

@@ -28,14 +28,16 @@ _EXPECTED = f"class folders {', '.join(CLASSES)} (CK+48), or {CSV_FILE}"
 
 @dataclass(frozen=True, kw_only=True)
 class Config(labels.SplitShares):
-    """How the subjects of the class folders are divided; the CSV has splits of its own."""
+    """How the subjects of the class folders are divided into splits; the CSV has its own splits."""
 
 
 def find(path: Path | None, config: Config) -> Collection:
     """The faces of the folder CK+48, the folder above it, or the CSV file."""
     path = require_path(path, "ckplus", _EXPECTED)
     if csv := layouts.file_at(path, CSV_FILE):
-        notes = ["the CSV names no subjects, and its Usage does not split by them: the same person is in every split"]
+        notes = [
+            "the CSV names no subjects, and its column Usage does not split by them: the same person is in every split"
+        ]
         entries = _of_csv(csv, path)
         return Collection(layout=CSV_FILE, entries=entries, licence=LICENCE, official=CSV_COUNTS, notes=notes)
     for base in (path, path / "CK+48"):

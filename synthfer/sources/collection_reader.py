@@ -1,7 +1,7 @@
-"""Reading the pictures of a collection from wherever they stand, without trusting any of it.
+"""Reads the images of a collection from files, archives and tables, none of which is trusted.
 
-Nothing is unpacked to disk, no read goes beyond a limit, and no path leaves the collection's folder. Open files and
-the last tables are kept, since the pictures of a unit mostly stand side by side.
+Nothing is unpacked to disk, every read has a limit, and no path leaves the collection's folder. Open files and the last
+column of a table are kept, since the images of a unit are mostly stored side by side.
 """
 
 import stat
@@ -21,30 +21,30 @@ from synthfer.sources.entry import ImageRef, safe_path
 from synthfer.sources.layouts import folder_of
 
 MAX_BYTES = 64 * 2**20
-"""No picture file is larger; what claims to be is not read."""
+"""Limit of one image file; what claims to be larger is not read."""
 MAX_COLUMN_BYTES = 4 * 2**30
-"""Pictures of one row group of a Parquet file, which are read together."""
+"""Limit of the images in one row group of a Parquet file, which are read together."""
 FORMS = ("file", "zip", "slice", "record", "pixels", "parquet")
 UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Compression of archive members; Python unpacks the other methods at one go, however much comes out."""
-_OPEN = 8
+"""Compression methods that are read; Python unpacks members of the others at once, however large they get."""
+_MAX_OPEN = 8
 _NUMBERS = b"0123456789 \t\r\n"
 T = TypeVar("T")
 
 
 class CollectionReader:
-    """Gives a picture's file bytes, or its pixels where it has no file. Not safe for threads; one per worker."""
+    """Reads images by `ImageRef`: the bytes of an image file, or pixels if there is no file. Not safe for threads."""
 
     def __init__(self, root: Path | None) -> None:
         self.root = None if root is None else folder_of(root)
-        self._kept: OrderedDict[tuple[str, ...], Any] = OrderedDict()
+        self._open: OrderedDict[tuple[str, ...], Any] = OrderedDict()
         self._column: pa.ChunkedArray | None = None
         self._column_key: tuple[str | int, ...] = ()
 
     def read(self, ref: ImageRef) -> bytes | np.ndarray:
         """The bytes of an image file, or pixels (uint8, H x W x 3).
 
-        `ValueError` or `OSError` say what is wrong with this picture; the next one can be read.
+        `ValueError` or `OSError` say what is wrong with this image; the reader can go on with the next one.
         """
         if ref.form not in FORMS:
             pixels: np.ndarray = sources.module(ref.form).picture(ref)
@@ -58,17 +58,17 @@ class CollectionReader:
 
     def _file(self, ref: ImageRef) -> bytes:
         path = self._path(ref)
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # a pipe would never end
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
             raise ValueError(f"{ref.path} is no regular file")
-        if found.st_size > MAX_BYTES:
+        if status.st_size > MAX_BYTES:
             raise ValueError(f"{ref.path} is larger than {MAX_BYTES >> 20} MiB")
         with path.open("rb", buffering=0) as file:
             return file.read()
 
     def _zip(self, ref: ImageRef) -> bytes:
         try:
-            archive = self._keep(("zip", ref.path), lambda: zipfile.ZipFile(self._path(ref)))
+            archive = self._cached(("zip", ref.path), lambda: zipfile.ZipFile(self._path(ref)))
             if archive.getinfo(ref.name).compress_type not in UNPACKED:
                 raise NotImplementedError("it is neither stored nor deflated")
             with archive.open(ref.name) as member:
@@ -82,7 +82,7 @@ class CollectionReader:
     def _slice(self, ref: ImageRef) -> bytes:
         if ref.length > MAX_BYTES:
             raise ValueError(f"{ref.path}: {ref.length} bytes are more than {MAX_BYTES >> 20} MiB")
-        file = self._keep(("slice", ref.path), lambda: self._path(ref).open("rb"))
+        file = self._cached(("slice", ref.path), lambda: self._path(ref).open("rb"))
         file.seek(ref.start)
         body = file.read(ref.length)
         if len(body) < ref.length:
@@ -90,16 +90,16 @@ class CollectionReader:
         return body
 
     def _record(self, ref: ImageRef) -> bytes:
-        """A slice of a RecordIO file without the 4-byte words that `name` lists by their places in the slice."""
+        """A slice of a RecordIO file without the 4-byte words whose offsets in the slice `name` lists."""
         body = self._slice(ref)
-        ends = [int(at) for at in ref.name.split(",")]
-        return b"".join(body[a:b] for a, b in zip([0, *(at + 4 for at in ends)], [*ends, len(body)], strict=True))
+        ends = [int(offset) for offset in ref.name.split(",")]
+        return b"".join(body[a:b] for a, b in zip([0, *(end + 4 for end in ends)], [*ends, len(body)], strict=True))
 
     def _pixels(self, ref: ImageRef) -> np.ndarray:
         """Decimal grey values of a square picture in a CSV cell."""
         text = self._slice(ref)
-        if odd := text.translate(None, _NUMBERS):
-            raise ValueError(f"pixels are not whole numbers: {odd[:20]!r}")
+        if unexpected := text.translate(None, _NUMBERS):
+            raise ValueError(f"pixels are not whole numbers: {unexpected[:20]!r}")
         values = np.fromstring(text, np.int64, sep=" ")
         side = int(len(values) ** 0.5)
         if not side or side * side != len(values):
@@ -111,7 +111,7 @@ class CollectionReader:
     def _parquet(self, ref: ImageRef) -> bytes:
         key = (ref.path, ref.start, ref.name)
         if key != self._column_key:
-            self._column, self._column_key = None, ()  # two columns at once would be twice the memory
+            self._column, self._column_key = None, ()  # freed first: two columns would need twice the memory
             self._column, self._column_key = self._read_column(ref), key
         assert self._column is not None
         value = self._column[ref.length].as_py()
@@ -121,7 +121,7 @@ class CollectionReader:
         return body
 
     def _read_column(self, ref: ImageRef) -> pa.ChunkedArray:
-        file = self._keep(("table", ref.path), lambda: pq.ParquetFile(self._path(ref)))
+        file = self._cached(("table", ref.path), lambda: pq.ParquetFile(self._path(ref)))
         try:
             group = file.metadata.row_group(ref.start)
             columns = (group.column(number) for number in range(group.num_columns))
@@ -135,13 +135,13 @@ class CollectionReader:
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(f"{ref.path}: row group {ref.start} cannot be read: {error}") from error
 
-    def _keep(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
-        """What `make` gives, kept until `_OPEN` others were asked for since."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
+    def _cached(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        """What `make` returns; the `_MAX_OPEN` most recently used results are kept."""
+        if key in self._open:
+            self._open.move_to_end(key)
         else:
-            self._kept[key] = make()
-            while len(self._kept) > _OPEN:
-                self._kept.popitem(last=False)
-        kept: T = self._kept[key]
-        return kept
+            self._open[key] = make()
+            while len(self._open) > _MAX_OPEN:
+                self._open.popitem(last=False)
+        value: T = self._open[key]
+        return value

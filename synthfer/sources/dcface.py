@@ -1,13 +1,13 @@
 """DCFace: synthetic faces by a diffusion model of identity and style (Kim et al., CVPR 2023), without labels.
 
-Read as github.com/mk-minchul/dcface releases it, once dcface_0.5m_oversample_xid.zip is unpacked: record/file.rec,
-file.idx and list.txt, which is an MXNet indexed RecordIO with a tab-separated list of number and path. MXNet is not
-needed; the format is that of its published sources:
+Reads the release of github.com/mk-minchul/dcface after dcface_0.5m_oversample_xid.zip is unpacked: record/file.rec,
+file.idx and list.txt, an MXNet indexed RecordIO with a tab-separated list of number and path. MXNet itself is not
+needed; the format, from its published sources:
 
 - dmlc-core, recordio.h and recordio.cc: a record is the word 0xced7230a, a word whose upper 3 bits are a flag and
   whose lower 29 are a length, the payload, and zeros up to a multiple of 4 bytes; all little-endian. A payload that
   holds 0xced7230a at a multiple of 4 is cut there into parts (flags 1, 2 ... 2, 3; a whole record has 0), each a
-  record of its own, and the word itself is left out: it stands before the next part anyway.
+  record of its own, and the word itself is dropped, since it precedes the next part anyway.
 - MXNet, python/mxnet/recordio.py: lines "key<TAB>offset" in the .idx; the payload of a picture begins with
   flag (uint32), label (float32), id and id2 (uint64); where flag is not 0, that many float32 labels follow.
 - InsightFace: records of labels without a picture (at 0 and at the end) hold ranges of identities; they are no rows.
@@ -43,9 +43,9 @@ class Config:
 
 
 class _Record(NamedTuple):
-    """A payload put together again; `stored` is where it begins in the file, `cuts` where words were left out of it.
+    """A payload joined from its parts; `stored` is its offset in the file, `cuts` where words had been dropped.
 
-    Byte p of the payload stands at `stored` + p + 4 for each cut at p or before.
+    Byte p of the payload is stored at `stored` + p + 4 for each cut at p or before.
     """
 
     payload: bytes
@@ -83,19 +83,19 @@ def _entries(folder: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
         else:
             offsets[key] = offset
     with (folder / "file.rec").open("rb") as file:
-        pictures = _Pictures(file, relative(folder / "file.rec", root))
-        yield from _listed(folder / "list.txt", offsets, pictures)
+        records = _Records(file, relative(folder / "file.rec", root))
+        yield from _listed(folder / "list.txt", offsets, records)
         if offsets and (folder / "list.txt").is_file():
             keys = abbreviated([str(key) for key in offsets])
             notes.append(f"records of file.idx that are not in list.txt, read all the same: {len(offsets):,} ({keys})")
         for key, offset in offsets.items():
-            yield from pictures.entries(key, offset, None)
-    if pictures.ranges:
-        notes.append(f"{pictures.ranges:,} records hold ranges of identities and no picture")
+            yield from records.entries(key, offset, None)
+    if records.ranges:
+        notes.append(f"{records.ranges:,} records hold ranges of identities and no picture")
 
 
-def _listed(file: Path, offsets: dict[int, int], pictures: "_Pictures") -> Iterator[Entry]:
-    """The records of list.txt; each is taken out of `offsets`."""
+def _listed(file: Path, offsets: dict[int, int], records: "_Records") -> Iterator[Entry]:
+    """The records of list.txt; each is removed from `offsets`."""
     for line, fields in split_lines(file, "\t") if file.is_file() else ():
         try:
             key = _whole(fields[0])
@@ -106,15 +106,15 @@ def _listed(file: Path, offsets: dict[int, int], pictures: "_Pictures") -> Itera
         except SourceError as error:
             yield Entry(key=f"list.txt:{line}", reason=f"line {line} of list.txt: {error}")
         else:
-            yield from pictures.entries(key, offset, path)
+            yield from records.entries(key, offset, path)
 
 
-class _Pictures:
-    """The records of one .rec file as entries; knows the pictures that came before."""
+class _Records:
+    """The records of one .rec file as entries; remembers the images so far, to reject exact duplicates."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.file, self.name = file, name
-        self.seen: dict[bytes, int] = {}
+        self.first_by_hash: dict[bytes, int] = {}
         self.ranges = 0
 
     def entries(self, key: int, offset: int, path: str | None) -> Iterator[Entry]:
@@ -129,7 +129,7 @@ class _Pictures:
         if not picture and start > _HEADER.size:
             self.ranges += 1
             return
-        first = self.seen.setdefault(hashlib.blake2b(picture, digest_size=16).digest(), key)
+        first = self.first_by_hash.setdefault(hashlib.blake2b(picture, digest_size=16).digest(), key)
         identity = path.partition("/")[0] if path and "/" in path else f"{label:.0f}"
         yield Entry(
             key=str(key),
@@ -141,7 +141,7 @@ class _Pictures:
 
 
 def _read(file: BinaryIO, offset: int) -> _Record:
-    """The record at an offset. `ValueError`: there is none, it is cut off, or it is larger than any picture."""
+    """The record at an offset. `ValueError`: there is none, it is truncated, or it is larger than any image."""
     parts, size, flag, at = list[bytes](), 0, None, offset
     file.seek(offset)
     while flag not in (0, 3):
@@ -169,7 +169,7 @@ def _read(file: BinaryIO, offset: int) -> _Record:
 
 
 def _label(payload: bytes) -> tuple[float, int]:
-    """The first label, and where the picture begins."""
+    """The first label, and where the image starts in the payload."""
     if len(payload) < _HEADER.size:
         raise ValueError(f"its {len(payload)} bytes are no MXNet header of {_HEADER.size}")
     count, label, _, _ = _HEADER.unpack_from(payload)
@@ -180,7 +180,7 @@ def _label(payload: bytes) -> tuple[float, int]:
 
 
 def _image(record: _Record, start: int, name: str) -> ImageRef:
-    """Where the picture stands: its bytes without those words that are left out of it."""
+    """Where the image is stored: a slice of the file, less the words that are not part of the image."""
     before = [cut for cut in record.cuts if cut <= start]
     inside = [cut - start + 4 * i for i, cut in enumerate(c for c in record.cuts if c > start)]
     length = len(record.payload) - start + 4 * len(inside)
@@ -189,5 +189,5 @@ def _image(record: _Record, start: int, name: str) -> ImageRef:
 
 
 def _whole(text: str) -> int:
-    """The number that a text is; -1 if it is none, or one that no file reaches."""
+    """The number that a text stands for; -1 if it is none, or larger than any file."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1

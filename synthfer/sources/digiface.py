@@ -1,9 +1,9 @@
 """DigiFace-1M: rendered faces of 110,000 people who do not exist (Bae et al., WACV 2023), without labels.
 
-Read as github.com/microsoft/DigiFace1M publishes it: eight archives subjects_0-1999_72_imgs.zip ... with
-<subject>/<k>.png inside, read without unpacking, or the same folders unpacked, with or without a folder for each
-archive. The publishers give 720,000 and 500,000 pictures; the names of the last three archives cover 99,999
-subjects, so that 499,995 are what can be found there.
+Reads what github.com/microsoft/DigiFace1M publishes: eight archives subjects_0-1999_72_imgs.zip ... with
+<subject>/<k>.png inside, without unpacking them, or the same folders unpacked, with or without a folder for each
+archive. The publishers state 720,000 and 500,000 images; but the names of the last three archives cover 99,999
+subjects, which makes 499,995.
 """
 
 import re
@@ -31,7 +31,7 @@ PARTS = {
 }
 """Published number of pictures -> the archives that hold them."""
 MAX_RATIO = 100
-"""PNG is compressed already: what unpacks to more than this many times its size is no picture."""
+"""PNG is compressed already: what unpacks to more than this many times its size is not an image."""
 LICENCE = "Research Use of Data Agreement (R-UDA): non-commercial research"
 _PART = re.compile(r"subjects_((\d+)-(\d+)_\d+)_imgs(?:\.zip)?", re.ASCII)
 _PICTURE = re.compile(r"(?:.*/)?(\d{1,9})/(\d{1,9})\.png", re.ASCII)
@@ -51,7 +51,7 @@ def find(path: Path | None, config: Config) -> Collection:
     archives = [root] if root.is_file() else [p for p in root.iterdir() if p.suffix == ".zip" and _part(p)]
     notes: list[str] = []
     if archives:
-        notes += left_out(_beside(root, archives), "not read, beside the published archives")
+        notes += left_out(_beside(root, archives), "not among the published archives")
         archives.sort(key=_first_subject)
         root = folder_of(root)
         for archive in archives:
@@ -80,9 +80,9 @@ def _beside(root: Path, archives: Sequence[Path]) -> list[str]:
 
 
 def _part(path: Path) -> str:
-    """Which published archive a name stands for; empty if none."""
-    found = _PART.fullmatch(path.name)
-    return found.group(1) if found and any(found.group(1) in names for names in PARTS.values()) else ""
+    """Which published archive has this name; empty if none."""
+    match = _PART.fullmatch(path.name)
+    return match.group(1) if match and any(match.group(1) in names for names in PARTS.values()) else ""
 
 
 def _first_subject(path: Path) -> tuple[int, str]:
@@ -90,18 +90,18 @@ def _first_subject(path: Path) -> tuple[int, str]:
 
 
 def _official(parts: Sequence[str]) -> tuple[SplitCounts | None, list[str]]:
-    """The published count of the parts that are complete, and the parts that lack from a set that is begun."""
+    """The published count of the complete sets of parts, and the parts that are missing from incomplete sets."""
     complete = sum(count for count, names in PARTS.items() if set(names) <= set(parts))
-    begun = [name for names in PARTS.values() if set(names) & set(parts) for name in names if name not in parts]
-    return ({"train": {"all": complete}} if complete and not begun else None), begun
+    missing = [name for names in PARTS.values() if set(names) & set(parts) for name in names if name not in parts]
+    return ({"train": {"all": complete}} if complete and not missing else None), missing
 
 
 def _refuse_escapes(path: Path) -> None:
-    """One path that leaves an archive means that somebody made it to do harm: none of it is read."""
+    """`SourceError` if any path leaves the archive: somebody made it to do harm, so none of it is read."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except _BROKEN:  # one failed row, where its pictures would be
+    except _BROKEN:  # it becomes one failed row in place of its images, see `_archived`
         return
     for name in names:
         try:
@@ -119,22 +119,22 @@ def _archived(archives: Sequence[Path], root: Path, notes: list[str]) -> Iterato
         except _BROKEN as error:
             yield Entry(key=name, reason=f"{name} cannot be read ({error}): download it again")
             continue
-        pictures = [(m, found) for m in members if not m.is_dir() and (found := _PICTURE.fullmatch(m.filename))]
+        pictures = [(m, match) for m in members if not m.is_dir() and (match := _PICTURE.fullmatch(m.filename))]
         pictures.sort(key=lambda pair: (int(pair[1].group(1)), int(pair[1].group(2)), pair[0].filename))
         known, part = set[str](), _PART.fullmatch(path.name)
-        for member, found in pictures:
-            subject, key = int(found.group(1)), f"{found.group(1)}/{found.group(2)}.png"
-            if reason := _doubt(member, key in known, part, subject):
+        for member, match in pictures:
+            subject, key = int(match.group(1)), f"{match.group(1)}/{match.group(2)}.png"
+            if reason := _refusal(member, key in known, part, subject):
                 yield Entry(key=f"{name}/{member.filename}@{member.header_offset}", reason=reason)
             else:
                 known.add(key)
-                yield _entry(key, found.group(1), ImageRef("zip", name, name=member.filename))
+                yield _entry(key, match.group(1), ImageRef("zip", name, name=member.filename))
         others = [m.filename for m in members if not m.is_dir() and not _PICTURE.fullmatch(m.filename)]
-        notes += left_out(others, f"members of {name} that are no pictures by their names")
+        notes += left_out(others, f"members of {name} that are not named as images")
 
 
-def _doubt(member: zipfile.ZipInfo, known: bool, part: re.Match[str] | None, subject: int) -> str | None:
-    """Why a member is not read: it would be unpacked to harm, or takes the place of another picture."""
+def _refusal(member: zipfile.ZipInfo, known: bool, part: re.Match[str] | None, subject: int) -> str | None:
+    """Why a member is not read: it may be a zip bomb, or is not the image that its name says; None if it is read."""
     if member.file_size > MAX_BYTES:
         return f"{member.filename} would unpack to {member.file_size:,} bytes; a picture has at most {MAX_BYTES:,}"
     if member.file_size > MAX_RATIO * max(1, member.compress_size):
@@ -147,7 +147,7 @@ def _doubt(member: zipfile.ZipInfo, known: bool, part: re.Match[str] | None, sub
 
 
 def _subjects(root: Path) -> tuple[list[Path], list[str]]:
-    """The folders of the subjects by number, and the parts that they make."""
+    """The folders of the subjects by number, and the published parts that they cover."""
     tops = sorted((p for p in root.iterdir() if p.is_dir() and _part(p)), key=_first_subject) or [root]
     folders = [p for top in tops for p in top.iterdir() if p.is_dir() and re.fullmatch(r"[0-9]{1,9}", p.name)]
     if not folders:
@@ -168,11 +168,11 @@ def _unpacked(folders: Sequence[Path], root: Path, notes: list[str]) -> Iterator
     others: list[str] = []
     for folder in folders:
         names, top = list(walk(folder)), relative(folder, root)
-        pictures = {name: int(found.group(1)) for name in names if (found := _FILE.fullmatch(name))}
+        pictures = {name: int(match.group(1)) for name in names if (match := _FILE.fullmatch(name))}
         others += [f"{top}/{name}" for name in names if name not in pictures]
         for name in sorted(pictures, key=lambda name: (pictures[name], name)):
             yield _entry(f"{folder.name}/{name}", folder.name, ImageRef("file", f"{top}/{name}"))
-    notes += left_out(sorted(others), "no pictures of DigiFace-1M by their names")
+    notes += left_out(sorted(others), "not named as images of DigiFace-1M")
 
 
 def _entry(key: str, subject: str, ref: ImageRef) -> Entry:

@@ -1,9 +1,9 @@
-"""EmoNet-Face HQ, Binary and Big (LAION, arXiv 2505.20033): faces of nobody with 40 emotions, as Parquet.
+"""EmoNet-Face HQ, Binary and Big (LAION, arXiv 2505.20033): synthetic faces with 40 emotions, as Parquet.
 
-The column of pictures is `path` (an Image, in HQ and Binary), `image` or `jpg`: it is found by the schema metadata.
-The 40 emotions have no agreed mapping to seven expressions, so no face gets a label; what is annotated in plain
-words is kept as attributes. Binary has a row for every annotation: rows of one picture share its source_id, where the
-picture has a path in the file. The expert ratings of HQ (column `label`) are not read.
+The image column is `path` (an Image, in HQ and Binary), `image` or `jpg`; the schema metadata says which. There is no
+agreed mapping of the 40 emotions to seven expressions, so no face gets a label; annotations in plain words are kept as
+attributes. Binary has a row for every annotation: rows of one image share its source_id, if the image has a path in
+the file. The expert ratings of HQ (column `label`) are not read.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from synthfer.sources.entry import Collection, Entry, ImageRef, require_path
 from synthfer.sources.parquet import Tables, image_column, open_tables, rows, words_of
 
 OFFICIAL = {"hq": 2_500, "big": 203_201}
-"""Rows by the word in the folder's name; of Binary only pictures (19,999) and annotations (65,686) are published."""
+"""Published rows by a word in the folder's name; of Binary only images (19,999) and annotations (65,686) are stated."""
 _ATTRIBUTES = {"emotion": "emotion", "gender": "gender", "age": "age", "ethnicity": "race", "race": "race"}
 _EXPECTED = "the Parquet files of EmoNet-Face, e.g. data/train-00000-of-00002.parquet"
 
@@ -59,20 +59,20 @@ def find(path: Path | None, config: Config) -> Collection:
 
 
 def _attributes(tables: Tables) -> dict[str, tuple[str, list[str] | None]]:
-    """Column, also "demographics.age", -> attribute and the names of its numbers."""
-    found: dict[str, tuple[str, list[str] | None]] = {}
+    """Column (or "struct.field", as "demographics.age") -> attribute and the names of its numbers."""
+    attributes: dict[str, tuple[str, list[str] | None]] = {}
     for field in tables.schema:
         inner = [f"{field.name}.{f.name}" for f in field.type] if pa.types.is_struct(field.type) else []
         for column in inner or [field.name]:
             name = _ATTRIBUTES.get(column.rpartition(".")[2].lower())
             kind = field.type if not inner else field.type.field(column.partition(".")[2]).type
             if name and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                found[column] = (name, None)
+                attributes[column] = (name, None)
             elif name and pa.types.is_integer(kind):
                 words = words_of(tables, column)
                 if words is not None or name == "age":
-                    found[column] = (name, words)
-    return found
+                    attributes[column] = (name, words)
+    return attributes
 
 
 def _value(row: Mapping[str, Any], column: str, words: list[str] | None) -> str | None:

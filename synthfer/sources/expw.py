@@ -2,8 +2,8 @@
 
 Layout: `label.lst` with one face a line, image_name face_id top left right bottom confidence label (in this order),
 labels as FER2013, and the photos in image/origin/, image/ or origin/. The list may lie in a folder label/ beside
-image/, and both in data/. Quirks: a photo may have several faces, and there are no official splits: they are made
-here by photo, so that no photo is in two.
+image/, and both in data/. Quirks: a photo may have several faces, and there are no official splits: photos are
+divided here, so that no photo is in two splits.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _EXPECTED = "label.lst (or label/label.lst) and the photos in image/origin/, ima
 
 @dataclass(frozen=True, kw_only=True)
 class Config(labels.SplitShares):
-    """How the photos are divided."""
+    """How the photos are divided into splits."""
 
 
 def find(path: Path | None, config: Config) -> Collection:

@@ -49,16 +49,16 @@ def find(path: Path | None, config: Config) -> Collection:
 
 
 def source_id(row: int) -> str:
-    """The id of a picture by its row in fer2013.csv (from 0), which FERPlus shares."""
+    """The id of an image by its row in fer2013.csv (from 0), which FERPlus shares."""
     return f"fer2013:{row:07}"
 
 
 def row_of(name: Any) -> int:
-    """The row in fer2013.csv of a picture that is named as FERPlus names it, fer0000017.png; else `ValueError`."""
-    found = re.fullmatch(r"fer([0-9]{7})\.png", str(name))
-    if not found:
+    """The row in fer2013.csv of an image with a FERPlus name (fer0000017.png); `ValueError` for another name."""
+    match = re.fullmatch(r"fer([0-9]{7})\.png", str(name))
+    if not match:
         raise ValueError(f"the name {name!r} is not of the form fer0000000.png")
-    return int(found[1])
+    return int(match[1])
 
 
 def image_of(csv: Path, root: Path, row: tables.PixelRow) -> ImageRef:
@@ -98,14 +98,16 @@ def parquet_split(split: Any) -> dict[str, Any]:
 
 
 def _folders(path: Path) -> Collection:
-    """The copy in class folders; where file names still say PublicTest, the two test sets are told apart by them."""
+    """The copy in class folders; if file names still say PublicTest, they separate the two test sets."""
     merged = not any(path.glob("test/*/PublicTest_*"))
     official = {"train": OFFICIAL["train"], "test": {k: n + OFFICIAL["val"][k] for k, n in OFFICIAL["test"].items()}}
-    notes = ["the rows of fer2013.csv are not known in this layout: pictures shared with FERPlus show by pixels only"]
+    notes = [
+        "this layout does not tell the rows of fer2013.csv: images shared with FERPlus are recognised by pixels only"
+    ]
     if merged:
-        notes.append("test holds PublicTest and PrivateTest together, 7,178 pictures: there is no validation split")
+        notes.append("test holds PublicTest and PrivateTest together, 7,178 images: there is no validation split")
     else:
-        notes.append("the folder test holds PublicTest and PrivateTest together: file names tell val from test")
+        notes.append("the folder test holds PublicTest and PrivateTest together: file names separate val from test")
     return Collection(
         layout="class folders",
         entries=_of_folders(path, notes),

@@ -2,8 +2,8 @@
 
 Layouts: `fer2013new.csv` (votes) beside `fer2013.csv` (pictures), joined by row; folders FER2013Train, FER2013Valid,
 FER2013Test with PNG files and `label.csv` (name, in some copies a box, ten votes; no header); a Parquet file with the
-columns image, ferplus_votes, split, name. Quirks: 173 rows name no image, they are no face by all votes, and the
-folders lack them. Faces whose votes choose contempt, unknown or no face have no label here.
+columns image, ferplus_votes, split, name. Quirks: 173 rows name no image; all their votes say "no face", and the
+folders do not have them. Faces whose votes choose contempt, unknown or no face have no label here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ FOLDER_ROWS: SplitCounts = {"train": {"all": 28558}, "val": {"all": 3579}, "test
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """How ten votes become one label."""
+    """How ten votes are made into one label."""
 
     rule: str = option("majority", "majority: the authors' rule; argmax: most votes, first of equals", choices=RULES)
 
@@ -69,10 +69,10 @@ def find(path: Path | None, config: Config) -> Collection:
 
 
 def choice(votes: Sequence[int], rule: str) -> str:
-    """The word of `VOTES` that ten votes stand for.
+    """The word of `VOTES` that wins ten votes.
 
-    majority is the rule of the authors' own reader: single votes are dropped, and the word with most votes counts if
-    it has more than half of what is left; else the face is unknown.
+    majority is the rule of the authors' own reader: single votes are dropped, and the word with most votes wins if it
+    has more than half of the rest; else the face is unknown. argmax: most votes win, the first of equals.
     """
     if rule == "majority":
         votes = [n if n > 1 else 0 for n in votes]
@@ -91,7 +91,7 @@ def distribution(votes: Sequence[int]) -> tuple[float, ...] | None:
 
 
 def _voted(votes: Sequence[int], rule: str) -> dict[str, Any]:
-    """What the votes of one face say, as fields of its entry; `ValueError` where they are no votes."""
+    """The fields of an entry that follow from its votes; `ValueError` if they are not valid votes."""
     if len(votes) != len(VOTES) or not all(isinstance(n, int) and n >= 0 for n in votes) or not sum(votes):
         raise ValueError(f"{list(votes)} are no votes for {', '.join(VOTES)}")
     scores = {f"votes_{other(word) or word}".replace(" ", "_"): float(n) for word, n in zip(VOTES, votes, strict=True)}
@@ -99,10 +99,10 @@ def _voted(votes: Sequence[int], rule: str) -> dict[str, Any]:
 
 
 def _joined(csv: Path, root: Path, rule: str) -> Iterator[Entry]:
-    """Votes and pictures of the same row; a row that only one of the two files has fails."""
+    """Votes and images of the same row; a row that only one of the two files has fails."""
     pictures = layouts.file_at(root, *fer2013.CSV_FILES)
     if pictures is None:
-        raise SourceError(f"{root} has {csv.name}, but no fer2013.csv with the pictures: put it there too")
+        raise SourceError(f"{root} has {csv.name}, but no fer2013.csv with the images: put that file there, too")
 
     def read(number: int, pair: tuple[tables.PixelRow, dict[str, str]]) -> Entry:
         (row, cells), at = pair, number - 2

@@ -1,10 +1,10 @@
 """FFHQ: 70,000 photographs of faces from Flickr (Karras et al., CVPR 2019), without labels.
 
-Read as github.com/NVlabs/ffhq-dataset lays it out: images1024x1024/00000/00000.png, thumbnails128x128/..., a folder
-of such folders or of the pictures alone (also resized copies). With ffhq-dataset-v2.json beside them the list is
-what counts: its category is the split (the first 60,000 are training, the others validation), a file of another
-size than listed is rejected, and the licences of the photographs are counted. The 255 MB of that file are parsed at
-once, but for the face landmarks, which are dropped on the way; no checksum is computed.
+Reads the layout of github.com/NVlabs/ffhq-dataset: images1024x1024/00000/00000.png, thumbnails128x128/..., a folder
+of such folders or of the images alone (also resized copies). If ffhq-dataset-v2.json is beside them, that list decides:
+its category is the split (the first 60,000 are training, the others validation), a file of another size than listed
+is rejected, and the licences of the photographs are counted. The 255 MB of that file are parsed at once, except for
+the face landmarks, which are dropped during parsing; no checksum is computed.
 
 People may ask for the removal of their pictures: download the list again before each use.
 """
@@ -36,13 +36,13 @@ _EXPECTED = f"images1024x1024/ or thumbnails128x128/ with 00000/00000.png ..., a
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Which size is read, where both are there."""
+    """Which size is read, if both are there."""
 
     pictures: str | None = option(None, "folder to read; null: the larger one that is there", choices=tuple(SIZES))
 
 
 def find(path: Path | None, config: Config) -> Collection:
-    """One entry for every picture of the list, in its order; without the list, for every picture by its number."""
+    """One entry for every image of the list, in its order; without the list, for every image by its number."""
     root = require_path(path, "ffhq", _EXPECTED)
     top = _top(root, config)
     files, others = _pictures(top, root)
@@ -50,13 +50,13 @@ def find(path: Path | None, config: Config) -> Collection:
     listed = _list(root)
     if not files:
         raise unknown_layout(top, "ffhq", _EXPECTED)
-    notes = left_out(others, "no pictures of FFHQ by their names")
+    notes = left_out(others, "not named as images of FFHQ")
     if listed is None:
         entries = (_entry(index, ImageRef("file", name)) for index, name in sorted(files.items()))
         return Collection(layout=f"{top.name} without {LIST}", entries=entries, licence=LICENCE,
                           official=OFFICIAL_UNLISTED, notes=notes)  # fmt: skip
     unlisted = [files[i] for i in sorted(files.keys() - set(_numbers(listed)))]
-    notes += left_out(unlisted, f"pictures that are not in {LIST}")
+    notes += left_out(unlisted, f"images that are not in {LIST}")
     return Collection(
         layout=f"{top.name} with {LIST}",
         entries=_listed(listed, files, root, relative(top, root), section),
@@ -67,17 +67,17 @@ def find(path: Path | None, config: Config) -> Collection:
 
 
 def _top(root: Path, config: Config) -> Path:
-    there = [root / name for name in SIZES if (root / name).is_dir()]
+    present = [root / name for name in SIZES if (root / name).is_dir()]
     if config.pictures is None:
-        return there[0] if there else root
-    wanted = root / config.pictures
-    if wanted not in there and root.resolve().name != config.pictures:
-        raise SourceError(f"pictures: {wanted} does not exist; source ffhq expects {_EXPECTED}")
-    return wanted if wanted in there else root
+        return present[0] if present else root
+    chosen = root / config.pictures
+    if chosen not in present and root.resolve().name != config.pictures:
+        raise SourceError(f"pictures: {chosen} does not exist; source ffhq expects {_EXPECTED}")
+    return chosen if chosen in present else root
 
 
 def _pictures(top: Path, root: Path) -> tuple[dict[int, str], list[str]]:
-    """Number -> path below the root, and the paths of all else."""
+    """Number -> path below the root, and the paths of all other files."""
     files: dict[int, str] = {}
     others = []
     for path in walk(top):
@@ -95,17 +95,17 @@ def _number(text: str) -> int | None:
 
 
 def _list(root: Path) -> dict[str, Any] | None:
-    """The list beside the pictures or one folder above, if there is one."""
+    """The list beside the images or one folder above, if there is one."""
     file = next((folder / LIST for folder in (root, root.resolve().parent) if (folder / LIST).is_file()), None)
     if file is None:
         return None
     try:
         with file.open("rb") as body:
-            listed = json.load(body, object_hook=lambda found: {k: v for k, v in found.items() if k not in _DROPPED})
+            listed = json.load(body, object_hook=lambda value: {k: v for k, v in value.items() if k not in _DROPPED})
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{file} cannot be read: {error}; download it again, or move it away") from error
     if not isinstance(listed, dict):
-        raise SourceError(f"{file} is no list by picture number; download {LIST} again, or move it away")
+        raise SourceError(f"{file} is not a list by image number; download {LIST} again, or move it away")
     return listed
 
 
@@ -125,14 +125,14 @@ def _listed(
     for key, record in listed.items():
         try:
             index, split = _as_listed(key), _SPLITS[record["category"]]
-            told_size = record[section]["file_size"] if section else None
+            listed_size = record[section]["file_size"] if section else None
         except (KeyError, TypeError, ValueError) as error:
             reason = f"{LIST}: record {key!r} is not as published: {type(error).__name__} {error}"
             yield Entry(key=f"{LIST}:{readable(key)}", reason=reason)
             continue
-        # A listed file that is not there is a failed row: its place is where it should be.
+        # A listed file that is missing becomes a failed row when it is read: its path is where it should be.
         name = files.get(index) or safe_path(f"{top}/{index // 1000 * 1000:05d}/{index:05d}.png")
-        yield _entry(index, ImageRef("file", name), split, _wrong_size(root / name, told_size))
+        yield _entry(index, ImageRef("file", name), split, _wrong_size(root / name, listed_size))
 
 
 def _wrong_size(file: Path, listed: Any) -> str | None:

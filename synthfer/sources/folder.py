@@ -1,8 +1,8 @@
 """Any folder of class folders: <class>/<picture>, or <split>/<class>/<picture>, as torchvision's ImageFolder reads it.
 
-Class folders carry an expression in any of the field's usual words. Those named after another published label
-(contempt, unknown ...) keep their pictures, rejected; any other name is refused until `classes` says what it means
-or `ignore` leaves it out, since a folder that is guessed wrong spoils a class without a trace.
+A class folder is named after an expression, in any of the usual words. Images in folders named after another published
+label (contempt, unknown ...) are kept as rejected rows; any other name is refused until `classes` says what it means
+or `ignore` leaves it out, since a folder that is guessed wrong would silently spoil a class.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,11 +22,11 @@ _EXPECTED = "a folder with one folder for each expression, or with train, val, t
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What the folders' names mean, where they are no expressions, and what the pictures are."""
+    """What folders mean that are not named after an expression, and what the images are."""
 
     classes: Mapping[str | int, str] = option({}, "further class folders and the expression in each: {1: surprise}")
     ignore: Sequence[str] = option([], "class folders to leave out")
-    kind: str = option("real", "photographs of people, or faces of nobody", choices=KINDS)
+    kind: str = option("real", "photographs of people, or synthetic faces", choices=KINDS)
     licence: str = option(NOT_STATED, "the terms of use")
 
     def __post_init__(self) -> None:
@@ -36,22 +36,22 @@ class Config:
 
 
 def find(path: Path | None, config: Config) -> Collection:
-    """One entry for every picture below a class folder, by split, class and name."""
+    """One entry for every image below a class folder, by split, class and name."""
     root = require_path(path, "folder", _EXPECTED)
     folders, beside = _inside(root)
     if splits := [folder for folder in folders if folder.name.lower() in SPLITS]:
         _only_splits(root, folders, splits)
-    found: list[tuple[str, Path]] = []
+    class_folders: list[tuple[str, Path]] = []
     for top in splits or [root]:
         classes, files = _inside(top) if splits else (folders, [])
-        found += [(SPLITS[top.name.lower()] if splits else "train", folder) for folder in classes]
+        class_folders += [(SPLITS[top.name.lower()] if splits else "train", folder) for folder in classes]
         beside += files
-    words = _words(root, sorted({folder.name for _, folder in found}), config)
-    skipped = sorted({folder.name for _, folder in found} & set(config.ignore))
-    notes = [f"left out as asked: the class folders {', '.join(map(readable, skipped))}"] if skipped else []
+    words = _words(root, sorted({folder.name for _, folder in class_folders}), config)
+    skipped = sorted({folder.name for _, folder in class_folders} & set(config.ignore))
+    notes = [f"left out by ignore: the class folders {', '.join(map(readable, skipped))}"] if skipped else []
     return Collection(
         layout="split and class folders" if splits else "class folders",
-        entries=_entries(root, [(s, c, words[c.name]) for s, c in found if c.name in words], beside, notes),
+        entries=_entries(root, [(s, c, words[c.name]) for s, c in class_folders if c.name in words], beside, notes),
         licence=config.licence,
         kind=config.kind,
         notes=notes,
@@ -59,27 +59,27 @@ def find(path: Path | None, config: Config) -> Collection:
 
 
 def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Folders and other things in a folder, by name. Hidden folders hold no class."""
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    folders = [path for path in found if path.is_dir() and not path.name.startswith(".")]
-    return folders, sorted(set(found) - set(folders))
+    """The folders in a folder, and everything else in it, by name. Hidden folders count as something else."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    folders = [path for path in paths if path.is_dir() and not path.name.startswith(".")]
+    return folders, sorted(set(paths) - set(folders))
 
 
 def _only_splits(root: Path, folders: Sequence[Path], splits: Sequence[Path]) -> None:
-    if strangers := [folder.name for folder in folders if folder not in splits]:
+    if others := [folder.name for folder in folders if folder not in splits]:
         raise SourceError(
-            f"{root} has the splits {', '.join(s.name for s in splits)} and beside them {', '.join(strangers)}: "
+            f"{root} has the splits {', '.join(s.name for s in splits)} and beside them {', '.join(others)}: "
             "move those elsewhere, or give the path of one split"
         )
 
 
 def _words(root: Path, names: Sequence[str], config: Config) -> dict[str, str]:
-    """The label in words of every class folder that is read. `SourceError` names all that have none."""
+    """The word of every class folder that is read. `SourceError` names all folders whose name means nothing."""
     if not names:
         raise unknown_layout(root, "folder", _EXPECTED)
     given = {str(name): word for name, word in config.classes.items()}
-    for key, asked in (("classes", given), ("ignore", config.ignore)):
-        if absent := [name for name in asked if name not in names]:
+    for key, configured in (("classes", given), ("ignore", config.ignore)):
+        if absent := [name for name in configured if name not in names]:
             raise SourceError(f"{key}: {root} has no class folder {absent[0]!r}{nearest(absent[0], names)}")
     words = {name: given.get(name, name) for name in names if name not in config.ignore}
     if unknown := [name for name, word in words.items() if "label" not in by_word(word) and other(word) is None]:
@@ -107,4 +107,4 @@ def _entries(
                 yield Entry(key=name, image=ImageRef("file", name), split=split, **fields)
             else:
                 yield Entry(key=repr(name), split=split, reason=f"rename {name!r}: its name cannot be written as text")
-    notes += left_out(others, "no pictures by their names")
+    notes += left_out(others, "not named as images")

@@ -1,7 +1,7 @@
-"""The index of a collection: all its entries, counted, hashed, and kept in the dataset, one row group per unit.
+"""The index of a collection: all its entries, counted, hashed, and stored in the dataset, one row group per unit.
 
-It is to an imported dataset what the plan is to a generated one. The hash of its lines stands in the dataset's spec,
-so a collection that has changed since is refused and not mixed in.
+It is to an imported dataset what the plan is to a generated one. The hash of its lines is part of the dataset's spec,
+so that an import cannot be continued with a collection that has changed.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class Index:
 
     @classmethod
     def from_entries(cls, entries: Iterable[Entry]) -> "Index":
-        """Reads all entries. One whose split and key were there before becomes a failed row that says so."""
+        """Reads all entries. One that repeats a split and key becomes a failed row that says so."""
         chunks, chunk, digest = [], list[str](), hashlib.sha256()
         counts: dict[str, Counter[str]] = {}
         for entry in _distinct(entries):
@@ -55,14 +55,14 @@ class Index:
         return (Entry.from_json(self.lines[row].as_py()) for row in rows)
 
     def write(self, store: ObjectStore, unit_size: int) -> None:
-        """Puts the index into a dataset, if it is not there yet."""
+        """Stores the index in a dataset, unless it is there already."""
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table({"entry": self.lines}), sink, row_group_size=unit_size, compression="zstd")
         store.put_new(KEY, sink.getvalue())
 
 
 class StoredIndex:
-    """The index in a dataset, read unit by unit; safe for threads."""
+    """The index stored in a dataset, read unit by unit; safe for threads."""
 
     def __init__(self, store: ObjectStore) -> None:
         stat = store.stat(KEY)
@@ -83,7 +83,7 @@ def sample_id(source: str, entry: Entry) -> str:
 
 
 def collection_plan(source: str, layout: str, index: Index) -> dict[str, Any]:
-    """What stands in the dataset's spec as its plan."""
+    """The plan of an imported dataset, as its spec states it."""
     return {"kind": "collection", "source": source, "layout": layout, "index_sha256": index.sha256}
 
 
@@ -93,34 +93,34 @@ def is_collection(plan: Mapping[str, Any]) -> bool:
 
 
 def differences(official: SplitCounts | None, counts: SplitCounts) -> list[str]:
-    """One line per published number that is another here; `all` stands for every row of a split."""
+    """One line per published number that differs from ours; `all` is every row of a split."""
     if not official:
         return []
     lines, pooled = [], pooled_counts(official, counts)
     for split in {**official, **pooled}:
         here, table = pooled.get(split, {}), official.get(split, {"all": 0})
         for name, published in table.items():
-            found = sum(here.values()) if name == "all" else here.get(name, 0)
-            if found != published:
-                lines.append(f"{split} {name}: {found:,} here, {published:,} published ({found - published:+,})")
+            count = sum(here.values()) if name == "all" else here.get(name, 0)
+            if count != published:
+                lines.append(f"{split} {name}: {count:,} here, {published:,} published ({count - published:+,})")
     return lines
 
 
 def pooled_counts(official: SplitCounts, counts: SplitCounts) -> SplitCounts:
-    """Counts in the splits of the published ones: all together where those are published without splits."""
+    """`counts` in the splits of the published ones: in one sum if those are published without splits."""
     return {"all": sum(map(Counter, counts.values()), Counter[str]())} if set(official) == {"all"} else counts
 
 
 def _distinct(entries: Iterable[Entry]) -> Iterator[Entry]:
-    seen: Counter[int] = Counter()
+    occurrences: Counter[int] = Counter()  # by hash: the keys of millions of entries would fill the memory
     for entry in entries:
-        key, place = entry.key, hash((entry.split, entry.key))
-        seen[place] += 1
-        if seen[place] == 1:
+        key, key_hash = entry.key, hash((entry.split, entry.key))
+        occurrences[key_hash] += 1
+        if occurrences[key_hash] == 1:
             yield entry
             continue
-        number = seen[place]
-        while hash((entry.split, key)) in seen:  # another entry may have that very name
+        number = occurrences[key_hash]
+        while hash((entry.split, key)) in occurrences:  # another entry may have that very key
             key, number = f"{entry.key}#{number}", number + 1
-        seen[hash((entry.split, key))] += 1
+        occurrences[hash((entry.split, key))] += 1
         yield Entry(key=key, split=entry.split, reason=f"{entry.key} is listed again")

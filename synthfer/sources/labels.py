@@ -1,4 +1,4 @@
-"""Labels, counts and splits as collections publish them: words, codes in a published order, Usage, or shares."""
+"""Labels, counts and splits as collections publish them: words, codes in a published order, a Usage column, shares."""
 
 import re
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def by_word(word: str) -> dict[str, Any]:
 
 @lru_cache(256)
 def _label_of(word: str) -> int | None:
-    """Kept, since looking for the nearest word of each of a million faces would take minutes."""
+    """Cached: `index_of` searches the nearest word for its error, which takes minutes for a million faces."""
     try:
         return index_of(word)
     except ValueError:
@@ -40,7 +40,7 @@ def without_expression(word: str) -> str:
 
 
 def by_code(order: Sequence[str], code: str, first: int = 0) -> dict[str, Any]:
-    """The fields of an entry that is labelled by its place in a published class order, counted from `first`."""
+    """The fields of an entry that is labelled by its position in a published class order, counted from `first`."""
     code = code.strip()
     if _CODE.fullmatch(code) and 0 <= int(code) - first < len(order):
         return by_word(order[int(code) - first])
@@ -65,7 +65,7 @@ def counted(words: Sequence[str], *counts: int) -> dict[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitShares:
-    """How a collection without official splits is divided: a group (a person, a photo) is in one split as a whole."""
+    """How a collection without official splits is divided: all images of a group (a person, a photo) share a split."""
 
     val: float = option(0.1, "share of the groups for validation", low=0, high=1)
     test: float = option(0.2, "share of the groups for testing", low=0, high=1)
@@ -77,5 +77,5 @@ class SplitShares:
 
     def split(self, group: str) -> str:
         """The split of a group, a function of its name and the seed alone."""
-        at = seed_of(self.seed, "split", group) / 2**63
-        return "test" if at < self.test else "val" if at < self.test + self.val else "train"
+        position = seed_of(self.seed, "split", group) / 2**63
+        return "test" if position < self.test else "val" if position < self.test + self.val else "train"

@@ -1,4 +1,4 @@
-"""Finding a collection's layout: files and folders by their names, walks, and notes on what is left out."""
+"""Tells the layouts of a collection apart: files and folders by name, and notes about files that become no row."""
 
 import os
 from collections.abc import Container, Iterator, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from synthfer.sources.entry import SourceError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-"""The ends of picture names, in lower case."""
+"""Suffixes of image files, in lower case."""
 _SHOWN = 5
 
 
@@ -19,7 +19,7 @@ def file_at(path: Path, *names: str) -> Path | None:
 
 
 def folder_of(path: Path) -> Path:
-    """The folder that places are relative to, also where `path` is a file."""
+    """The folder that image paths are relative to: `path`, or the folder of the file `path`."""
     return path.parent if path.is_file() else path
 
 
@@ -34,8 +34,8 @@ def unknown_layout(path: Path, source: str, expected: str) -> SourceError:
 def walk(top: Path) -> Iterator[str]:
     """Paths (relative to `top`, forward slashes) of all files below a folder, folder by folder, by name.
 
-    A link to a folder is not followed: it is one of the paths. None, where there is no folder at all. `SourceError`:
-    a folder cannot be listed.
+    A link to a folder is not followed, but is one of the paths. If there is no folder, there are no paths.
+    `SourceError`: a folder cannot be listed.
     """
     for parent, folders, files in os.walk(top, onerror=_refuse) if top.is_dir() else ():
         folders.sort()
@@ -55,14 +55,14 @@ def is_text(name: str) -> bool:
 
 
 def is_picture(path: str) -> bool:
-    """Whether a path's name is one of a picture; hidden ones, also in hidden folders, are none."""
+    """Whether a path is named as an image; hidden files and files in hidden folders are not."""
     return path.lower().endswith(PICTURES) and "/." not in f"/{path}"
 
 
 def class_folders(root: Path, folder: str, notes: list[str]) -> Iterator[tuple[str, str]]:
-    """Class word and path below `root` of every picture in `folder`/<class>/, sorted; notes name other files.
+    """Class word and path below `root` of every image in `folder`/<class>/, sorted; notes name the other files.
 
-    A name that is no text (bytes that are no UTF-8) cannot stand in a dataset and is one of those.
+    A file whose name is not UTF-8 cannot be named in a dataset and is one of the others.
     """
     others = []
     for entry in sorted((root / folder).iterdir()):
@@ -74,25 +74,27 @@ def class_folders(root: Path, folder: str, notes: list[str]) -> Iterator[tuple[s
                 yield entry.name, relative
             else:
                 others.append(relative)
-    notes += left_out(others, f"{(root / folder).name}: files that are no pictures or have no readable name")
+    notes += left_out(
+        others, f"{(root / folder).name}: files that are not named as images or whose name cannot be read"
+    )
 
 
 def unlisted(folder: Path, listed: Container[str], name: str) -> list[str]:
-    """One note on the pictures below a folder (paths relative to it) that list `name` does not name, or none."""
+    """One note about the images below a folder (paths relative to it) that list `name` does not name, or none."""
     extra = sorted(path for path in walk(folder) if is_picture(path) and path not in listed)
-    return left_out(extra, f"{folder.name}: pictures that are not in {name}")
+    return left_out(extra, f"{folder.name}: images that are not in {name}")
 
 
 def left_out(names: Sequence[str], what: str) -> list[str]:
-    """One note on what is no row: what it is, how many, the first names; none where there is nothing."""
+    """One note about files that become no row (what they are, how many, the first names); none if there are none."""
     return [f"{what}, left out: {len(names):,} ({abbreviated(names)})"] if names else []
 
 
 def readable(name: str) -> str:
-    """A name from outside as a dataset or a line of text can hold it: quoted and escaped where it has to be."""
+    """A foreign name as one line of text: quoted and escaped if it has to be."""
     return name if name.isprintable() else repr(name)
 
 
 def abbreviated(names: Sequence[str]) -> str:
-    """The first of abbreviated names, each on one line, or "nothing"."""
+    """The first few names in one line, or "nothing"."""
     return ", ".join(map(readable, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "") or "nothing"

@@ -1,8 +1,8 @@
-"""Any Parquet file, folder of Parquet files or Hugging Face dataset folder with a column of pictures.
+"""Any Parquet file, folder of Parquet files or Hugging Face dataset folder with a column of images.
 
-What the columns mean is read from the `huggingface` schema metadata (features Image and ClassLabel), as the library
-`datasets` writes it, else from their names and types. Labels are words or named classes; bare numbers are refused
-until `order` names the published order that they count in, since a wrong order is a wrong label for every face.
+What the columns mean is read from the `huggingface` schema metadata (features Image and ClassLabel) that the library
+`datasets` writes, else from their names and types. Labels are words or named classes; bare numbers are refused until
+`order` names the published class order that they index, since a wrong order would mislabel every face.
 """
 
 import json
@@ -24,27 +24,27 @@ from synthfer.suggest import nearest
 
 IMAGE_NAMES = ("image", "img", "jpg", "png", "path")
 LABEL_NAMES = ("label", "labels", "expression", "emotion")
-_OURS = "{} is a dataset of synthfer already: it needs no import, give its path where a dataset is asked for"
-_EXPECTED = "a Parquet file, or a folder with such files, with a column of pictures (bytes, or a struct with bytes)"
+_OURS = "{} is a dataset of synthfer already and needs no import: use its path where a dataset is expected"
+_EXPECTED = "a Parquet file, or a folder with such files, with a column of images (bytes, or a struct with bytes)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Which columns are read, and how numbers become labels."""
 
-    image: str | None = option(None, "column of the pictures; null: found by its type and name")
+    image: str | None = option(None, "column of the images; null: found by its type and name")
     label: str | None = option(None, "column of the labels; null: found by its name, or none; '' for none")
     split: str | None = option(None, "column of the split; null: 'split' if it is there, else from the file names")
     source_id: str | None = option(None, "column of the original or identity; null: 'source_id' if it is there")
     order: str | None = option(None, "the published order that numbers count in", choices=tuple(ORDERS))
     first: int = option(0, "the number of the order's first expression: 1 for RAF-DB", low=0, high=1)
-    kind: str = option("real", "photographs of people, or faces of nobody", choices=KINDS)
+    kind: str = option("real", "photographs of people, or synthetic faces", choices=KINDS)
     licence: str = option(NOT_STATED, "the terms of use")
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The Parquet files of a collection: `schema` and `features` (of the metadata) are those of the first good one."""
+    """The Parquet files of a collection; `schema` and `features` (metadata) are those of the first readable file."""
 
     root: Path
     files: list[Path]
@@ -59,7 +59,7 @@ def find(path: Path | None, config: Config) -> Collection:
     image = image_column(tables, config.image)
     label = _column(tables, "label", config.label, LABEL_NAMES)
     split = _column(tables, "split", config.split, ("split",))
-    origin = _column(tables, "source_id", config.source_id, ("source_id",))
+    source = _column(tables, "source_id", config.source_id, ("source_id",))
     read_label = _labels(tables, label, config) if label else None
 
     def entry(key: str, ref: ImageRef, file_split: str, row: Mapping[str, Any]) -> Entry:
@@ -67,10 +67,10 @@ def find(path: Path | None, config: Config) -> Collection:
         word = row[split] if split else file_split
         if str(word).lower() not in SPLITS:
             fields["reason"] = f"its split is {word!r}, none of {', '.join(SPLITS)}"
-        source_id = None if origin is None or row[origin] is None else str(row[origin])
+        source_id = None if source is None or row[source] is None else str(row[source])
         return Entry(key=key, image=ref, split=SPLITS.get(str(word).lower(), "train"), source_id=source_id, **fields)
 
-    columns = [column for column in (label, split, origin) if column]
+    columns = [column for column in (label, split, source) if column]
     return Collection(
         layout=f"Parquet, {len(tables.files):,} files, pictures in column {image!r}, labels in {label or 'none'!r}",
         entries=rows(tables, image, columns, entry),
@@ -85,9 +85,9 @@ def open_tables(path: Path, source: str) -> Tables:
     root = folder_of(path)
     if (root / "_dataset.json").exists():
         raise SourceError(_OURS.format(path))
-    found = [path / name for name in walk(path)] if path.is_dir() else [path]
-    files = [f for f in found if f == path or _is_table(f)]
-    beside = [relative(f, root) for f in sorted(set(found) - set(files))]
+    paths = [path / name for name in walk(path)] if path.is_dir() else [path]
+    files = [f for f in paths if f == path or _is_table(f)]
+    others = [relative(f, root) for f in sorted(set(paths) - set(files))]
     for file in files:
         try:
             schema = pq.read_schema(file)
@@ -95,9 +95,9 @@ def open_tables(path: Path, source: str) -> Tables:
             continue
         if b"synthfer.schema" in (schema.metadata or {}):
             raise SourceError(_OURS.format(path))
-        if twice := [name for name in schema.names if schema.names.count(name) > 1]:
-            raise SourceError(f"{file} has several columns {twice[0]!r}: rename all but one")
-        return Tables(root, files, schema, _features(schema), left_out(beside, "no Parquet files of faces"))
+        if repeated := [name for name in schema.names if schema.names.count(name) > 1]:
+            raise SourceError(f"{file} has several columns {repeated[0]!r}: rename all but one")
+        return Tables(root, files, schema, _features(schema), left_out(others, "not Parquet files of faces"))
     raise SourceError(
         f"{path}: source {source} expects {_EXPECTED}. {len(files)} are there, and none can be read as Parquet"
     )
@@ -108,35 +108,35 @@ def _is_table(file: Path) -> bool:
 
 
 def image_column(tables: Tables, name: str | None = None) -> str:
-    """The column of pictures: the one asked for, the only Image of the metadata, or one that is named like one."""
+    """The column of images: `name`, or the only Image of the metadata, or a column with one of `IMAGE_NAMES`."""
     holds_bytes = [f.name for f in tables.schema if _holds_bytes(f.type)]
     declared = [n for n in holds_bytes if _feature(tables, n).get("_type") == "Image"]
     if name is not None:
         if name not in holds_bytes:
-            raise SourceError(f"image: column {name!r} holds no pictures{nearest(name, holds_bytes)}{_there(tables)}")
+            raise SourceError(f"image: column {name!r} holds no images{nearest(name, holds_bytes)}{_there(tables)}")
         return name
     if len(declared) == 1:
         return declared[0]
     for known in IMAGE_NAMES:
         if known in (declared or holds_bytes):
             return known
-    raise SourceError(f"no column is known to hold the pictures: say which with image=NAME{_there(tables)}")
+    raise SourceError(f"it is not clear which column holds the images: set image=NAME{_there(tables)}")
 
 
 def rows(
     tables: Tables, image: str, columns: Sequence[str], entry: Callable[[str, ImageRef, str, Mapping[str, Any]], Entry]
 ) -> Iterator[Entry]:
-    """What `entry` makes of each row's key, place, split by file name, and values of `columns`.
+    """`entry(key, ref, split, values)` of each row, with the split of the file's name and the values of `columns`.
 
-    `columns` may hold "image.path", the path inside the pictures' struct, which comes as {"path": ...}. A file
-    that cannot be read is one failed entry; a group of rows whose columns cannot be, one for each row.
+    `columns` may hold "image.path", the path inside the images' struct, whose value is {"path": ...}. A file that
+    cannot be read is one failed entry; a row group that cannot be read is one failed entry for each of its rows.
     """
-    wanted = {column.partition(".")[0]: tables.schema.field(column.partition(".")[0]).type for column in columns}
-    wanted[image] = tables.schema.field(image).type
+    expected = {column.partition(".")[0]: tables.schema.field(column.partition(".")[0]).type for column in columns}
+    expected[image] = tables.schema.field(image).type
     for file in tables.files:
         name, split = relative(file, tables.root), split_of(file, tables.root)
         try:
-            _check_columns(pq.read_schema(file), wanted)
+            _check_columns(pq.read_schema(file), expected)
         except (pa.ArrowException, OSError, SourceError) as error:
             yield Entry(key=name, split=split, reason=f"{name} cannot be read: {error}")
             continue
@@ -149,13 +149,13 @@ def rows(
 
 
 def split_of(file: Path, root: Path) -> str:
-    """The split that a file's name (train-00000-of-00002.parquet) or nearest folder (train/0000.parquet) says."""
+    """The split in a file's name (train-00000-of-00002.parquet) or its nearest folder's (train/0000.parquet)."""
     inner = [*file.relative_to(root).parts[:-1], file.stem.partition("-")[0]]
     return next((SPLITS[part.lower()] for part in reversed(inner) if part.lower() in SPLITS), "train")
 
 
 def words_of(tables: Tables, column: str) -> list[str] | None:
-    """The names of a ClassLabel's numbers, from the metadata; None where the column is no ClassLabel."""
+    """The names of a ClassLabel's numbers, from the metadata; None if the column is not a ClassLabel."""
     feature = _feature(tables, column)
     names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
     return [str(name) for name in names] if isinstance(names, list) else None
@@ -184,15 +184,15 @@ def _there(tables: Tables) -> str:
     return f"; the columns are {', '.join(f'{f.name} ({f.type})' for f in tables.schema)}"
 
 
-def _column(tables: Tables, key: str, asked: str | None, known: Sequence[str]) -> str | None:
+def _column(tables: Tables, key: str, name: str | None, known: Sequence[str]) -> str | None:
     names = tables.schema.names
-    if asked and asked not in names:
-        raise SourceError(f"{key}: there is no column {asked!r}{nearest(asked, names)}{_there(tables)}")
-    return next((name for name in known if name in names), None) if asked is None else asked or None
+    if name and name not in names:
+        raise SourceError(f"{key}: there is no column {name!r}{nearest(name, names)}{_there(tables)}")
+    return next((default for default in known if default in names), None) if name is None else name or None
 
 
-def _check_columns(schema: pa.Schema, wanted: Mapping[str, pa.DataType]) -> None:
-    for name, kind in wanted.items():
+def _check_columns(schema: pa.Schema, expected: Mapping[str, pa.DataType]) -> None:
+    for name, kind in expected.items():
         kinds = [field.type for field in schema if field.name == name]
         if kinds != [kind]:
             has = ", ".join(map(str, kinds)) or "no such column"
@@ -200,7 +200,7 @@ def _check_columns(schema: pa.Schema, wanted: Mapping[str, pa.DataType]) -> None
 
 
 def _labels(tables: Tables, column: str, config: Config) -> Callable[[Any], Mapping[str, Any]]:
-    """From a value of the label column to the fields of an entry."""
+    """The function from a value of the label column to the fields of an entry."""
     kind, names = tables.schema.field(column).type, words_of(tables, column)
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -215,28 +215,28 @@ def _labels(tables: Tables, column: str, config: Config) -> Callable[[Any], Mapp
     if names is None:
         orders = "; ".join(f"{order}: {', '.join(words)}" for order, words in ORDERS.items())
         raise SourceError(
-            f"column {column!r} holds bare numbers: say what they count with order=NAME ({orders}), or leave them "
+            f"column {column!r} holds bare numbers: name their class order with order=NAME ({orders}), or leave them "
             "out with label=\"''\""
         )
     if not any("label" in by_word(name) for name in names):
         known = ", ".join(EXPRESSIONS)
         raise SourceError(
             f"no class of column {column!r} is an expression: {', '.join(names)}. Known: {known}. If they are numbers, "
-            "say what they count with order=NAME"
+            "name their class order with order=NAME"
         )
     # -1 is how `datasets` writes that there is no label.
     return lambda number: {} if number is None or number == -1 else by_code(names, str(number), first)
 
 
 def _check_range(tables: Tables, column: str, config: Config) -> None:
-    """Numbers from 1 to 7 under an order that starts at 0 would all be read as the wrong expression."""
+    """`SourceError` if labels count from 1 and `first` is 0, or the reverse: every face would be mislabelled."""
     numbers: set[int] = set()
     for file in tables.files:
         try:
             with pq.ParquetFile(file) as parquet:
                 _check_columns(parquet.schema_arrow, {column: tables.schema.field(column).type})
                 numbers |= set(parquet.read([column]).column(0).unique().to_pylist())
-        except (pa.ArrowException, OSError, SourceError):  # told where the rows are read
+        except (pa.ArrowException, OSError, SourceError):  # becomes a failed row when the rows are read
             continue
     last = config.first + len(EXPRESSIONS) - 1
     if (config.first == 0 and 0 not in numbers and last + 1 in numbers) or (config.first == 1 and 0 in numbers):

@@ -39,7 +39,7 @@ OFFICIAL: SplitCounts = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Which pictures to read."""
+    """Which images to read."""
 
     image: str = option("aligned", "aligned: 100 x 100 faces; original: whole photos", choices=("aligned", "original"))
 
@@ -122,14 +122,14 @@ def _stem(file: str) -> str:
 
 
 def _entry(stem: str, file: str, code: str, split: str | None = None) -> Entry:
-    """The entry of a picture; `stem`, such as train_00001, is the same in both layouts and begins with the split."""
-    said = stem.partition("_")[0]
-    if said not in OFFICIAL or split not in (None, said):
+    """The entry of an image; `stem`, such as train_00001, is the same in both layouts and starts with the split."""
+    named_split = stem.partition("_")[0]
+    if named_split not in OFFICIAL or split not in (None, named_split):
         raise ValueError(f"the name {stem!r} begins with neither train_ nor test_, or is in the other's list")
     return Entry(
         key=stem,
         image=ImageRef("file", file),
-        split=said,
+        split=named_split,
         source_id=f"rafdb:{stem}",
         **labels.by_code(ORDERS["rafdb"], code, first=1),
     )

@@ -1,7 +1,7 @@
 """The rows of published lists: lines of CSV files, of space-separated lists, and rows of Parquet files.
 
-A row is one line: no published list has line breaks inside a cell, and so a stray quote spoils its own line only.
-A line that is wrong never stops a list; it becomes a failed row that names file and line.
+A row is one line: no published list has line breaks inside a cell, so that a stray quote spoils only its own line.
+A wrong line does not stop the import; it becomes a failed row that names file and line.
 """
 
 import csv
@@ -21,11 +21,11 @@ _CELL = re.compile(rb'[ \t]*"([^"]*)"[ \t]*(?=,|$)|([^",]*)(?=,|$)')
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
 T = TypeVar("T")
 Lines = Iterator[tuple[int, T | ValueError]]
-"""Number (from 1) and content of the lines of a list, or what is wrong with one."""
+"""Line number (from 1) and content, or the error of a line that cannot be read."""
 
 
 class PixelRow(NamedTuple):
-    """A line of a CSV with pictures: its label and Usage, and the bytes of the file that are its pixels cell."""
+    """A line of a CSV with images: its label and Usage, and the byte range of its pixels cell in the file."""
 
     emotion: str
     usage: str
@@ -34,7 +34,7 @@ class PixelRow(NamedTuple):
 
 
 class ParquetRow(NamedTuple):
-    """A row of a Parquet file: where it is, and its values by column."""
+    """A row of a Parquet file: its row group, its row in it, and its values by column."""
 
     group: int
     row: int
@@ -76,19 +76,19 @@ def csv_table(path: Path, columns: Sequence[str], order: Sequence[str] = ()) -> 
 
 
 def _named(lines: Lines[list[str]], names: Sequence[str]) -> Lines[dict[str, str]]:
-    for number, found in lines:
-        if isinstance(found, ValueError):
-            yield number, found
-        elif len(found) != len(names):
-            yield number, ValueError(f"has {len(found)} cells, not {len(names)}")
+    for number, cells in lines:
+        if isinstance(cells, ValueError):
+            yield number, cells
+        elif len(cells) != len(names):
+            yield number, ValueError(f"has {len(cells)} cells, not {len(names)}")
         else:
-            yield number, dict(zip(names, found, strict=True))
+            yield number, dict(zip(names, cells, strict=True))
 
 
 def pixel_rows(path: Path) -> Lines[PixelRow]:
     """Number (the header is 1) and content of every line of a CSV with the columns emotion, pixels and Usage.
 
-    One pass in bytes: pixels are not parsed, only found. `SourceError`, at once: a column is missing.
+    One pass over bytes: pixels are located and not parsed. `SourceError`, at once: a column is missing.
     """
     with path.open("rb") as file:
         header = file.readline(2**20)
@@ -98,8 +98,8 @@ def pixel_rows(path: Path) -> Lines[PixelRow]:
     return _pixel_rows(path, [names.index(name) for name in _PIXEL_COLUMNS], len(names))
 
 
-def _pixel_rows(path: Path, places: Sequence[int], count: int) -> Lines[PixelRow]:
-    emotion, pixels, usage = places
+def _pixel_rows(path: Path, columns: Sequence[int], count: int) -> Lines[PixelRow]:
+    emotion, pixels, usage = columns
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -117,7 +117,7 @@ def _pixel_rows(path: Path, places: Sequence[int], count: int) -> Lines[PixelRow
 
 
 def _spans(line: bytes) -> list[tuple[int, int]] | None:
-    """Where each cell begins and ends, quotes left out; None for a line with a stray quote."""
+    """Start and end of each cell, without its quotes; None for a line with a stray quote."""
     line = line.rstrip(b"\r\n")
     spans, start = [], 0
     if b'"' not in line:
@@ -126,47 +126,49 @@ def _spans(line: bytes) -> list[tuple[int, int]] | None:
             start += len(cell) + 1
         return spans
     while start <= len(line):
-        found = _CELL.match(line, start)
-        if found is None:
+        match = _CELL.match(line, start)
+        if match is None:
             return None
-        spans.append(found.span(found.lastindex or 0))
-        start = found.end() + 1
+        spans.append(match.span(match.lastindex or 0))
+        start = match.end() + 1
     return spans
 
 
 def _check_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> None:
     if missing := [name for name in columns if name not in names]:
-        found = ", ".join(names) or "none"
-        raise SourceError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(columns)}. Found: {found}")
+        present = ", ".join(names) or "none"
+        raise SourceError(
+            f"{path} has no column {', '.join(missing)}; it needs {', '.join(columns)}. It has: {present}"
+        )
 
 
 def read_entries(name: str, lines: Lines[T], read: Callable[[int, T], Entry]) -> Iterator[Entry]:
     """One entry per line of list `name`; a line that is wrong, or that `read` refuses by `ValueError`, fails."""
-    for number, found in lines:
-        if isinstance(found, ValueError):
-            yield failed_entry(name, number, found)
+    for number, line in lines:
+        if isinstance(line, ValueError):
+            yield failed_entry(name, number, line)
             continue
         try:
-            entry = read(number, found)
+            entry = read(number, line)
         except ValueError as error:
             entry = failed_entry(name, number, error)
         yield entry
 
 
 def failed_entry(name: str, number: int, problem: object, **fields: Any) -> Entry:
-    """The failed row of line `number` of list `name`."""
+    """The entry of line `number` of list `name`, which cannot be read."""
     return Entry(key=f"{name}:{number}", reason=f"{name} line {number}: {problem}", **fields)
 
 
 def parse_int(text: str, what: str) -> int:
-    """A whole number; `ValueError` names what it should be."""
+    """A whole number; `ValueError` says what the number is for."""
     if not _WHOLE.fullmatch(text.strip()):
         raise ValueError(f"{what} {text!r} is not a whole number")
     return int(text)
 
 
 def parse_float(text: str, what: str) -> float:
-    """A finite number; `ValueError` names what it should be."""
+    """A finite number; `ValueError` says what the number is for."""
     try:
         value = float(text)
     except ValueError:
@@ -182,15 +184,15 @@ def parquet_tables(path: Path, columns: Sequence[str]) -> list[Path]:
     `SourceError`: one of them is damaged.
     """
     files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-    found = []
+    tables = []
     for file in files:
         if file.suffix == ".parquet":
             try:
                 names = pq.read_schema(file).names
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise SourceError(f"{file} cannot be read, restore it or move it away: {error}") from error
-            found += [file] if set(columns) <= set(names) else []
-    return found
+            tables += [file] if set(columns) <= set(names) else []
+    return tables
 
 
 def parquet_rows(file: Path, columns: Sequence[str]) -> Lines[ParquetRow]:

@@ -100,7 +100,7 @@ def test_wrong_lines_fail_alone_and_files_beside_the_lists_are_counted(tmp_path)
 
 def test_a_list_without_its_columns_is_refused(tmp_path):
     (tmp_path / "training.csv").write_text("subDirectory_filePath,expression\n")
-    with pytest.raises(SourceError, match=r"no column face_x.*Found: subDirectory_filePath, expression"):
+    with pytest.raises(SourceError, match=r"no column face_x.*It has: subDirectory_filePath, expression"):
         find(tmp_path, Config())
 
 

@@ -173,7 +173,7 @@ def test_the_files_kept_open_are_few_and_their_pictures_stay_right(tmp_path, mon
     for i in (*range(20), 19, 18, 0, 0):
         assert reader.read(ImageRef("zip", f"{i}.zip", name="a")) == bytes([i])
     assert len(opened) == 21  # 19, 18 and the second 0 were still there
-    assert len(reader._kept) <= collection_reader._OPEN
+    assert len(reader._open) <= collection_reader._MAX_OPEN
 
 
 def test_one_table_in_memory_serves_its_rows(tmp_path, monkeypatch):

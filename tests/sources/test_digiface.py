@@ -116,7 +116,7 @@ def test_other_things_beside_the_archives_are_noted(tmp_path):
     pack(tmp_path / FIRST, {"0/0.png": png(0)})
     pack(tmp_path / "subjects_0-1999_72_imgs (1).zip", {"0/0.png": png(0)})
     (tmp_path / "0").mkdir()
-    assert "not read, beside the published archives, left out: 2 (0, subj" in find(tmp_path, Config()).notes[0]
+    assert "not among the published archives, left out: 2 (0, subj" in find(tmp_path, Config()).notes[0]
 
 
 def test_two_copies_of_a_subject_are_refused(tmp_path):

@@ -110,7 +110,7 @@ def test_wrong_lines_fail_alone_and_photos_beside_the_list_are_counted(tmp_path)
     assert "'7'" in rows[8].reason
     with pytest.raises(OSError, match="gone"):
         CollectionReader(tmp_path).read(rows[9].image)
-    assert collection.notes[-1] == "origin: pictures that are not in label.lst, left out: 2 (x.jpg, y.jpg)"
+    assert collection.notes[-1] == "origin: images that are not in label.lst, left out: 2 (x.jpg, y.jpg)"
 
 
 def test_a_folder_without_list_or_photos_is_refused(tmp_path):

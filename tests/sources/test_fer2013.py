@@ -98,7 +98,7 @@ def test_every_wrong_line_becomes_a_row_and_the_next_one_is_right(tmp_path):
 
 def test_a_missing_column_is_told_with_those_that_are_there(tmp_path):
     (tmp_path / "fer2013.csv").write_text("label,pixels,Usage\n0,1 2 3 4,Training\n")
-    with pytest.raises(SourceError, match=r"no column emotion.*Found: label, pixels, Usage"):
+    with pytest.raises(SourceError, match=r"no column emotion.*It has: label, pixels, Usage"):
         find(tmp_path, Config())
 
 

@@ -105,7 +105,7 @@ def test_listed_pictures_that_are_gone_fail_and_unlisted_ones_are_noted(tmp_path
     with pytest.raises(FileNotFoundError):
         CollectionReader(tmp_path).read(entry.image)
     notes = " | ".join(found.notes)
-    assert "pictures that are not in ffhq-dataset-v2.json, left out: 1 (thumbnails128x128/00000/00002.png)" in notes
+    assert "images that are not in ffhq-dataset-v2.json, left out: 1 (thumbnails128x128/00000/00002.png)" in notes
     assert "LICENSE.txt" in notes
 
 

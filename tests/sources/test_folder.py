@@ -77,7 +77,7 @@ def test_a_class_can_be_left_out_and_that_is_told(tmp_path):
         save(tmp_path / name / "a.png")
     found = find(tmp_path, Config(ignore=["1"]))
     assert [e.key for e in found.entries] == ["sad/a.png"]
-    assert found.notes == ["left out as asked: the class folders 1"]
+    assert found.notes == ["left out by ignore: the class folders 1"]
 
 
 @pytest.mark.parametrize("config", [{"ignore": ["sda"]}, {"classes": {"sda": "happy"}}])
@@ -100,7 +100,7 @@ def test_what_is_no_picture_is_noted(tmp_path):
     found = find(tmp_path, Config())
     assert [e.key for e in found.entries] == ["sad/deep/b.PNG"]
     (note,) = found.notes
-    assert note.startswith("no pictures by their names, left out: 5 (")
+    assert note.startswith("not named as images, left out: 5 (")
     for name in (".git", "labels.csv", "sad/.DS_Store", "sad/.hidden.png", "sad/readme.txt"):
         assert name in note
 

@@ -63,7 +63,7 @@ def test_class_folders_take_pictures_and_tell_of_the_rest(tmp_path):
 
 def test_pictures_beside_a_list_are_noted(tmp_path):
     touch(tmp_path, "x/b.png", "x/sub/a.png", "x/c.png", "x/readme.txt")
-    assert unlisted(tmp_path / "x", {"c.png"}, "L") == ["x: pictures that are not in L, left out: 2 (b.png, sub/a.png)"]
+    assert unlisted(tmp_path / "x", {"c.png"}, "L") == ["x: images that are not in L, left out: 2 (b.png, sub/a.png)"]
     assert unlisted(tmp_path / "none", set(), "L") == []
 
 

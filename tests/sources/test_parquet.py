@@ -59,7 +59,7 @@ def test_a_dataset_of_the_datasets_library_needs_no_options(tmp_path):
     assert entries[1].attributes == {"emotion": "contempt"}
     assert "contempt" in entries[1].reason
     assert len({(e.split, e.key) for e in entries}) == 6
-    assert found.notes == ["no Parquet files of faces, left out: 1 (README.md)"]
+    assert found.notes == ["not Parquet files of faces, left out: 1 (README.md)"]
     check_pixels(tmp_path, entries, range(6))
 
 

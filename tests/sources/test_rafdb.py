@@ -117,7 +117,7 @@ def test_the_kaggle_copys_lists_are_believed_and_checked(tmp_path):
 def test_a_list_without_its_columns_is_refused(tmp_path):
     kaggle(tmp_path, FILES)
     (tmp_path / "train_labels.csv").write_text("file,label\n")
-    with pytest.raises(SourceError, match=r"no column image.*Found: file, label"):
+    with pytest.raises(SourceError, match=r"no column image.*It has: file, label"):
         find(tmp_path, Config())
 
 
