@@ -92,7 +92,7 @@ def _saved(name: str, config: NetworksConfig, folder: Path) -> str:
 def _parts(config: NetworksConfig, faces: str, folder: Path) -> dict[str, Any]:
     """Milliseconds a face of detection, edit, restoration (where weights are given) and paste, one after another."""
     table = open_faces("faces", faces, ["train"])
-    places = [table.place(number) for number in range(min(config.edits, len(table)))]
+    places = [table.image_ref(number) for number in range(min(config.edits, len(table)))]
     bodies = ImageReader(table.uris).read(places)
     pictures = [_decoded(bodies[place]) for place in places]
     uri = _saved("expression_editor", config, folder)

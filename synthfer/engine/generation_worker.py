@@ -223,7 +223,7 @@ def read_faces(plan: Plan, rows: Sequence[Row], reader: ImageReader) -> list[Fac
     """The image files of the faces that each row is made from; an empty list for a plan without faces."""
     if plan.faces is None:
         return []
-    refs = [tuple(plan.faces.place(face) for face in row.faces) for row in rows]
+    refs = [tuple(plan.faces.image_ref(face) for face in row.faces) for row in rows]
     files = reader.read(ref for of_row in refs for ref in of_row)
     return [tuple(files[ref] for ref in of_row) for of_row in refs]
 

@@ -1,7 +1,7 @@
-"""What to make: vocabularies, prompts, faces, quotas and plans. A plan is a pure function of its config.
+"""Plans: which rows a dataset is to have, and what each is made from. A plan is a pure function of its config.
 
-Four kinds of plan, by what a row is made from: prompts; edits and variations of faces, whose table is kept in the
-dataset; latents, made from a seed alone. A generator says which it takes (`synthfer.generators.plan_of`).
+There are four kinds, by what a row is made from: prompts; edits and variations of faces, whose table is stored in the
+dataset; latents, from a seed alone. A generator says which it takes (`synthfer.generators.plan_of`).
 """
 
 from dataclasses import fields
@@ -9,7 +9,7 @@ from types import ModuleType
 
 from synthfer.config import Choice
 from synthfer.planning import edits, latents, prompts, variations
-from synthfer.planning.faces import stored
+from synthfer.planning.faces import read_faces
 from synthfer.planning.plan import Plan, PlanConfig
 from synthfer.store.dataset import Dataset
 from synthfer.suggest import nearest
@@ -43,12 +43,12 @@ def build(choice: Choice) -> Plan:
 
 
 def open_plan(dataset: Dataset) -> Plan:
-    """The plan of a generated dataset, from its spec and, where it is one of faces, their table beside it.
+    """The plan of a generated dataset, from its spec and, where its rows are made from faces, their stored table.
 
-    `ValueError`: it is a collection that was read, of another version, or its faces are damaged.
+    `ValueError`: the dataset was ingested, its plan is of another version, or its table of faces is damaged.
     """
     spec = dataset.spec.plan
-    found = module(spec.get("kind", "prompts"))
-    tables = [stored(dataset.store, spec["faces"]["sha256"])] if "faces" in spec else []
-    plan: Plan = found.from_spec(spec, *tables)
+    kind = module(spec.get("kind", "prompts"))
+    tables = [read_faces(dataset.store, spec["faces"]["sha256"])] if "faces" in spec else []
+    plan: Plan = kind.from_spec(spec, *tables)
     return plan

@@ -24,9 +24,9 @@ class _Axis:
 class Grid:
     """The cells of an expression as a sequence that starts again at its end: cell k of n is cell k mod n.
 
-    The seed shuffles the values of each attribute; all expressions start at another value of it, so that the
-    beginning of a plan is balanced over the expressions together, too. Smaller axes come first: they are
-    crossed with one another soonest.
+    The seed shuffles the values of each attribute; all expressions start at another value of it, so that every
+    prefix of a plan is balanced over all expressions together, too. Smaller axes come first, so that all their
+    combinations appear early.
     """
 
     def __init__(self, vocabulary: Vocabulary, expression: str, seed: int) -> None:
@@ -34,7 +34,7 @@ class Grid:
         self._start = index_of(expression)
         self._axes = [_axis(vocabulary, names, expression, seed) for names in _blocks(vocabulary, expression)]
         order = sorted(range(len(self._axes)), key=lambda i: (len(self._axes[i]), self._axes[i].names))
-        self._places = [order.index(i) for i in range(len(order))]
+        self._ranks = [order.index(i) for i in range(len(order))]
         self._cycles = Cycles([len(self._axes[i]) for i in order])
 
     def __len__(self) -> int:
@@ -44,9 +44,9 @@ class Grid:
         """The value of every attribute, and `expression`, in cell k >= 0."""
         digits = self._cycles.digits(k % len(self))
         cell = {"expression": self._expression}
-        for axis, place in zip(self._axes, self._places, strict=True):
+        for axis, rank in zip(self._axes, self._ranks, strict=True):
             choices = axis.choices[tuple(cell[parent] for parent in axis.by)]
-            cell.update(zip(axis.names, choices[(digits[place] + self._start) % len(choices)], strict=True))
+            cell.update(zip(axis.names, choices[(digits[rank] + self._start) % len(choices)], strict=True))
         return cell
 
 
@@ -85,15 +85,15 @@ def _shuffled(values: Iterable[str], name: str, seed: int) -> list[str]:
 
 
 def _spread(tuples: list[tuple[str, ...]], depth: int = 0) -> list[tuple[str, ...]]:
-    """Reorders sorted tuples so that every beginning holds the values of each attribute in proportion."""
+    """Reorders sorted tuples so that every prefix holds the values of each attribute in proportion."""
     if len(tuples) < 2:
         return tuples
     groups: dict[str, list[tuple[str, ...]]] = {}
     for one in tuples:
         groups.setdefault(one[depth], []).append(one)
     ranked = [
-        ((2 * i + 1) / (2 * len(group)), place, one)
-        for place, group in enumerate(groups.values())
+        ((2 * i + 1) / (2 * len(group)), number, one)
+        for number, group in enumerate(groups.values())
         for i, one in enumerate(_spread(group, depth + 1))
     ]
     return [one for _, _, one in sorted(ranked)]

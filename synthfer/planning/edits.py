@@ -16,12 +16,10 @@ import numpy as np
 
 from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.expressions import EXPRESSIONS, index_of
-from synthfer.planning.counts import CountsConfig
-from synthfer.planning.faces import FaceTable, drawn, open_faces, shuffled_nearby
+from synthfer.planning.faces import FaceTable, block_shuffle, open_faces, seeded_order
 from synthfer.planning.order import Interleave
 from synthfer.planning.plan import Plan, check_range
-from synthfer.planning.quotas import labelled_counts
-from synthfer.planning.usage import counted_attributes, usage
+from synthfer.planning.quotas import CountsConfig, labelled_counts
 from synthfer.sample import SPLITS, Row, seed_of
 
 MOST_RHO = 1.5
@@ -56,10 +54,13 @@ class Config(CountsConfig):
     )
     like: str | None = option(None, "as many of each expression as a labelled set has: fer2013, rafdb, a dataset ...")
     code: str = option(
-        "expression", "how an edit is said: by expression and intensity, or in the plane", choices=_CODES
+        "expression",
+        "how an edit is written: as expression and intensity, or as a point or direction of the plane",
+        choices=_CODES,
     )
     codes: dict[str, list[float]] = option(
-        {}, "with code=point: happy: [x, y]; with code=polar: happy: [theta in radians]; for every expression made"
+        {},
+        "with code=point: happy: [x, y]; with code=polar: happy: [theta in radians]; one for each",
     )
     intensity: tuple[float, float] = option(
         (1.0, 1.0), "least and most intensity, or rho, drawn for each row", low=0, high=MOST_RHO
@@ -71,15 +72,15 @@ class Config(CountsConfig):
 
 @dataclass(frozen=True)
 class Code:
-    """What the rows of one expression ask of the editor: an operation, and the ranges of its numbers, ascending."""
+    """What the rows of one expression ask the editor for: an operation, and the range (low, high) of each number."""
 
     operation: str
     ranges: tuple[tuple[float, float], ...]
 
     def draw(self, seed: int) -> tuple[float, ...]:
         """The numbers of one row, rounded to what single precision holds."""
-        places = np.random.default_rng(seed).random(len(self.ranges))
-        values = (low + (high - low) * float(at) for (low, high), at in zip(self.ranges, places, strict=True))
+        shares = np.random.default_rng(seed).random(len(self.ranges))
+        values = (low + (high - low) * float(share) for (low, high), share in zip(self.ranges, shares, strict=True))
         return tuple(float(np.float32(value)) for value in values)
 
 
@@ -94,9 +95,9 @@ class EditPlan(Plan):
     ) -> None:
         """`faces`: those that are used, in reading order; `counts`: rows of each expression, None: all of each face."""
         self.faces, self._seed, self._codes = faces, seed, dict(codes)
-        self._given = None if counts is None else {name: counts[name] for name in EXPRESSIONS}
-        self._interleave = Interleave(list(self._given.values())) if self._given else None
-        self._order = shuffled_nearby(len(faces), seed)
+        self._counts = None if counts is None else {name: counts[name] for name in EXPRESSIONS}
+        self._interleave = Interleave(list(self._counts.values())) if self._counts else None
+        self._order = block_shuffle(len(faces), seed)
 
     def __len__(self) -> int:
         return len(self._interleave) if self._interleave else len(self.faces) * len(EXPRESSIONS)
@@ -119,40 +120,42 @@ class EditPlan(Plan):
         )
 
     def counts(self) -> dict[str, int]:
-        return dict(self._given or dict.fromkeys(EXPRESSIONS, len(self.faces)))
+        return dict(self._counts or dict.fromkeys(EXPRESSIONS, len(self.faces)))
 
     def spec(self) -> dict[str, Any]:
-        codes = {name: {"operation": code.operation, "ranges": code.ranges} for name, code in self._codes.items()}
         return {
             "kind": "edits",
             "method": self.method,
             "seed": self._seed,
             "faces": {"sha256": self.faces.sha256, "rows": len(self.faces)},
-            "counts": self._given,
-            "codes": {name: told | {"ranges": [list(one) for one in told["ranges"]]} for name, told in codes.items()},
+            "counts": self._counts,
+            "codes": {
+                name: {"operation": code.operation, "ranges": [list(bounds) for bounds in code.ranges]}
+                for name, code in self._codes.items()
+            },
         }
 
     def summary(self, limit: int = 7000) -> dict[str, Any]:
         counts = self.counts()
-        times = 1 if self._given else len(EXPRESSIONS)
+        times = 1 if self._counts else len(EXPRESSIONS)
         return {
             "rows": len(self),
             "expressions": {name: {"rows": rows} for name, rows in counts.items()},
-            **counted_attributes(self, limit),
-            "faces": usage(self.faces, {"all": (len(self.faces), times, times)}),
-            "codes": {name: f"{code.operation} {_shown(code)}" for name, code in self._codes.items()},
+            **self.attribute_counts(limit),
+            "faces": self.faces.usage({"all": (len(self.faces), times, times)}),
+            "codes": {name: f"{code.operation} {_ranges_text(code)}" for name, code in self._codes.items()},
         }
 
 
-def _shown(code: Code) -> str:
+def _ranges_text(code: Code) -> str:
     return ", ".join(f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}" for low, high in code.ranges)
 
 
 def from_spec(spec: Mapping[str, Any], faces: FaceTable) -> EditPlan:
     """The plan that wrote this spec, of the same faces."""
     codes = {
-        name: Code(told["operation"], tuple((low, high) for low, high in told["ranges"]))
-        for name, told in spec["codes"].items()
+        name: Code(code["operation"], tuple((low, high) for low, high in code["ranges"]))
+        for name, code in spec["codes"].items()
     }
     plan = EditPlan(faces, spec["counts"], codes, spec["seed"])
     plan.check_method(spec)
@@ -162,7 +165,7 @@ def from_spec(spec: Mapping[str, Any], faces: FaceTable) -> EditPlan:
 def build(config: Config) -> EditPlan:
     """The plan that a config asks for; `ConfigError` says which key to change, and how."""
     faces = open_faces("plan.faces", config.faces, config.splits, config.labels)
-    chosen = drawn(faces.rows["sample_id"].to_pylist(), config.seed, "face")
+    chosen = seeded_order(faces.rows["sample_id"].to_pylist(), config.seed, "face")
     if config.by == "identity":
         _, first = np.unique(faces.identities()[chosen], return_index=True)
         chosen = chosen[np.sort(first)]
@@ -173,14 +176,14 @@ def build(config: Config) -> EditPlan:
         more = " (plan.by=face uses every face of an identity)" if len(faces) > len(chosen) else ""
         raise ConfigError(
             f"plan.faces: {sum(counts.values()):,} rows need as many {what}, and there are {most:,}{more}; ask for "
-            "fewer, give more faces, or leave the counts out for each face in all seven"
+            "fewer, give more faces, or leave the counts out, which gives each face all seven expressions"
         )
     used = np.sort(chosen[: sum(counts.values()) if counts else most])
-    return EditPlan(faces.taken(used), counts, codes_of(config), config.seed)
+    return EditPlan(faces.subset(used), counts, codes_of(config), config.seed)
 
 
 def _counts(config: Config, faces: int) -> dict[str, int] | None:
-    """Rows of each expression; None: all of each face."""
+    """Rows of each expression; None for all seven expressions of each face."""
     if config.like is not None:
         if config.any_count:
             raise ConfigError("plan.like and plan.total, per_expression or balance contradict one another: give one")
@@ -192,17 +195,17 @@ def _counts(config: Config, faces: int) -> dict[str, int] | None:
 
 def codes_of(config: Config) -> dict[str, Code]:
     """The code of each expression; `ConfigError` names a wrong one."""
-    given = _given_codes(config)
+    codes_given = _given_codes(config)
     if config.code == "expression":
         return dict.fromkeys(EXPRESSIONS, Code("expression", (config.intensity,)))
     if config.code == "syntfer-f":
         return {name: _point(point) for name, point in _POINTS.items()}
     if config.code == "syntfer-v":
-        codes = {name: Code("polar", (_fixed(math.atan2(y, x)), _V_RHO)) for name, (x, y) in _AXES.items()}
+        codes = {name: Code("polar", (_single(math.atan2(y, x)), _V_RHO)) for name, (x, y) in _AXES.items()}
         return codes | {"neutral": Code("polar", ((-math.pi, math.pi), _V_NEUTRAL_RHO))}
     if config.code == "point":
-        return {name: _point((values[0], values[1])) for name, values in given.items()}
-    return {name: Code("polar", (_fixed(values[0]), config.intensity)) for name, values in given.items()}
+        return {name: _point((values[0], values[1])) for name, values in codes_given.items()}
+    return {name: Code("polar", (_single(values[0]), config.intensity)) for name, values in codes_given.items()}
 
 
 def _given_codes(config: Config) -> dict[str, list[float]]:
@@ -210,7 +213,7 @@ def _given_codes(config: Config) -> dict[str, list[float]]:
     length = {"point": 2, "polar": 1}.get(config.code, 0)
     if config.codes and not length:
         raise ConfigError(f"plan.codes goes with plan.code=point or polar, not with {config.code}")
-    found = {}
+    codes = {}
     for word, values in config.codes.items():
         try:
             name = EXPRESSIONS[index_of(word)]
@@ -219,18 +222,19 @@ def _given_codes(config: Config) -> dict[str, list[float]]:
         most = MOST_RHO if config.code == "point" else math.pi
         if len(values) != length or any(abs(value) > most for value in values):
             raise ConfigError(
-                f"plan.codes.{word}: {values} is no {config.code} code, which has {length} number(s) from {-most:.4g} "
-                f"to {most:.4g}"
+                f"plan.codes.{word}: a {config.code} code has {length} number(s) from {-most:.4g} to {most:.4g}, "
+                f"not {values}"
             )
-        found[name] = values
-    if length and (missing := [name for name in EXPRESSIONS if name not in found]):
+        codes[name] = values
+    if length and (missing := [name for name in EXPRESSIONS if name not in codes]):
         raise ConfigError(f"plan.codes: {', '.join(missing)} is missing; plan.code={config.code} needs one for each")
-    return found
+    return codes
 
 
 def _point(point: tuple[float, float]) -> Code:
-    return Code("point", (_fixed(point[0]), _fixed(point[1])))
+    return Code("point", (_single(point[0]), _single(point[1])))
 
 
-def _fixed(value: float) -> tuple[float, float]:
+def _single(value: float) -> tuple[float, float]:
+    """The range of a number that is not drawn."""
     return value, value

@@ -1,13 +1,12 @@
-"""The faces that a plan edits or varies: one table of them, read from a dataset or view, kept beside what is made.
+"""The faces that a plan edits or varies: a table read from a dataset or view, and stored in the dataset that is made.
 
-It is to such a plan what the vocabulary is to a plan of prompts. Its hash over ids, labels, lineage and splits stands
-in the spec, so that other faces are refused and not mixed in; where their pictures stand is not hashed, since a copy of
-the dataset serves as well.
+Its hash over ids, labels, lineage and splits stands in the spec, so that a run with other faces is refused. Where their
+pictures are stored is not hashed, since a copy of the dataset serves as well.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -28,12 +27,12 @@ from synthfer.store.view import View
 KEY = "_faces.parquet"
 _URIS = b"synthfer.faces"
 INHERITED = tuple(name for name in ATTRIBUTES if name not in ("cue", "intensity", "emotion"))
-"""Attributes of the person and the picture; the others are of the expression, which is made anew."""
+"""Attributes of the person and the picture, which an edit keeps; the others belong to the expression, which changes."""
 
 _FACTS = ("sample_id", "source_id", "label", "split", "attributes", "derived_from_real_identity")
 _HASHED = (*_FACTS[:4], "real")
-_PLACES = [("dataset", pa.int32()), ("unit", pa.int32()), ("place", pa.int32())]
-_SCHEMA = pa.schema([*(SCHEMA.field(name) for name in _FACTS[:5]), ("real", pa.bool_()), *_PLACES])
+_LOCATION = [("dataset", pa.int32()), ("unit", pa.int32()), ("place", pa.int32())]
+_SCHEMA = pa.schema([*(SCHEMA.field(name) for name in _FACTS[:5]), ("real", pa.bool_()), *_LOCATION])
 _BLOCK = 4096
 
 
@@ -41,8 +40,8 @@ _BLOCK = 4096
 class FaceTable:
     """The faces in reading order. `uris` are those of their datasets when the table was made.
 
-    `rows`: sample_id, source_id, label (0..6 or null), split, attributes, real (a real person's), and where the picture
-    stands (dataset, unit, place). `trained_on` and `licences` are what their datasets say.
+    `rows`: sample_id, source_id, label (0..6 or null), split, attributes, real (of a real person), and the location of
+    the picture: number of its dataset, unit, place in the unit. `trained_on` and `licences` come from their datasets.
     """
 
     rows: pa.Table
@@ -65,16 +64,16 @@ class FaceTable:
     @cached_property
     def labels(self) -> np.ndarray:
         """Expression of each face, int64 (n,), -1 for none."""
-        found: np.ndarray = pc.fill_null(self.rows["label"], -1).to_numpy()
-        return found
+        labels: np.ndarray = pc.fill_null(self.rows["label"], -1).to_numpy()
+        return labels
 
     @property
     def real(self) -> bool:
         """Whether any face is a real person's."""
         return bool(pc.any(self.rows["real"]).as_py())
 
-    def place(self, number: int) -> SampleRef:
-        """Where the picture of a face stands."""
+    def image_ref(self, number: int) -> SampleRef:
+        """Where the picture of a face is stored."""
         one = {name: self.rows[name][number].as_py() for name in ("dataset", "unit", "place", "sample_id")}
         return SampleRef(one["dataset"], one["unit"], one["place"], one["sample_id"])
 
@@ -89,84 +88,97 @@ class FaceTable:
             "attributes": {name: attributes[name] for name in INHERITED if attributes.get(name) is not None},
         }
 
-    def taken(self, numbers: np.ndarray) -> "FaceTable":
+    def subset(self, numbers: np.ndarray) -> "FaceTable":
         """Some of the faces, in the order given."""
         return FaceTable(self.rows.take(pa.array(numbers)), self.uris, self.trained_on, self.licences)
 
     def identities(self) -> np.ndarray:
-        """Which identity or original each face is of, int64 (n,): numbers in the order in which they first stand."""
-        found: np.ndarray = pc.dictionary_encode(self.rows["source_id"].combine_chunks()).indices.to_numpy()
-        return found.astype(np.int64)
+        """The identity, or original, of each face, int64 (n,): numbered in the order of their first face."""
+        indices: np.ndarray = pc.dictionary_encode(self.rows["source_id"].combine_chunks()).indices.to_numpy()
+        return indices.astype(np.int64)
+
+    def usage(self, uses: Mapping[str, tuple[int, int, int]]) -> dict[str, Any]:
+        """JSON for a dry run: how many faces and identities there are, and how often those of each class are used.
+
+        `uses`: class name -> (faces, least and most uses of one of them).
+        """
+        return {
+            "faces": len(self),
+            "identities": int(self.identities().max(initial=-1) + 1),
+            "of_real_persons": self.real,
+            "uses": {name: {"faces": count, "each": [least, most]} for name, (count, least, most) in uses.items()},
+        }
 
     def write(self, store: ObjectStore) -> None:
-        """Puts the table into a dataset, if it is not there yet."""
+        """Store the table in a dataset, if it is not there yet."""
         sink = pa.BufferOutputStream()
-        told = self.rows.replace_schema_metadata({_URIS: json.dumps(self.uris)})
-        pq.write_table(told, sink, compression="zstd")
+        rows = self.rows.replace_schema_metadata({_URIS: json.dumps(self.uris)})
+        pq.write_table(rows, sink, compression="zstd")
         store.put_new(KEY, sink.getvalue())
 
 
-def stored(store: ObjectStore, sha256: str) -> FaceTable:
-    """The table in a dataset; `ValueError` where it is not the one of this hash."""
+def read_faces(store: ObjectStore, sha256: str) -> FaceTable:
+    """The table stored in a dataset; `ValueError` where it does not have this hash."""
     rows = pq.read_table(pa.BufferReader(store.get(KEY)))
     table = FaceTable(rows.cast(_SCHEMA), tuple(json.loads((rows.schema.metadata or {}).get(_URIS, b"[]"))))
     if table.sha256 != sha256:
-        raise ValueError(f"{store.uri}/{KEY} holds other faces than the plan was made of")
+        raise ValueError(f"{store.uri}/{KEY} holds other faces than those the plan was made with")
     return table
 
 
 def open_faces(key: str, uri: str, splits: Sequence[str], labels: Sequence[str] = ()) -> FaceTable:
     """The accepted faces of a sealed dataset or a view that are of these splits and, where given, of these labels.
 
-    `key` is the config's, for errors. `ConfigError`: there is no such dataset, it is not whole, or has no such face.
+    `key` is the config's, for errors. `ConfigError`: there is no such dataset, it is not complete, or has no such face.
     """
     try:
-        named = open_ref(uri)
+        ref = open_ref(uri)
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"{key}: {error}") from None
-    rows = pa.Table.from_batches(_accepted(named), _SCHEMA)
+    rows = pa.Table.from_batches(_accepted(ref), _SCHEMA)
     wanted = pc.is_in(rows["split"], value_set=pa.array(list(splits)))
     if labels:
         wanted = pc.and_(wanted, pc.is_in(rows["label"], value_set=pa.array([*map(EXPRESSIONS.index, labels)])))
-    found = rows.filter(pc.fill_null(wanted, False))
-    if not found.num_rows:
-        there = ", ".join(sorted(pc.unique(rows["split"]).to_pylist())) or "no accepted face at all"
+    chosen = rows.filter(pc.fill_null(wanted, False))
+    if not chosen.num_rows:
+        splits_there = ", ".join(sorted(pc.unique(rows["split"]).to_pylist())) or "no accepted face at all"
         of = f" labelled {' or '.join(labels)}" if labels else ""
-        raise ConfigError(f"{key}: {named.uri} has no face of split {' or '.join(splits)}{of}; it has {there}")
-    producers = [dataset.spec.producer for dataset in named.datasets]
+        raise ConfigError(f"{key}: {ref.uri} has no face of split {' or '.join(splits)}{of}; it has {splits_there}")
+    producers = [dataset.spec.producer for dataset in ref.datasets]
     return FaceTable(
-        found,
-        tuple(dataset.uri for dataset in named.datasets),
+        chosen,
+        tuple(dataset.uri for dataset in ref.datasets),
         tuple(sorted({pair for producer in producers for pair in producer.get("trained_on", ())})),
         tuple(sorted({str(producer["licence"]) for producer in producers if producer.get("licence")})),
     )
 
 
-def _accepted(named: DatasetRef) -> Iterator[pa.RecordBatch]:
-    """The accepted rows of all datasets, with their places."""
-    view = View(named.view) if named.view else None
+def _accepted(ref: DatasetRef) -> Iterator[pa.RecordBatch]:
+    """The accepted rows of all datasets, with the location of each one's picture."""
+    view = View(ref.view) if ref.view else None
     columns = [*_FACTS, "decision"]
-    for number, dataset in enumerate(named.datasets):
+    for number, dataset in enumerate(ref.datasets):
         start, size = 0, dataset.spec.unit_size
         for batch in view.scan_dataset(dataset, columns) if view else dataset.scan(columns):
             places = np.arange(start, start + batch.num_rows)
             start += batch.num_rows
             facts = [batch[name] for name in _FACTS[:5]] + [pc.fill_null(batch["derived_from_real_identity"], False)]
-            where = (np.full(len(places), number), places // size, places % size)
-            found = pa.record_batch([*facts, *(pa.array(part, pa.int32()) for part in where)], schema=_SCHEMA)
-            yield found.filter(pc.equal(batch["decision"], "accepted"))
+            location = (np.full(len(places), number), places // size, places % size)
+            rows = pa.record_batch([*facts, *(pa.array(part, pa.int32()) for part in location)], schema=_SCHEMA)
+            yield rows.filter(pc.equal(batch["decision"], "accepted"))
 
 
-def drawn(ids: Sequence[str], seed: int, what: str) -> np.ndarray:
-    """The numbers 0..n-1 in an order that the seed and the ids decide, whatever order they stand in: int64 (n,)."""
-    keys = np.array([seed_of(seed, what, one) for one in ids], np.int64)
+def seeded_order(ids: Sequence[str], seed: int, purpose: str) -> np.ndarray:
+    """The numbers 0..n-1, int64 (n,), sorted by a hash of seed, purpose and each one's id."""
+    keys = np.array([seed_of(seed, purpose, one) for one in ids], np.int64)
     return np.argsort(keys, kind="stable")
 
 
-def shuffled_nearby(count: int, seed: int) -> np.ndarray:
-    """The numbers 0..count-1 mixed within blocks, int64: neighbours in reading order stay near each other.
+def block_shuffle(count: int, seed: int) -> np.ndarray:
+    """The numbers 0..count-1 shuffled within blocks, int64: neighbours in reading order stay near each other.
 
-    So a unit reads few shards of the faces, and labels that follow reading order are not tied to those that are made.
+    So a unit reads few shards of the faces. The shuffling keeps the order of the faces' own labels from lining up with
+    the order of the planned expressions.
     """
     order = np.arange(count)
     for block, start in enumerate(range(0, count, _BLOCK)):

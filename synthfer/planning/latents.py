@@ -1,20 +1,19 @@
-"""The plan of latents: so many draws from a generator's prior, of no class or of classes that it knows."""
+"""The plan of latents: draws from a generator's prior, unlabelled or of the expressions that the generator knows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from synthfer.expressions import EXPRESSIONS
-from synthfer.planning.counts import CountsConfig
 from synthfer.planning.order import Interleave
 from synthfer.planning.plan import UNLABELLED, Plan
-from synthfer.planning.quotas import DEFAULT_TOTAL
+from synthfer.planning.quotas import DEFAULT_TOTAL, CountsConfig
 from synthfer.sample import Row, seed_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(CountsConfig):
-    """How many faces. `total` alone asks for no class; the others need a generator that knows the expressions."""
+    """How many faces. `total` alone gives unlabelled ones; other keys need a generator that knows the expressions."""
 
 
 class LatentPlan(Plan):

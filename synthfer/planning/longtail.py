@@ -1,4 +1,4 @@
-"""A long-tailed copy of a balanced enough set, for controls: what does a method do where some classes are rare?
+"""A long-tailed selection of a dataset, as a control: how does a method do where some classes are rare?
 
 The exponential profile of Cui, Jia, Lin, Song and Belongie (CVPR 2019): of classes with rows, from the most to the
 least frequent, number i of K keeps n_max * ratio^(-i / (K - 1)) rows, or all that it has.
@@ -29,20 +29,20 @@ def profile(counts: np.ndarray, ratio: float) -> np.ndarray:
     return kept
 
 
-def long_tail(origin: DatasetRef, ratio: float, seed: int, split: str = "train") -> pa.Table:
-    """The selection (`synthfer.store.view.SCHEMA`) that leaves out what a long tail of `ratio` lacks.
+def long_tail(ref: DatasetRef, ratio: float, seed: int, split: str = "train") -> pa.Table:
+    """The selection (`synthfer.store.view.SCHEMA`) that leaves out rows until a long tail of `ratio` is left.
 
     Which rows of a class stay is drawn by `seed` and their ids. Rows of other splits are not touched. `ValueError`
     where there is no labelled row of `split`.
     """
     assert split in SPLITS
-    rows = pa.concat_tables(part.rows(_COLUMNS, [split]) for part in unit_ranges([origin], 2**30))
+    rows = pa.concat_tables(part.rows(_COLUMNS, [split]) for part in unit_ranges([ref], 2**30))
     rows = rows.filter(pc.is_valid(rows["label"]))
     if not rows.num_rows:
-        raise ValueError(f"{origin.uri} has no accepted labelled row of split {split} to make a long tail of")
+        raise ValueError(f"{ref.uri} has no accepted labelled row of split {split} to make a long tail of")
     labels, ids = rows["label"].to_numpy(), rows["sample_id"].to_pylist()
     keep = profile(np.bincount(labels), ratio)
-    out = [key for label in np.unique(labels) for key in _drawn(ids, labels == label, seed)[keep[label] :]]
+    out = [key for label in np.unique(labels) for key in _in_seeded_order(ids, labels == label, seed)[keep[label] :]]
     return pa.table(
         {
             "sample_id": pa.array(sorted(out), pa.string()),
@@ -53,6 +53,6 @@ def long_tail(origin: DatasetRef, ratio: float, seed: int, split: str = "train")
     )
 
 
-def _drawn(ids: Sequence[str], mine: np.ndarray, seed: int) -> list[str]:
+def _in_seeded_order(ids: Sequence[str], members: np.ndarray, seed: int) -> list[str]:
     """The ids of a class in an order drawn by the seed."""
-    return sorted((ids[int(row)] for row in np.flatnonzero(mine)), key=lambda key: seed_of(seed, "long tail", key))
+    return sorted((ids[int(row)] for row in np.flatnonzero(members)), key=lambda key: seed_of(seed, "long tail", key))

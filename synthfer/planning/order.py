@@ -1,4 +1,4 @@
-"""Orders whose every beginning is balanced: exact integer arithmetic, nothing stored, any position at once.
+"""Orders of which every prefix is balanced: exact integer arithmetic, nothing stored, any position in O(log) steps.
 
 `Interleave` mixes sequences of unequal lengths in proportion (Bresenham's line, merged pairwise). `Cycles`
 walks through all combinations of several axes so that each axis runs through its values in turn. The phases
@@ -69,9 +69,9 @@ class Cycles:
 
     def digits(self, k: int) -> list[int]:
         """The digits, 0 <= d_j < n_j, of combination k, 0 <= k < len."""
-        found = []
+        digits = []
         for size, before, closing, prime in self._axes:
             within = k % before
             phase = math.isqrt(prime * (within - within % size) ** 2)
-            found.append((k + k % (before * size) // closing + phase) % size)
-        return found
+            digits.append((k + k % (before * size) // closing + phase) % size)
+        return digits

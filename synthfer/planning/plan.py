@@ -1,6 +1,7 @@
-"""What all kinds of plan have in common: rows 0..len-1, each computed in constant time, the same on any machine."""
+"""What all kinds of plan share: rows 0..len-1, each computed in constant time and the same on every machine."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,17 +18,17 @@ UNLABELLED = "none"
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """What every kind of plan is asked."""
+    """The keys that every kind of plan has."""
 
-    seed: int = option(0, "of all that the plan draws, and of the pictures' noise", low=0, high=10**18)
+    seed: int = option(0, "the seed of everything the plan draws, and of the pictures' noise", low=0, high=10**18)
     unit_size: int | None = option(None, "rows per unit of work and commit (null: chosen by a probe)", low=1)
 
 
 class Plan(ABC):
-    """The rows of what to make. A plan of faces has the table of those in `faces`; others have None there."""
+    """The rows of what to make. `faces` is the table of the faces that they are made from, None for none."""
 
     method: int
-    """The version of the way from a spec to its rows: it goes up when rows would change."""
+    """Version of the rule that makes rows from a spec; it goes up when rows would change."""
     faces: "FaceTable | None" = None
 
     @abstractmethod
@@ -43,7 +44,7 @@ class Plan(ABC):
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
-        """All that the rows follow from, as JSON; a table of faces by its hash."""
+        """Everything that the rows are computed from, as JSON; a table of faces by its hash."""
 
     @abstractmethod
     def summary(self, limit: int = 7000) -> dict[str, Any]:
@@ -65,8 +66,17 @@ class Plan(ABC):
         return [self[index] for index in indices]
 
     def texts(self, limit: int) -> set[str | None] | None:
-        """Every prompt and negative prompt of the plan, or None where there may be more than `limit`, or are none."""
+        """Every prompt and negative prompt of the plan; None where there are none, or may be more than `limit`."""
         return None
+
+    def attribute_counts(self, limit: int) -> dict[str, Any]:
+        """JSON: `attributes`, rows per value among the first `counted` rows, which are all if at most `limit`."""
+        rows = self.rows(range(min(limit, len(self))))
+        counts: dict[str, Counter[str]] = {}
+        for row in rows:
+            for name, value in row.attributes.items():
+                counts.setdefault(name, Counter())[value] += 1
+        return {"counted": len(rows), "attributes": {name: dict(sorted(by.items())) for name, by in counts.items()}}
 
     def cells_per_expression(self) -> dict[str, int]:
         """How many cells each expression has, where the plan lays them out."""
@@ -76,7 +86,8 @@ class Plan(ABC):
         """`ConfigError` where another version of the method wrote the spec."""
         if spec["method"] != self.method:
             raise ConfigError(
-                f"the plan is of method {spec['method']}, this version has {self.method}: rows would differ"
+                f"the plan was made by method {spec['method']}, this version of synthfer has method {self.method}, "
+                "so rows would differ: go on with the version that started the dataset, or choose another out="
             )
 
 

@@ -1,7 +1,9 @@
-"""The plan of prompts: so many rows of each cell, each with its sentence. Nothing is stored: rows are computed.
+"""The plan of prompts: rows of every cell, each with a sentence. Nothing is stored: any row is computed on demand.
 
-A prefix of a plan is balanced, so a run stopped half-way is, too: `order.Interleave` mixes the expressions in
-proportion, and `cells.Grid` runs through the attributes of each so that its cells differ by at most one row.
+`PromptPlan.row` shows how a prompt comes about: `order.Interleave` gives the row its expression, `cells.Grid` its cell
+(a value of each attribute), and the vocabulary (vocabulary.py, presets/*.yaml) the words for both, which fill a
+template. Every prefix of a plan is balanced, and so is a run that was stopped half-way: the expressions are mixed in
+proportion, and the cells of one expression differ by at most one row.
 """
 
 from collections import Counter
@@ -15,8 +17,7 @@ from synthfer.planning.cells import Grid
 from synthfer.planning.order import Interleave
 from synthfer.planning.plan import Plan, PlanConfig
 from synthfer.planning.quotas import quotas
-from synthfer.planning.templates import render
-from synthfer.planning.vocabulary import Vocabulary, from_document, load_preset
+from synthfer.planning.vocabulary import Vocabulary, from_document, load_preset, render
 from synthfer.sample import Row, seed_of
 
 
@@ -75,13 +76,13 @@ class PromptPlan(Plan):
 
     def texts(self, limit: int) -> set[str | None] | None:
         templates, vocabulary = self._vocabulary.templates, self._vocabulary
-        wanted = [grid for grid, n in zip(self._grids, self._counts.values(), strict=True) if n]
+        grids = [grid for grid, n in zip(self._grids, self._counts.values(), strict=True) if n]
         texts: set[str | None] = {vocabulary.negative}
         if len(self) < limit:
             return texts | {row.prompt for row in self.rows(range(len(self)))}
-        if sum(map(len, wanted)) * len(templates) >= limit:
+        if sum(map(len, grids)) * len(templates) >= limit:
             return None
-        cells = [vocabulary.phrases(grid.cell(k)) for grid in wanted for k in range(len(grid))]
+        cells = [vocabulary.phrases(grid.cell(k)) for grid in grids for k in range(len(grid))]
         return texts | {render(template, cell) for template in templates for cell in cells}
 
     def counts(self) -> dict[str, int]:
@@ -105,10 +106,10 @@ class PromptPlan(Plan):
         among the first `counted` rows, which are all if they are at most `limit`; prompts: the first ones.
         """
         counted = self.rows(range(min(limit, len(self))))
-        tally: dict[str, Counter[str]] = {name: Counter() for name in self._vocabulary.attributes}
+        values: dict[str, Counter[str]] = {name: Counter() for name in self._vocabulary.attributes}
         for row in counted:
             for name, value in row.attributes.items():
-                tally[name][value] += 1
+                values[name][value] += 1
         cells = self.cells_per_expression()
         return {
             "rows": len(self),
@@ -122,7 +123,7 @@ class PromptPlan(Plan):
             },
             "counted": len(counted),
             "attributes": {
-                name: {value: tally[name][value] for value in attribute.values}
+                name: {value: values[name][value] for value in attribute.values}
                 for name, attribute in self._vocabulary.attributes.items()
             },
             "prompts": [row.prompt for row in counted[:prompts]],

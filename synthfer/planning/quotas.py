@@ -1,13 +1,15 @@
-"""Quotas: how many rows each expression gets, by number, by an even total, or by what a dataset lacks."""
+"""Quotas: how many rows each expression gets: by number, by an even total, or by what a labelled set lacks."""
 
 import csv
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from synthfer.config import ConfigError
+from synthfer.config import ConfigError, option
 from synthfer.expressions import EXPRESSIONS, ORDERS, index_of
+from synthfer.planning.plan import PlanConfig
 from synthfer.suggest import nearest
 
 DEFAULT_TOTAL = 700
@@ -22,6 +24,34 @@ _PUBLISHED = {
 PUBLISHED = {
     name: dict(sorted(zip(ORDERS[order], counts, strict=True))) for name, (order, counts) in _PUBLISHED.items()
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountsConfig(PlanConfig):
+    """The keys of a plan that has no cells. Give at most one of total, per_expression, balance."""
+
+    total: int | None = option(None, "rows in all, spread evenly over the expressions", low=1)
+    per_expression: int | dict[str, int] | None = option(None, "rows of each expression, as {fear: 500}", low=0)
+    balance: str | None = option(
+        None,
+        "what a labelled set lacks to be uniform: fer2013, rafdb, affectnet7, a dataset, a view, a label,count CSV",
+    )
+    balance_to: int | None = option(None, "with balance: fill up to this many per expression", low=1)
+
+    @property
+    def any_count(self) -> bool:
+        """Whether any number of rows is asked for."""
+        return any(value is not None for value in (self.total, self.per_expression, self.balance, self.balance_to))
+
+    def counts(self, total: int | None = None) -> dict[str, int]:
+        """Rows of each expression; `total` where no number is asked for. `ConfigError` as of `quotas`."""
+        return quotas(
+            dict.fromkeys(EXPRESSIONS, 1),
+            total=self.total if self.any_count else total,
+            per_expression=self.per_expression,
+            balance=self.balance,
+            balance_to=self.balance_to,
+        )
 
 
 def quotas(
@@ -50,21 +80,21 @@ def quotas(
     elif per_expression is not None:
         counts = _per_expression(per_expression)
     elif balance is not None:
-        counts = lacking(labelled_counts(balance), balance_to)
+        counts = shortfall(labelled_counts(balance), balance_to)
     else:
-        counts = spread(DEFAULT_TOTAL if total is None else total)
+        counts = even(DEFAULT_TOTAL if total is None else total)
     if not any(counts.values()):
-        raise ConfigError(f"{given[0]} leaves nothing to make: every expression gets 0 rows")
+        raise ConfigError(f"{given[0]} gives every expression 0 rows, so there is nothing to make: ask for more")
     return counts
 
 
-def spread(total: int) -> dict[str, int]:
+def even(total: int) -> dict[str, int]:
     """A total over the seven expressions, with differences of at most one."""
     share, rest = divmod(_whole("plan.total", total), len(EXPRESSIONS))
     return {name: share + (i < rest) for i, name in enumerate(EXPRESSIONS)}
 
 
-def lacking(counts: Mapping[str, int], to: int | None = None) -> dict[str, int]:
+def shortfall(counts: Mapping[str, int], to: int | None = None) -> dict[str, int]:
     """How many each class is short of `to`, or of the largest class; 0 for those that have more."""
     goal = max(counts.values()) if to is None else _whole("plan.balance_to", to)
     return {name: max(0, goal - counts[name]) for name in EXPRESSIONS}
@@ -100,11 +130,11 @@ def dataset_counts(uri: str, key: str = "plan.balance") -> dict[str, int]:
     from synthfer.store.dataset_ref import open_ref, unit_ranges  # the store is needed for nothing else here
 
     try:
-        named = open_ref(uri)
+        ref = open_ref(uri)
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"{key}={uri}: {error}") from None
     counts = np.zeros(len(EXPRESSIONS), dtype=np.int64)
-    for part in unit_ranges([named], 2**30):
+    for part in unit_ranges([ref], 2**30):
         for batch in part.batches(["label"], ["train"]):
             counts += np.bincount(batch["label"].drop_null().to_numpy(), minlength=len(EXPRESSIONS))
     return dict(zip(EXPRESSIONS, counts.tolist(), strict=True))
@@ -139,19 +169,19 @@ def _csv_line(fields: list[str]) -> tuple[str, int]:
     return EXPRESSIONS[index_of(fields[0])], int(fields[1])
 
 
-def _per_expression(asked: int | Mapping[str, int]) -> dict[str, int]:
-    if not isinstance(asked, Mapping):
-        return dict.fromkeys(EXPRESSIONS, _whole("plan.per_expression", asked))
+def _per_expression(rows: int | Mapping[str, int]) -> dict[str, int]:
+    if not isinstance(rows, Mapping):
+        return dict.fromkeys(EXPRESSIONS, _whole("plan.per_expression", rows))
     counts = dict.fromkeys(EXPRESSIONS, 0)
-    seen: dict[str, str] = {}
-    for word, count in asked.items():
+    words: dict[str, str] = {}
+    for word, count in rows.items():
         try:
             name = EXPRESSIONS[index_of(word)]
         except ValueError as error:
             raise ConfigError(f"plan.per_expression.{word}: {error}") from None
-        if name in seen:
-            raise ConfigError(f"plan.per_expression: {seen[name]} and {word} are the same expression")
-        seen[name] = word
+        if name in words:
+            raise ConfigError(f"plan.per_expression: {words[name]} and {word} are the same expression")
+        words[name] = word
         counts[name] = _whole(f"plan.per_expression.{word}", count)
     return counts
 

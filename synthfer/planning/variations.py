@@ -1,4 +1,4 @@
-"""The plan of variations: faces of a labelled set varied in a latent space until its classes are even.
+"""The plan of variations: faces of a labelled set, varied in a latent space until its classes are even.
 
 Semantic augmentation for the long tail as in Li, Wang, Guan and Yin (arXiv 2411.17254): a new sample comes from the
 encoding of a source image, so that a rare class grows from its own members. Only split train is ever encoded; faces of
@@ -15,18 +15,17 @@ import numpy as np
 
 from synthfer.config import ConfigError, option
 from synthfer.expressions import EXPRESSIONS
-from synthfer.planning.counts import CountsConfig
-from synthfer.planning.faces import FaceTable, drawn, open_faces
+from synthfer.planning.faces import FaceTable, open_faces, seeded_order
 from synthfer.planning.order import Interleave
 from synthfer.planning.plan import Plan, check_range
-from synthfer.planning.usage import counted_attributes, usage
+from synthfer.planning.quotas import CountsConfig
 from synthfer.sample import Row, seed_of
 from synthfer.suggest import nearest
 
 OWN, PAIRED, FOREIGN = ("noise", "interpolate", "style"), ("interpolate", "style"), ("recondition", "direction")
-"""Operations on a face of the class that is made; those with a second face of it; those on a face of another class."""
+"""Operations on a face of the wanted class; those of them that need a second face; those on a face of another class."""
 OPERATIONS = (*OWN, *FOREIGN, "tail")
-"""`tail` is drawn from what the network knows of the class, from no face."""
+"""`tail` needs no face: it is drawn from the class's distribution in the latent space."""
 _CONFIG_OF = {"noise": "scale", "tail": "scale", "interpolate": "between", "direction": "strength"}
 
 
@@ -36,7 +35,7 @@ class Config(CountsConfig):
 
     faces: str | None = option(None, "the faces to vary: a labelled dataset or view (null: that of plan.balance)")
     most_times: float | None = option(
-        None, "with balance: no expression grows beyond so many times its own size (null: no cap)", low=1
+        None, "with balance: no expression grows beyond this many times its own size (null: no cap)", low=1
     )
     operations: dict[str, float] = option(
         {}, f"share of each operation, of {', '.join(OPERATIONS)} ({{}}: noise alone)", low=0, high=1e6
@@ -52,7 +51,9 @@ class Config(CountsConfig):
             check_range(name, getattr(self, name))
         if unknown := [name for name in self.operations if name not in OPERATIONS]:
             hint = nearest(unknown[0], OPERATIONS) or "."
-            raise ValueError(f"operations: {unknown[0]!r} is none{hint} There are {', '.join(OPERATIONS)}.")
+            raise ValueError(
+                f"operations: there is no operation {unknown[0]!r}{hint} There are {', '.join(OPERATIONS)}."
+            )
         if self.operations and not sum(self.operations.values()):
             raise ValueError("operations: give at least one a share above 0")
 
@@ -77,10 +78,10 @@ class VariationPlan(Plan):
         self._shares = {name: float(shares[name]) for name in OPERATIONS if shares.get(name)}
         self._ranges = {name: tuple(map(float, ranges[name])) for name in ("scale", "between", "strength")}
         self._order = Interleave(list(self._counts.values()))
-        self._quotas = [_divided(rows, list(self._shares.values())) for rows in self._counts.values()]
+        self._quotas = [_apportioned(rows, list(self._shares.values())) for rows in self._counts.values()]
         self._kinds = [Interleave(quota) for quota in self._quotas]
         ids = faces.rows["sample_id"].to_pylist()
-        self._all = drawn(ids, seed, "variation")
+        self._all = seeded_order(ids, seed, "variation")
         self._check()
 
     @cached_property
@@ -134,9 +135,9 @@ class VariationPlan(Plan):
         if operation == "tail":
             return ()
         pool = self._pool(operation, label)
-        alike = FOREIGN if operation in FOREIGN else OWN
+        sharing = FOREIGN if operation in FOREIGN else OWN
         before = zip(self._shares, self._quotas[label][:number], strict=False)
-        at = (sum(rows for name, rows in before if name in alike) + j) % len(pool)
+        at = (sum(rows for name, rows in before if name in sharing) + j) % len(pool)
         if operation not in PAIRED:
             return (int(pool[at]),)
         other = (at + 1 + seed_of(seed, "partner") % (len(pool) - 1)) % len(pool)
@@ -151,8 +152,8 @@ class VariationPlan(Plan):
         code: list[float] = []
         if key := _CONFIG_OF.get(operation):
             low, high = self._ranges[key]
-            place = float(np.random.default_rng(seed_of(seed, "code")).random())
-            code.append(float(np.float32(low + (high - low) * place)))
+            share = float(np.random.default_rng(seed_of(seed, "code")).random())
+            code.append(float(np.float32(low + (high - low) * share)))
         if operation in FOREIGN:
             code.append(float(self.faces.labels[faces[0]]))
         return tuple(code)
@@ -173,34 +174,34 @@ class VariationPlan(Plan):
 
     def uses(self) -> dict[str, tuple[int, int, int]]:
         """Of each expression with rows: its own faces, and least and most uses of one as a source of its own class."""
-        told = {}
+        uses = {}
         for label, (name, quota) in enumerate(zip(EXPRESSIONS, self._quotas, strict=True)):
             rows = sum(n for operation, n in zip(self._shares, quota, strict=True) if operation in OWN)
             count = len(self._own[label])
             if self._counts[name]:
-                told[name] = (count, rows // count if count else 0, -(-rows // count) if count else 0)
-        return told
+                uses[name] = (count, rows // count if count else 0, -(-rows // count) if count else 0)
+        return uses
 
     def summary(self, limit: int = 7000) -> dict[str, Any]:
         return {
             "rows": len(self),
             "expressions": {name: {"rows": rows} for name, rows in self._counts.items()},
-            **counted_attributes(self, limit),
-            "faces": usage(self.faces, self.uses()),
+            **self.attribute_counts(limit),
+            "faces": self.faces.usage(self.uses()),
             "operations": {
                 name: sum(quota[number] for quota in self._quotas) for number, name in enumerate(self._shares)
             },
         }
 
 
-def _divided(rows: int, shares: Sequence[float]) -> list[int]:
+def _apportioned(rows: int, shares: Sequence[float]) -> list[int]:
     """`rows` by shares, whole numbers that sum up to it; the largest remainders are rounded up."""
     exact = np.array(shares) / sum(shares) * rows
     parts = np.floor(exact).astype(int)
     for number in np.argsort(parts - exact, kind="stable")[: rows - parts.sum()]:
         parts[number] += 1
-    found: list[int] = parts.tolist()
-    return found
+    whole: list[int] = parts.tolist()
+    return whole
 
 
 def from_spec(spec: Mapping[str, Any], faces: FaceTable) -> VariationPlan:
@@ -223,6 +224,6 @@ def build(config: Config) -> VariationPlan:
             raise ConfigError("plan.most_times needs plan.balance, which says what there is")
         counts = {name: min(rows, int((config.most_times - 1) * own[name])) for name, rows in counts.items()}
         if not any(counts.values()):
-            raise ConfigError(f"plan.most_times={config.most_times} leaves nothing to make: raise it")
+            raise ConfigError(f"plan.most_times={config.most_times} leaves nothing to make; give a higher number")
     ranges = {name: getattr(config, name) for name in ("scale", "between", "strength")}
     return VariationPlan(faces, counts, config.operations or {"noise": 1.0}, ranges, config.seed)

@@ -1,4 +1,4 @@
-"""Vocabularies: which expressions and attributes a face may have, and the words that say so, as YAML data.
+"""Vocabularies: the expressions and attributes that a face may have, and the sentences that ask for them, as YAML.
 
 A preset has `templates` (sentences with slots), `expressions` (a phrase for each of the seven), `attributes`
 (each a map of recorded name to phrase, or a list of phrases that are their own names) and perhaps `negative`
@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import yaml
 
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
-from synthfer.planning.templates import slots
 from synthfer.sample import ATTRIBUTES
 from synthfer.suggest import nearest
 
@@ -49,11 +49,11 @@ class Vocabulary:
     attributes: Mapping[str, Attribute]
 
     def phrases(self, cell: Assignment) -> dict[str, str]:
-        """What stands in each slot for a cell, which names the expression and every attribute."""
-        found = {"expression": self.expressions[cell["expression"]]}
+        """The phrase for each slot of a template: `cell` names the expression and a value of every attribute."""
+        phrases = {"expression": self.expressions[cell["expression"]]}
         for name, attribute in self.attributes.items():
-            found[name] = attribute.groups[tuple(cell[parent] for parent in attribute.by)][cell[name]]
-        return found
+            phrases[name] = attribute.groups[tuple(cell[parent] for parent in attribute.by)][cell[name]]
+        return phrases
 
     def document(self) -> dict[str, Any]:
         """The vocabulary as plain JSON, equal for equal vocabularies: `from_document` reads it."""
@@ -122,6 +122,25 @@ def from_document(document: Any, source: str) -> Vocabulary:
         raise ConfigError(f"preset {source}: {error}") from None
 
 
+def slots(template: str) -> set[str]:
+    """The names in braces of a template; `ConfigError` for stray braces, empty or formatted slots."""
+    try:
+        fields = [field for field in Formatter().parse(template) if field[1] is not None]
+    except ValueError as error:
+        raise ConfigError(f"{error} in {template!r}") from None
+    for _, name, form, conversion in fields:
+        if not name or form or conversion:
+            shown = f"{name or ''}{'!' + conversion if conversion else ''}{':' + form if form else ''}"
+            raise ConfigError(f"a slot is a name in braces, such as {{age}}, not {{{shown}}}, in {template!r}")
+    return {str(name) for _, name, _, _ in fields}
+
+
+def render(template: str, phrases: Mapping[str, str]) -> str:
+    """The template with a phrase in every slot, its first letter a capital."""
+    sentence = template.format_map(phrases)
+    return sentence[:1].upper() + sentence[1:]
+
+
 def ancestors(attributes: Mapping[str, Attribute], names: Iterable[str]) -> set[str]:
     """The names and all that they depend on, `expression` included."""
     needed = set(names)
@@ -134,15 +153,15 @@ def ancestors(attributes: Mapping[str, Attribute], names: Iterable[str]) -> set[
 def assignments(attributes: Mapping[str, Attribute], names: Iterable[str], expression: str) -> list[Assignment]:
     """Every allowed combination of the named attributes and of those that they depend on."""
     needed = ancestors(attributes, names)
-    found = [{"expression": expression}]
+    combinations = [{"expression": expression}]
     for name, attribute in attributes.items():
         if name in needed:
-            found = [
+            combinations = [
                 {**cell, name: value}
-                for cell in found
+                for cell in combinations
                 for value in attribute.groups[tuple(cell[parent] for parent in attribute.by)]
             ]
-    return found
+    return combinations
 
 
 def parent_values(
@@ -178,14 +197,14 @@ def _vocabulary(document: Any) -> Vocabulary:
 
 def _check_template(template: str, slot: str, known: set[str]) -> None:
     try:
-        found = slots(template)
+        used = slots(template)
     except ConfigError as error:
         raise ConfigError(f"{slot}: {error}") from None
-    for name in sorted(found - known):
+    for name in sorted(used - known):
         listed = ", ".join(sorted(known))
         raise ConfigError(f"{slot}: unknown slot {{{name}}}{nearest(name, known)}; there are {listed}")
-    for name in sorted(known - found):
-        raise ConfigError(f"{slot}: no slot {{{name}}}, so its prompts would not say what is recorded")
+    for name in sorted(known - used):
+        raise ConfigError(f"{slot}: no slot {{{name}}}: add it, or its prompts would leave out what each row records")
 
 
 def _expressions(value: Any) -> dict[str, str]:
@@ -304,7 +323,7 @@ def _phrases(value: Any, slot: str) -> dict[str, str]:
         if "{" in phrase or "}" in phrase:
             raise ConfigError(f"{slot}.{name}: braces are for templates, not for phrases: {phrase!r}")
         if phrase in phrases.values():
-            raise ConfigError(f"{slot}.{name}: {phrase!r} stands here twice")
+            raise ConfigError(f"{slot}.{name}: {phrase!r} stands here twice; each value needs words of its own")
         phrases[name] = phrase
     return phrases
 

@@ -120,7 +120,7 @@ def _cell(small: Thumbnail | None, name: str, sample: Mapping[str, Any]) -> dict
 def _face_thumbnails(plan: Plan, faces: Iterable[int]) -> dict[int, Thumbnail | None]:
     """Thumbnails of the faces; None for all where their datasets are not where they were."""
     assert plan.faces is not None
-    refs: dict[int, SampleRef] = {face: plan.faces.place(face) for face in faces}
+    refs: dict[int, SampleRef] = {face: plan.faces.image_ref(face) for face in faces}
     try:
         bodies = ImageReader(plan.faces.uris).read(refs.values())
     except (ValueError, OSError, IndexError) as error:

@@ -11,7 +11,7 @@ import pytest
 from synthfer.config import ConfigError, load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning import edits
-from synthfer.planning.faces import INHERITED, FaceTable, open_faces, stored
+from synthfer.planning.faces import INHERITED, FaceTable, open_faces, read_faces
 from synthfer.store import View, open_store
 from synthfer.store.dataset_ref import open_ref
 from synthfer.store.view import SCHEMA
@@ -46,7 +46,7 @@ def test_each_identity_in_all_seven_with_its_lineage_and_split(faces):
         assert row.source_id == f"person-{number // 2}" and row.split == "train" and row.real
         assert dict(row.attributes) == {"gender": "female" if number % 2 else "male"}  # not the intensity of the source
         assert (row.operation, row.code) == ("expression", (1.0,))
-        assert made.faces.place(row.faces[0]).sample_id == row.parent_id
+        assert made.faces.image_ref(row.faces[0]).sample_id == row.parent_id
     assert Counter(row.label for row in rows) == dict.fromkeys(range(7), 18)
     assert len({row.sample_id for row in rows}) == len(rows)
 
@@ -110,8 +110,8 @@ def test_own_codes_are_checked(faces):
     assert plan(faces, "code=point", f"codes={{{seven}}}")[0].code == (pytest.approx(0.1), -1.0)
     for words, message in {
         ("code=point", "codes={happy: [0, 0]}"): "anger, disgust.* is missing",
-        ("code=point", "codes={happy: [0, 9]}"): r"plan.codes.happy: \[0.0, 9.0\] is no point code",
-        ("code=polar", "codes={happy: [0, 1]}"): "no polar code",
+        ("code=point", "codes={happy: [0, 9]}"): r"plan.codes.happy: a point code has 2 number.*, not \[0.0, 9.0\]",
+        ("code=polar", "codes={happy: [0, 1]}"): r"a polar code has 1 number",
         ("codes={happy: [0, 1]}",): "goes with plan.code=point or polar",
         ("code=point", "codes={hapy: [0, 1]}"): r"plan\.codes\.hapy",
         ("intensity=[1,0.5]",): "intensity: expected the least and the most",
@@ -126,11 +126,11 @@ def test_a_spec_and_the_stored_faces_give_the_same_rows(faces, tmp_path):
     store = open_store(str(tmp_path / "out"))
     made.faces.write(store)
     spec = json.loads(json.dumps(made.spec(), sort_keys=True))
-    again = edits.from_spec(spec, stored(store, spec["faces"]["sha256"]))
+    again = edits.from_spec(spec, read_faces(store, spec["faces"]["sha256"]))
     assert again == made
     assert again.rows(range(14)) == made.rows(range(14))
     with pytest.raises(ValueError, match="other faces"):
-        stored(store, "0" * 64)
+        read_faces(store, "0" * 64)
 
 
 def test_a_copy_of_the_faces_is_the_same_plan_and_a_view_another(faces, tmp_path):
@@ -141,7 +141,7 @@ def test_a_copy_of_the_faces_is_the_same_plan_and_a_view_another(faces, tmp_path
     view = View.create(str(tmp_path / "view"), open_ref(faces).datasets, out, {})
     table = open_faces("plan.faces", view.uri, ["train"])
     assert isinstance(table, FaceTable) and "face-0000" not in table.rows["sample_id"].to_pylist()
-    assert table.place(0).sample_id == "face-0002" and (table.place(0).unit, table.place(0).row) == (0, 2)
+    assert table.image_ref(0).sample_id == "face-0002" and (table.image_ref(0).unit, table.image_ref(0).row) == (0, 2)
     assert plan(view.uri) != plan(faces)
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
-from synthfer.planning.quotas import PUBLISHED, csv_counts, quotas, spread
+from synthfer.planning.quotas import PUBLISHED, csv_counts, even, quotas
 from synthfer.sample import SCHEMA
 from synthfer.store import Dataset, Spec
 
@@ -24,7 +24,7 @@ LINES = [
 
 @given(st.integers(0, 10**12))
 def test_a_total_is_spread_evenly(total):
-    counts = spread(total).values()
+    counts = even(total).values()
     assert sum(counts) == total
     assert max(counts) - min(counts) <= 1
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from synthfer.config import ConfigError, load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning import variations
-from synthfer.planning.faces import stored
+from synthfer.planning.faces import read_faces
 from synthfer.planning.variations import FOREIGN, OPERATIONS, OWN, PAIRED, VariationPlan
 from synthfer.store import open_store
 from tests.planning.made_faces import faces_dataset
@@ -76,7 +76,7 @@ def test_operations_get_their_shares_and_their_faces(faces, shares, total, seed)
             assert max(own.values()) - least <= 1
     for row in rows:
         numbers = [int(one[-4:]) for one in (row.parent_id, row.partner_id) if one]
-        assert [int(made.faces.place(face).sample_id[-4:]) for face in row.faces] == numbers
+        assert [int(made.faces.image_ref(face).sample_id[-4:]) for face in row.faces] == numbers
         assert len(numbers) == (0 if row.operation == "tail" else 2 if row.operation in PAIRED else 1)
         if row.operation in FOREIGN:
             assert LABELS[numbers[0]] != row.label and row.code[-1] == LABELS[numbers[0]]
@@ -90,7 +90,7 @@ def test_a_spec_and_the_stored_faces_give_the_same_rows(faces, tmp_path):
     store = open_store(str(tmp_path / "out"))
     made.faces.write(store)
     spec = json.loads(json.dumps(made.spec(), sort_keys=True))
-    again = variations.from_spec(spec, stored(store, spec["faces"]["sha256"]))
+    again = variations.from_spec(spec, read_faces(store, spec["faces"]["sha256"]))
     assert again.rows(range(len(made))) == made.rows(range(len(made)))
 
 
@@ -98,7 +98,7 @@ def test_a_spec_and_the_stored_faces_give_the_same_rows(faces, tmp_path):
     ("words", "message"),
     [
         ((), "plan.balance or plan.faces is needed"),
-        (("total=7", "operations={nois: 1}"), "'nois' is none.*noise"),
+        (("total=7", "operations={nois: 1}"), "no operation 'nois'.*noise"),
         (("total=7", "operations={noise: 0}"), "give at least one a share"),
         (("total=7", "scale=[2,1]"), "scale: expected the least and the most"),
     ],

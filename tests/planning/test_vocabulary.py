@@ -6,7 +6,7 @@ import yaml
 
 from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
-from synthfer.planning.vocabulary import from_document, load_preset, presets
+from synthfer.planning.vocabulary import from_document, load_preset, presets, render, slots
 
 SMALL = {
     "templates": ["a {age} {gender} {expression}, {trait}"],
@@ -171,3 +171,22 @@ def test_a_wrong_restriction_is_refused_with_its_key(wanted, words):
         from_document(small(), "mine").restricted(wanted)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_template_is_filled_and_starts_with_a_capital():
+    assert slots("{age} face, {pose}, {age}") == {"age", "pose"}
+    assert render("{age} face, {pose}", {"age": "an old", "pose": "head tilted"}) == "An old face, head tilted"
+
+
+@pytest.mark.parametrize("template", ["{age", "age}", "{}", "{age:>9}", "{age!r}", "{ag{e}}"])
+def test_malformed_slots_are_refused_with_the_template(template):
+    with pytest.raises(ConfigError) as caught:
+        slots(template)
+    assert repr(template) in str(caught.value)
+
+
+def test_attribute_and_index_access_is_no_slot_of_a_vocabulary():
+    assert slots("{age.__class__} {age[0]}") == {
+        "age.__class__",
+        "age[0]",
+    }  # unknown slots, so refused on load
