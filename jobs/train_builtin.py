@@ -1,35 +1,36 @@
-"""Makes and measures the weights that ship as `builtin:faces`. Needs the extra `avatars`."""
+"""Trains and evaluates the weights that ship as `builtin:faces`. Needs the extra `avatars`."""
 
-from synthfer.builtin_faces import faces, judge
+from synthfer.builtin_faces import evaluate as evaluation
+from synthfer.builtin_faces import train as training
 from synthfer.cli import Command, Invocation, Outcome, run_commands
 
 
-def train(config: faces.TrainConfig, invocation: Invocation) -> Outcome:
-    """Trains and writes the pipeline."""
-    faces.train(config)
+def train(config: training.TrainConfig, invocation: Invocation) -> Outcome:
+    """Train and write the pipeline."""
+    training.train(config)
     return Outcome({"model": config.out})
 
 
-def evaluate(config: judge.EvaluateConfig, invocation: Invocation) -> Outcome:
-    """The judge's report."""
-    return Outcome(judge.evaluate(config))
+def evaluate(config: evaluation.EvaluateConfig, invocation: Invocation) -> Outcome:
+    """How well its pictures follow their prompts."""
+    return Outcome(evaluation.evaluate(config))
 
 
 if __name__ == "__main__":
     run_commands(
         {
             "train": Command(
-                faces.TrainConfig,
+                training.TrainConfig,
                 train,
                 about="Draws faces and fits a small Stable Diffusion pipeline to them; takes hours on one core.",
                 example="python jobs/train_builtin.py train out=faces work=work",
             ),
             "evaluate": Command(
-                judge.EvaluateConfig,
+                evaluation.EvaluateConfig,
                 evaluate,
-                about="Says how often a judge of drawn faces sees in the pictures what the prompts asked for.",
+                about="Measures how often a classifier of drawn faces recognises what the prompts asked for.",
                 example="python jobs/train_builtin.py evaluate model=synthfer/assets/faces --json",
             ),
         },
-        about="Makes and measures the model that ships with synthfer.",
+        about="Trains and evaluates the model that ships with synthfer.",
     )

@@ -24,9 +24,9 @@ class AutoencoderSettings:
     """How long and how the autoencoder learns.
 
     `centre` is the extra weight of the middle of the picture, `colour` that of hue against lightness: without it the
-    edges of a drawing come first and hair turns grey. It also asks that the hue of each 8x8 patch be a linear function
-    of the latents, which gets colour into them several times sooner. `decoder_only` keeps the latents as they are and
-    learns to draw from them, even where they are off by up to `noise` of their spread, as generated ones are.
+    network learns the edges of a drawing first and hair turns grey. It also asks that the hue of each 8x8 patch be a
+    linear function of the latents, which gets colour into them several times sooner. `decoder_only` freezes the encoder
+    and trains the decoder on latents with noise of up to `noise` of their deviation, since generated ones are off, too.
     """
 
     steps: int = 2400
@@ -99,11 +99,11 @@ def _difference(x: Tensor, y: Tensor, centre: float) -> Tensor:
     return (centre_weight(x.shape[-1], centre) * (error.abs() + 2 * error.square())).mean()
 
 
-def _colour_difference(x: Tensor, y: Tensor, told: Tensor) -> Tensor:
-    """Error of the hue of every pixel, and of the hue `told` by the latents about every patch."""
-    patches = F.avg_pool2d(_hue(x), x.shape[-1] // told.shape[-1])
+def _colour_difference(x: Tensor, y: Tensor, predicted: Tensor) -> Tensor:
+    """Error of the hue of every pixel, and of the hue `predicted` from the latents for every patch."""
+    patches = F.avg_pool2d(_hue(x), x.shape[-1] // predicted.shape[-1])
     hue = _hue(y - x)
-    return hue.abs().mean() + 5 * hue.square().mean() + (told - patches).abs().mean()
+    return hue.abs().mean() + 5 * hue.square().mean() + (predicted - patches).abs().mean()
 
 
 @torch.no_grad()

@@ -61,7 +61,7 @@ def build_tokenizer(words: Iterable[str], length: int = 77) -> CLIPTokenizer:
     merges: dict[tuple[str, str], int] = {}
     for word in sorted(set(words)):
         left, *rest = _pieces(word, merges)
-        for right in rest:  # later merges come after all earlier ones, so no earlier word is cut anew
+        for right in rest:  # later merges come after all earlier ones, so no earlier word is split differently
             merges[left, right] = len(merges)
             left += right
             tokens[left] = None
@@ -98,7 +98,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 96, layers: int = 
 
 
 def build_unet(channels: tuple[int, int] = (80, 96), latents: int = 8, text: int = 96) -> UNet2DConditionModel:
-    """A denoiser of 8x8 latents; text enters at 4x4, where a look at all 77 tokens is cheap."""
+    """A denoiser of 8x8 latents; text enters at 4x4, where attention over all 77 tokens is cheap."""
     return UNet2DConditionModel(
         sample_size=8, in_channels=latents, out_channels=latents, layers_per_block=1, block_out_channels=channels,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
@@ -172,27 +172,27 @@ def train_text(
         with sdpa_kernel(SDPBackend.MATH):
             hidden = text_encoder.train()(captions)[0]
         ended = (captions == text_encoder.config.eos_token_id).unsqueeze(2)
-        said = heads((hidden * ended).sum(1) / ended.sum(1)).split(sizes, 1)
-        losses = [F.cross_entropy(logits, answers[chosen, q]) for q, logits in enumerate(said)]
+        logits = heads((hidden * ended).sum(1) / ended.sum(1)).split(sizes, 1)
+        losses = [F.cross_entropy(one, answers[chosen, q]) for q, one in enumerate(logits)]
         loss = torch.stack(losses).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         schedule.step()
-        mean += 0.05 * ((said[0].argmax(1) == answers[chosen, 0]).float().mean().item() - mean)
+        mean += 0.05 * ((logits[0].argmax(1) == answers[chosen, 0]).float().mean().item() - mean)
         if step % 100 == 99:
             log(f"text {step + 1}/{settings.steps} loss {loss.item():.3f} first answer right {mean:.3f}")
 
 
-def train_flow(flow: Flow, latents: Tensor, ids: Tensor, nothing: Tensor, settings: FlowSettings, log: Log = print,
+def train_flow(flow: Flow, latents: Tensor, ids: Tensor, empty_ids: Tensor, settings: FlowSettings, log: Log = print,
                every: int = 500, checkpoint: Callable[[int], None] | None = None) -> None:  # fmt: skip
     """Fit denoiser and text encoder together, in place.
 
     Args:
         latents: float32 (N, C, h, w), already multiplied by the autoencoder's scaling factor.
         ids: integer (N, K, length), K captions of each picture.
-        nothing: ids (M, length) of texts that say nothing; they replace a share `no_caption` of the captions.
+        empty_ids: ids (M, length) of texts that describe nothing; they replace a share `no_caption` of the captions.
         checkpoint: called with the number of steps done, every `every` steps.
     """
     torch.manual_seed(settings.seed)
@@ -205,8 +205,8 @@ def train_flow(flow: Flow, latents: Tensor, ids: Tensor, nothing: Tensor, settin
     for step in range(settings.steps):
         chosen = next(batches)
         captions = ids[chosen, torch.randint(ids.shape[1], (len(chosen),))].long()
-        silent = torch.rand(len(chosen)) < settings.no_caption
-        captions[silent] = nothing[torch.randint(len(nothing), (int(silent.sum()),))]
+        dropped = torch.rand(len(chosen)) < settings.no_caption
+        captions[dropped] = empty_ids[torch.randint(len(empty_ids), (int(dropped.sum()),))]
         # on a CPU the fused attention's backward is far slower than the plain one
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16), sdpa_kernel(SDPBackend.MATH):
             loss = flow.loss(latents[chosen], captions, settings.draws)

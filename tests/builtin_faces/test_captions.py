@@ -8,19 +8,8 @@ import pytest
 import yaml
 
 import synthfer
-from synthfer.builtin_faces.captions import (
-    ACTION_UNITS,
-    ADJECTIVES,
-    CUES,
-    FRAMES,
-    HELD_OUT,
-    NOUNS,
-    UNIT_NUMBERS,
-    caption,
-    preset_caption,
-    preset_phrases,
-    vocabulary,
-)
+from synthfer.builtin_faces.caption_words import ACTION_UNITS, ADJECTIVES, CUES, FRAMES, HELD_OUT, NOUNS, UNIT_NUMBERS
+from synthfer.builtin_faces.captions import caption, preset_caption, preset_phrases, vocabulary
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sources.avatars import sample_attributes
 

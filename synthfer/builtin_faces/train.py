@@ -1,6 +1,6 @@
-"""How `builtin:faces` is made: faces are drawn, captioned, and a small pipeline is fitted to them.
+"""How `builtin:faces` is trained: faces are drawn and captioned, and a small text-to-image pipeline is fitted to them.
 
-`train` reads from its work folder what an earlier run has done: drawings, autoencoder, captions.
+`train` goes on from what an earlier run left in its work folder: drawings, autoencoder, captions.
 """
 
 import json
@@ -20,7 +20,7 @@ from torch import Tensor
 
 import synthfer
 from synthfer.builtin_faces.autoencoder import AutoencoderSettings, build_autoencoder, encode, train_autoencoder
-from synthfer.builtin_faces.captions import caption, preset_caption, preset_phrases, silent_captions, vocabulary
+from synthfer.builtin_faces.captions import caption, empty_captions, preset_caption, preset_phrases, vocabulary
 from synthfer.builtin_faces.text_to_image import (
     Flow,
     FlowSettings,
@@ -40,22 +40,22 @@ from synthfer.sources.avatars import AvatarAttributes, draw, sample_attributes
 log = logging.getLogger(__name__)
 
 TRAIN_SEED = 0
-"""The drawn faces of training have the seeds from here on; those of other uses are millions away."""
+"""First seed of the drawn faces for training; the seeds for evaluation are millions away."""
 PRESETS = ("portrait", "syntfer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long, and where to."""
+    """How long to train, and where the pipeline goes."""
 
     out: str = option(REQUIRED, "folder of the pipeline; replaced when a better one is ready")
-    work: str | None = option(None, "folder for drawings, autoencoder and captions; kept, and read again")
+    work: str | None = option(None, "folder for drawings, autoencoder and captions, which a second run reuses")
     faces: int = option(28_000, "drawn faces", low=100)
     captions: int = option(13, "captions of each face", low=1)
     autoencoder_steps: int = option(2_400, "steps of the autoencoder's first phase; two shorter ones follow", low=1)
     text_steps: int = option(700, "steps of the text encoder on words alone", low=1)
     flow_steps: int = option(6_000, "steps of the denoiser and the text encoder", low=1)
-    seed: int = option(0, "of weights, batches and noise", low=0)
+    seed: int = option(0, "the seed of weights, batches and noise", low=0)
     steps: int = option(10, "denoising steps to recommend", low=1)
     guidance: float = option(4.0, "guidance to recommend", low=0)
 
@@ -74,15 +74,17 @@ def train(config: TrainConfig) -> None:
     torch.manual_seed(config.seed)
     settings = FlowSettings(steps=config.flow_steps, seed=config.seed)
     text_encoder = build_text_encoder(tokenizer)
-    train_text(text_encoder, ids, spoken(people), TextSettings(steps=config.text_steps, seed=config.seed), log.info)
+    train_text(
+        text_encoder, ids, attribute_labels(people), TextSettings(steps=config.text_steps, seed=config.seed), log.info
+    )
     flow = Flow(build_unet(), text_encoder, settings.ema)
 
     def checkpoint(step: int) -> None:
         publish(build_pipeline(vae, flow, tokenizer), Path(config.out), config.steps, config.guidance)
         log.info("wrote %s after %d steps", config.out, step)
 
-    nothing = tokenize(tokenizer, silent_captions(400, [p["negative"] for p in presets if p.get("negative")]))
-    train_flow(flow, latents, ids, nothing, settings, log.info, 500, checkpoint)
+    empty_ids = tokenize(tokenizer, empty_captions(400, [p["negative"] for p in presets if p.get("negative")]))
+    train_flow(flow, latents, ids, empty_ids, settings, log.info, 500, checkpoint)
     checkpoint(config.flow_steps)
 
 
@@ -139,20 +141,20 @@ def training_ids(
 def training_caption(face: AvatarAttributes, presets: list[dict[str, Any]], seed: str, k: int) -> str:
     """The k-th caption of a face: every third from the first preset, the second from the second, two in full."""
     source = 0 if k % 3 == 0 else 1 if k == 1 else len(presets)
-    made = preset_caption(face, presets[source], seed) if source < len(presets) else None
-    return made or caption(face, seed, full=k >= 10)
+    text = preset_caption(face, presets[source], seed) if source < len(presets) else None
+    return text or caption(face, seed, full=k >= 10)
 
 
-def spoken(people: list[AvatarAttributes]) -> Tensor:
-    """What captions tell, as answers by number, the expression first; int64 (N, 10)."""
-    told = [(a.expression, a.intensity, a.gender, a.age, a.skin, a.hair_color, a.hair_style, a.glasses or "",
+def attribute_labels(people: list[AvatarAttributes]) -> Tensor:
+    """What captions describe, as class numbers, the expression first; int64 (N, 10)."""
+    values = [(a.expression, a.intensity, a.gender, a.age, a.skin, a.hair_color, a.hair_style, a.glasses or "",
              a.facial_hair or "", a.pose) for a in people]  # fmt: skip
-    columns = [{word: i for i, word in enumerate(sorted(set(column)))} for column in zip(*told, strict=True)]
-    return torch.tensor([[column[word] for column, word in zip(columns, row, strict=True)] for row in told])
+    columns = [{word: i for i, word in enumerate(sorted(set(column)))} for column in zip(*values, strict=True)]
+    return torch.tensor([[column[word] for column, word in zip(columns, row, strict=True)] for row in values])
 
 
 def publish(pipe: StableDiffusionPipeline, out: Path, steps: int, guidance: float) -> None:
-    """Write the pipeline beside `out`, then put it in its place; a model card that is there already stays."""
+    """Write the pipeline beside `out`, then swap the two folders; a model card that is in `out` already stays."""
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     save_half(pipe, fresh)

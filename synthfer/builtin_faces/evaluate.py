@@ -1,6 +1,6 @@
-"""How well a pipeline of drawn faces follows its prompts: a judge that never saw its training looks at its pictures.
+"""How well a pipeline of drawn faces follows its prompts, measured by a classifier of other drawn faces.
 
-The judge is a small classifier of other drawn faces. It knows drawings only and says nothing about photographs.
+The classifier never saw the pipeline's training faces. It knows drawings and says nothing about photographs.
 """
 
 import json
@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 from synthfer.builtin_faces.autoencoder import reconstruction_psnr
 from synthfer.builtin_faces.captions import caption, preset_caption
-from synthfer.builtin_faces.faces import drawn_faces, load_presets
+from synthfer.builtin_faces.train import drawn_faces, load_presets
 from synthfer.config import REQUIRED, option
 from synthfer.environment import conditions
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sources.avatars import HAIR_COLORS, HAIR_LENGTH, SKIN_TONES, AvatarAttributes, sample_attributes
 
-# Seeds of drawn faces, far from those of training: for the autoencoder's test, for the judge, for the prompts.
-HELD, JUDGE, PROMPTS = 1_000_000, 2_000_000, 3_000_000
+# First seeds of drawn faces, far from those of training: to test the autoencoder, to train the classifier, for prompts.
+HELD_OUT_SEED, CLASSIFIER_SEED, PROMPT_SEED = 1_000_000, 2_000_000, 3_000_000
 PROMPT_SETS = ("preset", "wordings", "held_out")
 LENGTHS = tuple(dict.fromkeys(HAIR_LENGTH.values()))
 QUESTIONS: dict[str, tuple[int, Callable[[AvatarAttributes], int]]] = {
@@ -41,38 +41,38 @@ QUESTIONS: dict[str, tuple[int, Callable[[AvatarAttributes], int]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """What to look at, and how."""
+    """What to evaluate, and how."""
 
     model: str = option(REQUIRED, "folder of the pipeline")
     pictures: int = option(700, "pictures of each set of prompts", low=7)
     sets: list[str] = option(list(PROMPT_SETS), "sets of prompts", choices=PROMPT_SETS)
     steps: int | None = option(None, "denoising steps (null: what the model recommends)", low=1)
     guidance: float | None = option(None, "guidance scale (null: what the model recommends)", low=0)
-    work: str | None = option(None, "folder for drawings and the judge; kept, and read again")
+    work: str | None = option(None, "folder for drawings and the classifier, which a second run reuses")
     sheet: str | None = option(None, "PNG file for a contact sheet of the first set")
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Agreement of the judge with the prompts, reconstruction quality and speed, with their conditions."""
+    """Agreement of the classifier with the prompts, reconstruction quality and speed, with machine and versions."""
     torch.set_num_threads(1)
-    advice = json.loads((Path(config.model) / "synthfer.json").read_text())
-    steps, guidance = config.steps or advice["steps"], config.guidance or advice["guidance"]
+    recommended = json.loads((Path(config.model) / "synthfer.json").read_text())
+    steps, guidance = config.steps or recommended["steps"], config.guidance or recommended["guidance"]
     folder = Path(config.work or tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
-    judge, judge_accuracy = get_judge(folder)
+    classifier, accuracy = get_classifier(folder)
     pipe = load(config.model)
-    held = drawn_faces(HELD, 1000, folder / "held.npy")[1]
+    held = drawn_faces(HELD_OUT_SEED, 1000, folder / "held.npy")[1]
     report: dict[str, Any] = {
         "steps": steps,
         "guidance": guidance,
-        "judge_on_drawn": judge_accuracy,
+        "classifier_on_drawn": accuracy,
         "autoencoder_psnr_db": round(reconstruction_psnr(pipe.vae, held), 2),
     }
     for name in config.sets:
         people, prompts = prompt_set(name, config.pictures)
         negative = load_presets()[0].get("negative", "") if name == "preset" else ""
         pictures = generate(pipe, prompts, steps, guidance, negative)
-        report[name] = {**agreement(judge, pictures, people, name != "preset"), "example": prompts[0]}
+        report[name] = {**agreement(classifier, pictures, people, name != "preset"), "example": prompts[0]}
         if config.sheet and name == config.sets[0]:
             save_sheet(pictures, Path(config.sheet))
     report["images_per_second_one_core"] = speed(pipe, steps, guidance)
@@ -80,7 +80,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return report | {"conditions": conditions("torch", "diffusers", "transformers")}
 
 
-class Judge(nn.Module):
+class FaceClassifier(nn.Module):
     """A small convolutional classifier that answers every question of `QUESTIONS` at once."""
 
     def __init__(self) -> None:
@@ -96,34 +96,34 @@ class Judge(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
 
-def get_judge(folder: Path, number: int = 9000, epochs: int = 6) -> tuple[Judge, dict[str, float]]:
-    """Fit the judge on its own drawn faces, the last 1,000 kept to measure it; read it from `folder` if there."""
-    people, images = drawn_faces(JUDGE, number, folder / "judge.npy")
+def get_classifier(folder: Path, number: int = 9000, epochs: int = 6) -> tuple[FaceClassifier, dict[str, float]]:
+    """The classifier in `folder`, or one trained now, and its accuracy on 1,000 held-out drawn faces."""
+    people, images = drawn_faces(CLASSIFIER_SEED, number, folder / "classifier.npy")
     truth = truths(people)
     torch.manual_seed(1)
-    judge, fit = Judge(), number - 1000
-    if (folder / "judge.pt").exists():
-        judge.load_state_dict(torch.load(folder / "judge.pt", weights_only=True))
+    classifier, fit = FaceClassifier(), number - 1000
+    if (folder / "classifier.pt").exists():
+        classifier.load_state_dict(torch.load(folder / "classifier.pt", weights_only=True))
     else:
-        optimiser = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=0.01)
+        optimiser = torch.optim.AdamW(classifier.parameters(), 2e-3, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=epochs * (fit // 64))
         for _ in range(epochs):
             for chosen in torch.randperm(fit)[: fit // 64 * 64].split(64):
-                answers = judge(soften(images[chosen].float()))
+                answers = classifier(soften(images[chosen].float()))
                 losses = [F.cross_entropy(answers[q], truth[q][chosen], ignore_index=-1) for q in QUESTIONS]
                 loss = torch.stack(losses).sum()
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 schedule.step()
-        torch.save(judge.state_dict(), folder / "judge.pt")
-    judge.eval()
-    right = correct(judge, images[fit:], people[fit:])
-    return judge, {q: round(float(np.nanmean(v)), 4) for q, v in right.items()}
+        torch.save(classifier.state_dict(), folder / "classifier.pt")
+    classifier.eval()
+    right = correct(classifier, images[fit:], people[fit:])
+    return classifier, {q: round(float(np.nanmean(v)), 4) for q, v in right.items()}
 
 
 def soften(images: Tensor) -> Tensor:
-    """Slight blur, noise and shift, so that the judge looks at shapes and not at the crispness of a drawing."""
+    """Slight blur, noise and shift, so that the classifier learns shapes and not the crispness of a drawing."""
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
     images = torch.lerp(images, blurred, torch.rand(len(images), 1, 1, 1) * 0.8)
     images = images + 6 * torch.rand(len(images), 1, 1, 1) * torch.randn_like(images)
@@ -135,19 +135,21 @@ def truths(people: list[AvatarAttributes]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def correct(judge: Judge, images: Tensor, people: list[AvatarAttributes]) -> dict[str, np.ndarray]:
+def correct(classifier: FaceClassifier, images: Tensor, people: list[AvatarAttributes]) -> dict[str, np.ndarray]:
     """Per question, 1 or 0 for each face, nan where the question was not asked."""
-    answers = [judge(part) for part in images.split(100)]
+    answers = [classifier(part) for part in images.split(100)]
     result = {}
     for q, truth in truths(people).items():
-        said = torch.cat([a[q] for a in answers]).argmax(1)
-        result[q] = np.where(truth < 0, np.nan, (said == truth).float().numpy())
+        predicted = torch.cat([a[q] for a in answers]).argmax(1)
+        result[q] = np.where(truth < 0, np.nan, (predicted == truth).float().numpy())
     return result
 
 
-def agreement(judge: Judge, images: Tensor, people: list[AvatarAttributes], attributes: bool) -> dict[str, Any]:
-    """Shares of pictures whose judged expression (and attributes) are those of the prompt."""
-    right = correct(judge, images, people)
+def agreement(
+    classifier: FaceClassifier, images: Tensor, people: list[AvatarAttributes], attributes: bool
+) -> dict[str, Any]:
+    """Shares of pictures whose predicted expression (and attributes) are those of the prompt."""
+    right = correct(classifier, images, people)
     labels = np.array([a.expression for a in people])
     result: dict[str, Any] = {"expression": round(float(right["expression"].mean()), 4)}
     result["per_class"] = {e: round(float(right["expression"][labels == e].mean()), 4) for e in EXPRESSIONS}
@@ -160,7 +162,7 @@ def prompt_set(name: str, n: int) -> tuple[list[AvatarAttributes], list[str]]:
     """`n` persons, expressions in turn, and a prompt each: from the preset, the grammar, or its held-out frames."""
     people: list[AvatarAttributes] = []
     prompts: list[str] = []
-    seed = PROMPTS
+    seed = PROMPT_SEED
     while len(people) < n:
         seed += 1
         face = sample_attributes(seed, EXPRESSIONS[len(people) % 7])

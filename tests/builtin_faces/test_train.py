@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synthfer.builtin_faces.faces import TrainConfig, train
+from synthfer.builtin_faces.train import TrainConfig, train
 from synthfer.generators import diffusion
 from synthfer.sample import Row
 
