@@ -294,7 +294,8 @@ def _print_help(command: Command, name: str, known: Sequence[Key], program: str)
     _print_list(console, "Flags", {flag: [meaning] for flag, meaning in FLAGS.items()})
     if command.example:
         console.print("[bold]Example[/]")
-        console.print(Padding(escape(_as_called(command.example.strip(), program)), (0, 2)), soft_wrap=True)
+        example = _as_called(command.example.strip(), program)
+        console.print(f"  {escape(example)}", soft_wrap=True)  # rich's Padding would cut it at the console's width
     console.print(f"\n[bold]Exit codes[/]  {EXIT_CODES}")
 
 
