@@ -1,4 +1,4 @@
-"""The shared manner of all jobs: key=value words, help, dry runs, JSON, logs and exit codes.
+"""The command line that all jobs share: key=value words, help, dry runs, JSON, logs and exit codes.
 
 A job is a function of its typed config. Results go to standard output, logs and progress to standard error;
 with `--json` standard output is one line, the summary as a JSON object, for failures too.
@@ -30,9 +30,9 @@ from synthfer.config import ConfigError, Key, keys, load, to_dict
 
 COMPLETE, FAILURE, WRONG_INPUT, STOPPED = 0, 1, 2, 3
 FLAGS = {
-    "--help": "Show this page; key=value words beside it choose whose keys are shown.",
+    "--help": "Show this page, with the keys of the members that key=value words beside it choose.",
     "--config FILE": "Read keys from a YAML file; may be repeated, later files and key=value words win.",
-    "--dry-run": "Check everything, say what would be done, and do nothing.",
+    "--dry-run": "Check everything, show what would be done, and do nothing.",
     "--json": "Print one JSON object on standard output, for programs.",
     "--verbose": "Log more.",
     "--quiet": "Log warnings and errors only.",
@@ -45,8 +45,8 @@ log = logging.getLogger(__name__)
 class Stopped(KeyboardInterrupt):
     """The work was stopped before its end; `summary` says how far it came.
 
-    It may come at any line, and no handler of errors may swallow it. It is a `KeyboardInterrupt`, since a wait inside
-    Ray goes on after anything else that a handler of signals raises.
+    A signal may raise it at any line, so no handler of errors may swallow it. It is a `KeyboardInterrupt`, since a wait
+    inside Ray goes on after any other exception that a handler of signals raises.
     """
 
     def __init__(self, message: str, summary: Mapping[str, Any] | None = None) -> None:
@@ -70,7 +70,7 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job says at its end: the exit code and a summary of JSON-able values."""
+    """The result of a job: the exit code and a summary of JSON-able values."""
 
     summary: Mapping[str, Any] = field(default_factory=dict)
     code: int = COMPLETE
@@ -83,7 +83,7 @@ Job = Callable[[Any, Invocation], Outcome]
 class Command:
     """A job with its config's dataclass; `dry_run` says what it would do, without it the config is shown.
 
-    `instead` says by key=value words and config files which other command they are for, if they are.
+    `instead` gets the key=value words and config files, and returns the command that they are for, None for this one.
     """
 
     schema: type
@@ -95,31 +95,31 @@ class Command:
 
 
 def run(schema: type, job: Job, *, dry_run: Job | None = None, about: str = "", example: str = "") -> NoReturn:
-    """Run a job by the words of the command line and leave with its exit code."""
+    """Run a job by the words of the command line and exit with its code."""
     run_command(Command(schema, job, dry_run, about, example))
 
 
 def run_command(command: Command) -> NoReturn:
-    """Run a command by the words of the command line and leave with its exit code."""
+    """Run a command by the words of the command line and exit with its code."""
     sys.exit(main({"": command}, sys.argv[1:]))
 
 
 def run_commands(commands: Mapping[str, Command], about: str = "") -> NoReturn:
-    """Run the job that the first word names, and leave with its exit code."""
+    """Run the job that the first word names, and exit with its code."""
     sys.exit(main(commands, sys.argv[1:], about))
 
 
 def main(commands: Mapping[str, Command], words: Sequence[str], about: str = "", program: str = "") -> int:
-    """One call of a job, everything printed: its exit code. The name of an only command is the empty text.
+    """Run one call of a job, print everything, and return its exit code.
 
-    `program` is how the help says that it was called; without it, the script or module that runs.
+    A single command has the empty name. `program` is how the help shows the call; without it, the script or module.
     """
     flags = {flag: f"--{flag}" in words for flag in ("json", "verbose", "quiet")}
     results = Console(stderr=flags["json"], highlight=False)
     invocation = Invocation(results, Console(stderr=True, highlight=False), **flags)
     _set_up_logging(invocation)
     try:
-        outcome = _obey(commands, words, about, invocation, program or _script())
+        outcome = _run(commands, words, about, invocation, program or _script())
     except Stopped as error:
         log.warning("stopped: %s", error)
         outcome = Outcome({**error.summary, "stopped": str(error)}, STOPPED)
@@ -130,24 +130,25 @@ def main(commands: Mapping[str, Command], words: Sequence[str], about: str = "",
         reason = "by a signal; run the same command again to go on"
         log.warning("stopped %s", reason)
         outcome = Outcome({"stopped": reason}, STOPPED)
-    except Exception as error:  # noqa: BLE001 - the last place where one can be told
+    except Exception as error:  # noqa: BLE001 - the last place where an error can be reported
         outcome = _failed(error)
-    return _told(outcome, invocation)
+    return _report(outcome, invocation)
 
 
-def _obey(
+def _run(
     commands: Mapping[str, Command], words: Sequence[str], about: str, invocation: Invocation, program: str
 ) -> Outcome:
+    """Run the command that the words name, or print its help."""
     flags, files, rest = _parsed(words)
     if "" not in commands and (not rest or "=" in rest[0]):
         if "--help" not in flags:
-            raise ConfigError(f"say which: {', '.join(commands)}; --help says more")
+            raise ConfigError(f"say which: {', '.join(commands)}; --help explains them")
         _print_commands(commands, about, program)
         return Outcome()
     name = "" if "" in commands else rest.pop(0)
     if name not in commands:
         near = get_close_matches(name, commands, n=1) or [", ".join(commands)]
-        raise ConfigError(f"there is no {name!r}; did you mean {near[0]}?")
+        raise ConfigError(f"there is no command {name!r}; did you mean {near[0]}?")
     command = commands[name]
     if command.instead:
         command = command.instead(rest, files) or command
@@ -166,14 +167,14 @@ def _parsed(words: Sequence[str]) -> tuple[set[str], list[str], list[str]]:
     """The words as flags, config files, and the rest."""
     flags, files, rest = set(), list[str](), list[str]()
     known = {flag.partition(" ")[0] for flag in FLAGS} | {"-h"}
-    left = list(words)
-    while left:
-        word = left.pop(0)
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
         flag, equals, value = word.partition("=")
         if flag == "--config":
-            if not equals and (not left or left[0].startswith("--")):
+            if not equals and (not remaining or remaining[0].startswith("--")):
                 raise ConfigError("--config needs a file: --config run.yaml")
-            files.append(value if equals else left.pop(0))
+            files.append(value if equals else remaining.pop(0))
         elif word in known:
             flags.add("--help" if word == "-h" else word)
         elif word.startswith("-"):
@@ -192,10 +193,10 @@ def _show_config(config: Any, invocation: Invocation) -> Outcome:
 
 @contextlib.contextmanager
 def _sigterm_stops() -> Iterator[None]:
-    """A polite kill becomes `Stopped`, wherever the work is; a job may install a handler of its own."""
+    """SIGTERM raises `Stopped` in the main thread; a job may install a handler of its own."""
 
     def stop(*_: object) -> NoReturn:
-        raise Stopped("told to end (SIGTERM); run the same command again to go on")
+        raise Stopped("ended by SIGTERM; run the same command again to go on")
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -208,7 +209,7 @@ def _sigterm_stops() -> Iterator[None]:
 
 
 def _failed(error: Exception) -> Outcome:
-    """What our own code raises for wrong input is a user's to mend; anything else is told with its traceback."""
+    """Wrong input, which the user can correct, is reported in one line; any other error with its traceback."""
     wrong_input = isinstance(error, (ValueError, FileNotFoundError)) and _raised_by_us(error)
     if wrong_input or isinstance(error, ConfigError):
         log.error("%s", error)
@@ -219,7 +220,7 @@ def _failed(error: Exception) -> Outcome:
 
 
 def _raised_by_us(error: Exception) -> bool:
-    """Whether a `raise` of this package or of the script made the error: one that a library made is a fault."""
+    """Whether a `raise` of this package or the script made the error; an error that a library raised is a failure."""
     frame = error.__traceback__
     while frame and frame.tb_next:
         frame = frame.tb_next
@@ -230,15 +231,15 @@ def _raised_by_us(error: Exception) -> bool:
     return package in ("synthfer", "__main__") and instruction == "RAISE_VARARGS"
 
 
-def _told(outcome: Outcome, invocation: Invocation) -> int:
-    """Print the summary, for a program or for a person; the exit code."""
+def _report(outcome: Outcome, invocation: Invocation) -> int:
+    """Print the summary, for a program or for a person, and return the exit code."""
     if invocation.json:
         print(json.dumps({**_plain(outcome.summary), "code": outcome.code}, ensure_ascii=False), flush=True)
     elif outcome.code in (COMPLETE, STOPPED) and outcome.summary:
         width = max(map(len, outcome.summary)) + 2
         for key, value in outcome.summary.items():
-            told = indent(_readable(value), " " * width).lstrip()
-            invocation.results.print(f"[dim]{escape(key):<{width}}[/]{escape(told)}", soft_wrap=True)
+            text = indent(_readable(value), " " * width).lstrip()
+            invocation.results.print(f"[dim]{escape(key):<{width}}[/]{escape(text)}", soft_wrap=True)
     return outcome.code
 
 

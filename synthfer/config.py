@@ -1,7 +1,7 @@
 """Typed configs: dataclasses filled from YAML files and key=value words, with errors that say what to do.
 
-Files and words are merged and interpolated (`${plan.seed}`) by OmegaConf; what the result may hold is said by
-the dataclasses alone. All that is wrong with a config is told at once, each problem with its full key.
+Files and words are merged and interpolated (`${plan.seed}`) by OmegaConf; the dataclasses alone define what the
+result may hold. All problems of a config are reported at once, each with its full key.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from synthfer.validation import MismatchError, fit, show, takes
+from synthfer.validation import MismatchError, convert, describe, show
 
 T = TypeVar("T")
 REQUIRED: Any = dataclasses.MISSING
@@ -28,7 +28,7 @@ _SECRET = re.compile(r"(^|_)(secrets?|token|passwords?|credentials?)(_|$)")
 
 
 class ConfigError(ValueError):
-    """What a user asked for cannot be: each problem names the key, what was given, what is expected."""
+    """The user's config or input is wrong: each problem names the key, what was given and what is expected."""
 
     def __str__(self) -> str:
         if len(self.args) == 1:
@@ -188,7 +188,7 @@ def _members(value: Any) -> Any:
 def _above_preset(schema: type, given: dict[str, Any]) -> dict[str, Any]:
     """What was given and, for keys that were not, the schema's `preset_of` it."""
     preset_of: Callable[[Any], dict[str, Any]] = getattr(schema, "preset_of", lambda given: {})
-    with contextlib.suppress(OmegaConfBaseException):  # what is no section is told where it is read
+    with contextlib.suppress(OmegaConfBaseException):  # what is no section is reported where it is read
         merged = OmegaConf.to_container(OmegaConf.merge(preset_of(given), given), resolve=False)
         return typing.cast(dict[str, Any], merged)
     return given
@@ -290,7 +290,7 @@ def _keys(schema: type, given: Any, prefix: str = "") -> Iterator[Key]:
         elif not registry:
             default = _default(field)
             shown = None if default is REQUIRED else _show(path, _plain(default, hide=True), secret="set")
-            yield Key(path, takes(hint, field.metadata), shown, field.metadata.get("help", ""))
+            yield Key(path, describe(hint, field.metadata), shown, field.metadata.get("help", ""))
 
 
 def _member_keys(path: str, field: dataclasses.Field[Any], given: Any) -> Iterator[Key]:
@@ -337,7 +337,7 @@ class _Reader:
 
     def field(self, field: dataclasses.Field[Any], hint: Any, values: Mapping[str, Any], prefix: str) -> Any:
         key, registry = f"{prefix}{field.name}", field.metadata.get("registry")
-        if self.texts.get(key) == "":  # told already
+        if self.texts.get(key) == "":  # reported already
             return None
         if field.name not in values:
             self.problems.append(f"{key} is needed, add {key}=…: {field.metadata.get('help', '')}")
@@ -350,9 +350,9 @@ class _Reader:
         if dataclasses.is_dataclass(hint):
             return self.section(typing.cast(type, hint), value, f"{key}.")
         try:
-            return fit(hint, self.texts.get(key), value, field.metadata)
+            return convert(hint, self.texts.get(key), value, field.metadata)
         except MismatchError:
-            expected = takes(hint, field.metadata)
+            expected = describe(hint, field.metadata)
             self.problems.append(f"{key}: expected {expected}, got {_show(key, value)}")
             return None
 
@@ -390,11 +390,11 @@ class _Reader:
         return tuple(choices)
 
     def unknown(self, key: str) -> str:
-        """That a key is not there, and the nearest one that is: the same last word, else the same letters."""
+        """The message about an unknown key, with the nearest known one: the same last word, else similar letters."""
         parent, _, last = key.rpartition(".")
         anywhere = {known.rpartition(".")[2]: known for known in self.known}
         beside = {known.rpartition(".")[2]: known for known in self.known if known.rpartition(".")[0] == parent}
-        for known, likeness in ((anywhere, 1.0), (beside, 0.65), (anywhere, 0.65)):
-            if near := get_close_matches(last, known, n=1, cutoff=likeness):
+        for known, cutoff in ((anywhere, 1.0), (beside, 0.65), (anywhere, 0.65)):
+            if near := get_close_matches(last, known, n=1, cutoff=cutoff):
                 return f"unknown key {key}; did you mean {known[near[0]]}?"
         return f"unknown key {key}; --help lists the keys"

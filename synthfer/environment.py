@@ -1,4 +1,4 @@
-"""Under what a figure was measured: no number is told without it."""
+"""The machine and software that a measurement was made with, to be printed beside its figures."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-def conditions(*packages: str) -> dict[str, Any]:
+def describe_environment(*packages: str) -> dict[str, Any]:
     """The processor, its load, Python, the versions of `packages`, and the commit of synthfer."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []

@@ -1,4 +1,4 @@
-"""Label selectors as Ray reads them: which nodes, or which pools of nodes, are meant. Without Ray.
+"""Ray's label selectors, which choose nodes or groups of nodes, without Ray.
 
 A selector is a mapping of labels to values; a value is `a`, `!a`, `in(a, b)` or `!in(a, b)`.
 """
@@ -9,19 +9,19 @@ from collections.abc import Mapping
 _VALUE = re.compile(r"(?P<no>!?)(?:in\((?P<several>.*)\)|(?P<one>.*))")
 
 
-def values_of(wanted: str) -> tuple[bool, list[str]]:
-    """A selector's value: whether these labels are wanted, and which."""
-    found = _VALUE.fullmatch(wanted)
-    assert found  # it matches all text
-    values = [found["one"]] if found["several"] is None else found["several"].split(",")
-    return not found["no"], [value.strip() for value in values]
+def parse_value(value: str) -> tuple[bool, list[str]]:
+    """Whether a selector's value asks for its labels (True) or against them, and the labels."""
+    match = _VALUE.fullmatch(value)
+    assert match  # it matches any text
+    labels = [match["one"]] if match["several"] is None else match["several"].split(",")
+    return not match["no"], [label.strip() for label in labels]
 
 
-def fits(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
-    """Whether something with these labels is meant by the selector."""
-    return all(_fits(labels.get(key), wanted) for key, wanted in selector.items())
+def matches(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
+    """Whether something with these labels is chosen by the selector."""
+    return all(_matches(labels.get(key), value) for key, value in selector.items())
 
 
-def _fits(label: str | None, wanted: str) -> bool:
-    positive, values = values_of(wanted)
-    return (label in values) is positive
+def _matches(label: str | None, value: str) -> bool:
+    positive, labels = parse_value(value)
+    return (label in labels) is positive

@@ -1,4 +1,4 @@
-"""What a person sees during long work: a bar in a terminal, a line per interval in a job's log."""
+"""Progress of long work: a bar in a terminal, a log line per interval elsewhere."""
 
 import logging
 import math
@@ -12,20 +12,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 log = logging.getLogger(__name__)
 
 WINDOW = 60.0
-"""Seconds that the shown rate is taken over: long enough to be steady, short enough to show a change."""
+"""Seconds over which the shown rate is averaged: long enough to be steady, short enough to show a change."""
 
 
 class Meter:
-    """Things done and failed, rate and time left; `with Meter(...) as meter: meter.add(16, 1)`.
+    """Items done and failed, rate and time left; `with Meter(...) as meter: meter.add(16, 1)`.
 
-    `what` is the plural of the things, `interval` the seconds between two lines of a log.
+    `what` names the items in the plural, `interval` is the seconds between two log lines.
     """
 
     def __init__(self, what: str, total: int, console: Console, done: int = 0, interval: float = 10.0) -> None:
         self.what, self.total, self.done, self.failed = what, total, done, 0
         self.interval = interval
         self.events: deque[tuple[float, int]] = deque([(time.monotonic(), done)])
-        self.told = time.monotonic()
+        self.last_logged = time.monotonic()
         self.bar = _bar(console) if console.is_terminal else None
 
     def __enter__(self) -> "Meter":
@@ -41,7 +41,7 @@ class Meter:
             log.info("%s", str(self))
 
     def add(self, done: int, failed: int = 0) -> None:
-        """Counts what was done, failures included; shown at once in a terminal, at the next interval elsewhere."""
+        """Count items done, failures among them; shown at once in a terminal, at the next interval elsewhere."""
         now = time.monotonic()
         self.done += done
         self.failed += failed
@@ -50,13 +50,13 @@ class Meter:
             self.events.popleft()
         if self.bar:
             self.bar.update(self.task, completed=self.done, note=self._note())
-        elif now - self.told >= self.interval:
-            self.told = now
+        elif now - self.last_logged >= self.interval:
+            self.last_logged = now
             log.info("%s", str(self))
 
     @property
     def rate(self) -> float:
-        """Things per second over the last `WINDOW` seconds; it falls towards 0 while nothing is done."""
+        """Items per second over the last `WINDOW` seconds; it falls towards 0 while nothing is done."""
         then, before = self.events[0]
         spent = time.monotonic() - then
         return (self.done - before) / spent if spent > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Modules found by name: each extension point is a package whose modules are its members."""
+"""Registries by name: each extension point is a package, and its modules are the members."""
 
 import importlib
 import pkgutil
@@ -11,9 +11,9 @@ from synthfer.suggest import nearest
 
 @dataclass(frozen=True)
 class Registry:
-    """The members of `package`: its modules but those of `shared`, whose names say nothing to a user.
+    """The members of `package`: its modules, without the helpers named in `shared`.
 
-    `what` a member is, in one word, stands in error messages. A name with a dot is a module of the user's own.
+    `what` is the word for a member in error messages. A name with a dot is a module of the user's own.
     """
 
     what: str
@@ -22,9 +22,9 @@ class Registry:
     shared: Collection[str] = ()
 
     def names(self) -> list[str]:
-        """The members that ship, by name; what begins with an underscore is none."""
-        found = (module.name for module in pkgutil.iter_modules(self.path))
-        return sorted(name for name in found if not name.startswith("_") and name not in self.shared)
+        """The members that ship, by name; modules whose names begin with an underscore are left out."""
+        modules = (module.name for module in pkgutil.iter_modules(self.path))
+        return sorted(name for name in modules if not name.startswith("_") and name not in self.shared)
 
     def module(self, name: str) -> ModuleType:
         """The module of a member; `ValueError` names the nearest known one."""

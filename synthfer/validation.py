@@ -1,4 +1,4 @@
-"""Values against type hints: what a type takes, in words and in fact.
+"""Values checked against type hints, and type hints in words.
 
 Ranges and choices are the metadata of a `config.option`: low, high, choices.
 """
@@ -15,20 +15,20 @@ _NULLS = ("null", "Null", "NULL", "~")
 
 
 class MismatchError(ValueError):
-    """A value is not what its type takes."""
+    """A value does not fit its type."""
 
 
-def takes(hint: Any, metadata: Mapping[str, Any]) -> str:
-    """What a type takes, in words: "integer >= 1 or null"."""
+def describe(hint: Any, metadata: Mapping[str, Any]) -> str:
+    """The values of a type in words: "integer >= 1 or null"."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        return " or ".join(takes(member, metadata) for member in inner)
+        return " or ".join(describe(member, metadata) for member in inner)
     if origin is Literal:
         return f"one of {', '.join(map(str, inner))}"
     if origin in (list, tuple, Sequence):
-        return f"list of {takes(inner[0], metadata)}"
+        return f"list of {describe(inner[0], metadata)}"
     if origin in (dict, Mapping):
-        return f"map of {takes(inner[0], {})} to {takes(inner[1], metadata)}"
+        return f"map of {describe(inner[0], {})} to {describe(inner[1], metadata)}"
     if hint is str and metadata.get("choices"):
         return f"one of {', '.join(map(str, metadata['choices']))}"
     low, high = (metadata.get(bound) if hint in (int, float) else None for bound in ("low", "high"))
@@ -48,17 +48,17 @@ def show(value: Any) -> str:
     return short.repr(value)
 
 
-def fit(hint: Any, text: str | None, value: Any, metadata: Mapping[str, Any]) -> Any:
-    """`value` as type `hint` takes it; `text` is the word it came from, which stands as it is for a text."""
+def convert(hint: Any, text: str | None, value: Any, metadata: Mapping[str, Any]) -> Any:
+    """`value` converted to type `hint`; `text` is the word that it was read from, which a text keeps as it is."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        return _fit_any(inner, text, value, metadata)
+        return _convert_union(inner, text, value, metadata)
     if origin is Literal:
         return _checked(text if text in inner else value, text in inner or value in inner)
     if origin in (list, tuple, Sequence) and isinstance(value, list):
-        return (list if origin is list else tuple)(fit(inner[0], None, item, metadata) for item in value)
+        return (list if origin is list else tuple)(convert(inner[0], None, item, metadata) for item in value)
     if origin in (dict, Mapping) and isinstance(value, dict):
-        return {fit(inner[0], None, k, {}): fit(inner[1], None, v, metadata) for k, v in value.items()}
+        return {convert(inner[0], None, k, {}): convert(inner[1], None, v, metadata) for k, v in value.items()}
     if hint is str and text is not None and not isinstance(value, str) and "${" not in text:
         value = text
     if hint in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -69,13 +69,13 @@ def fit(hint: Any, text: str | None, value: Any, metadata: Mapping[str, Any]) ->
     return _checked(value, fits and (not choices or value in choices))
 
 
-def _fit_any(members: Sequence[Any], text: str | None, value: Any, metadata: Mapping[str, Any]) -> Any:
+def _convert_union(members: Sequence[Any], text: str | None, value: Any, metadata: Mapping[str, Any]) -> Any:
     """The first member of a union that takes the value; null before text, numbers before text."""
     if value is None and type(None) in members and text in (None, *_NULLS):
         return None
     for member in sorted((m for m in members if m is not type(None)), key=lambda member: member is str):
         try:
-            return fit(member, text, value, metadata)
+            return convert(member, text, value, metadata)
         except MismatchError:
             continue
     raise MismatchError

@@ -18,7 +18,7 @@ import torch
 from synthfer import images
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import option
-from synthfer.environment import conditions
+from synthfer.environment import describe_environment
 from synthfer.evaluation import copies, near, neighbours
 from synthfer.evaluation.copies import CopyScan
 from synthfer.evaluation.features import Features
@@ -60,7 +60,7 @@ def measure(config: AuditBenchmark, invocation: Invocation) -> Outcome:
         "memory": memory,
         "found": found,
     }
-    told: dict[str, Any] = {"conditions": conditions("torch", "numpy", "pillow")}
+    told: dict[str, Any] = {"conditions": describe_environment("torch", "numpy", "pillow")}
     for part in config.parts:
         log.info("measuring %s", part)
         told[part] = measures[part](config)

@@ -23,7 +23,7 @@ from synthfer.config import option
 from synthfer.engine.cluster import session
 from synthfer.engine.generate import GenerateConfig, open_dataset
 from synthfer.engine.generation_worker import generate_rows, to_table
-from synthfer.environment import conditions
+from synthfer.environment import describe_environment
 from synthfer.generators import diffusion
 from synthfer.planning import prompts
 from synthfer.store import Dataset
@@ -63,7 +63,7 @@ def generate(config: BenchmarkConfig, invocation: Invocation) -> Outcome:
     }
     for name in generators.PARTS:
         measures[name] = partial(_of_networks, name)
-    told: dict[str, Any] = {"conditions": conditions(*PACKAGES)}
+    told: dict[str, Any] = {"conditions": describe_environment(*PACKAGES)}
     for part in config.parts:
         log.info("measuring %s", part)
         told[part] = measures[part](config, invocation)

@@ -21,7 +21,7 @@ from synthfer.cli import Invocation, Outcome
 from synthfer.config import load, option
 from synthfer.engine.cluster import session
 from synthfer.engine.ingest import IngestConfig, read_lists, read_missing
-from synthfer.environment import conditions
+from synthfer.environment import describe_environment
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.images import ImageConfig, decode, encode
 from synthfer.sample import pixels_hash
@@ -47,7 +47,7 @@ class SourcesConfig:
 
 def measure(config: SourcesConfig, invocation: Invocation) -> Outcome:
     """Each layout: the loops, the job, the loops again, so that a drift of the machine shows up in both."""
-    told: dict[str, Any] = {"conditions": conditions("ray", "numpy", "pillow", "pyarrow")}
+    told: dict[str, Any] = {"conditions": describe_environment("ray", "numpy", "pillow", "pyarrow")}
     for layout in config.layouts:
         log.info("measuring %s", layout)
         with tempfile.TemporaryDirectory() as folder:

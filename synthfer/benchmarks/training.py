@@ -33,7 +33,7 @@ from synthfer.config import ConfigError, load, option, registry_section
 from synthfer.engine.cluster import ClusterResources, session
 from synthfer.engine.train import opened
 from synthfer.engine.training_settings import ClassifierJob, TrainJob
-from synthfer.environment import conditions
+from synthfer.environment import describe_environment
 from synthfer.evaluation.cells import VARIANTS
 from synthfer.evaluation.scoring import Scored, Scorer
 from synthfer.store import Dataset
@@ -81,7 +81,7 @@ def measure(config: TrainingBenchmark, invocation: Invocation) -> Outcome:
         "evaluation": evaluation,
         "flops": flops,
     }
-    told: dict[str, Any] = {"conditions": conditions(*PACKAGES)}
+    told: dict[str, Any] = {"conditions": describe_environment(*PACKAGES)}
     for part in config.parts:
         log.info("measuring %s", part)
         told[part] = measures[part](config, invocation)

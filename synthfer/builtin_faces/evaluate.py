@@ -22,7 +22,7 @@ from synthfer.builtin_faces.autoencoder import reconstruction_psnr
 from synthfer.builtin_faces.captions import caption, preset_caption
 from synthfer.builtin_faces.train import drawn_faces, load_presets
 from synthfer.config import REQUIRED, option
-from synthfer.environment import conditions
+from synthfer.environment import describe_environment
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sources.avatars import HAIR_COLORS, HAIR_LENGTH, SKIN_TONES, AvatarAttributes, sample_attributes
 
@@ -77,7 +77,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             save_sheet(pictures, Path(config.sheet))
     report["images_per_second_one_core"] = speed(pipe, steps, guidance)
     report["bytes"] = sum(f.stat().st_size for f in Path(config.model).rglob("*") if f.is_file())
-    return report | {"conditions": conditions("torch", "diffusers", "transformers")}
+    return report | {"conditions": describe_environment("torch", "diffusers", "transformers")}
 
 
 class FaceClassifier(nn.Module):

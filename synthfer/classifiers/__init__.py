@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from synthfer.expressions import EXPRESSIONS
 from synthfer.registry import Registry
 from synthfer.suggest import nearest
-from synthfer.validation import MismatchError, fit, show, takes
+from synthfer.validation import MismatchError, convert, describe, show
 
 if TYPE_CHECKING:
     from synthfer.classifiers._network import Classifier
@@ -101,8 +101,8 @@ def filled(schema: type, name: str, options: Mapping[str, Any]) -> Any:
             raise ValueError(f"classifier {name}: unknown option {key!r}{hint} Known: {', '.join(fields)}.")
         try:
             given = list(value) if isinstance(value, tuple) else value
-            values[key] = fit(hints[key], None, given, fields[key].metadata)
+            values[key] = convert(hints[key], None, given, fields[key].metadata)
         except MismatchError as error:
-            expected = takes(hints[key], fields[key].metadata)
+            expected = describe(hints[key], fields[key].metadata)
             raise ValueError(f"classifier {name}: {key} is {show(value)}, it takes {expected}.") from error
     return schema(**values)

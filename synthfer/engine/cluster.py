@@ -15,7 +15,7 @@ from typing import Any, Self
 import ray
 
 from synthfer.config import option
-from synthfer.label_selectors import fits
+from synthfer.label_selectors import matches
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class NodeConfig:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether a node with these labels may be used."""
-        return not self.nodes or any(fits(labels, selector) for selector in self.nodes)
+        return not self.nodes or any(matches(labels, selector) for selector in self.nodes)
 
 
 @dataclass(frozen=True, kw_only=True)

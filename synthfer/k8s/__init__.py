@@ -1,1 +1,1 @@
-"""The Kubernetes side of synthfer: what kubectl, kustomize and helm cannot tell of the manifests in k8s/."""
+"""Tools for the manifests in k8s/, for what kubectl, kustomize and helm do not do: render pods, lint, submit, fetch."""

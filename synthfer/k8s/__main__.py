@@ -10,7 +10,7 @@ from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.k8s import fetch as fetching
 from synthfer.k8s import submit as submitting
 from synthfer.k8s.lint import lint
-from synthfer.k8s.lint.case import Finding
+from synthfer.k8s.lint.context import Finding
 from synthfer.k8s.objects import Object, dump, is_kustomization, rayjobs, render
 from synthfer.k8s.pods import pods_of
 
@@ -19,20 +19,20 @@ log = logging.getLogger("synthfer.k8s")
 
 @dataclass(frozen=True, kw_only=True)
 class JobConfig:
-    """A job's manifests, and those of the place where it runs."""
+    """A job's manifests, and those of the namespace where it runs."""
 
     job: str = option(REQUIRED, "folder with the kustomization of a job, as k8s/overlays/production/generate")
     place: str | None = option(None, "kustomization of the namespace, its queues and accounts (null: the folder above)")
 
     def objects(self) -> list[dict[str, Any]]:
         """The job's objects."""
-        found = render(self.job)
-        if not rayjobs(found):
+        objects = render(self.job)
+        if not rayjobs(objects):
             raise ConfigError(f"job={self.job}: there is no RayJob in it; the jobs are the folders of an overlay")
-        return found
+        return objects
 
     def surroundings(self) -> list[dict[str, Any]]:
-        """The place's objects; none where there is no kustomization for them."""
+        """The other objects of the namespace; none where there is no kustomization for them."""
         above = Path(self.job).resolve().parent
         if self.place is None and not is_kustomization(above):
             return []
@@ -41,7 +41,7 @@ class JobConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FetchConfig:
-    """From where, to where."""
+    """What to copy, and where to."""
 
     source: str = option(REQUIRED, "the weights: s3://bucket/prefix or a folder")
     out: str = option(REQUIRED, "the folder to copy them to")
@@ -55,7 +55,7 @@ def show(config: JobConfig, invocation: Invocation) -> Outcome:
 
 
 def check(config: JobConfig, invocation: Invocation) -> Outcome:
-    """Says what is wrong with a job's manifests; `ConfigError` where anything is."""
+    """Report the problems of a job's manifests; `ConfigError` where there are errors."""
     objects = config.objects()
     warnings = checked(objects, config.surroundings())
     names = [one["metadata"]["name"] for one in rayjobs(objects)]
@@ -98,9 +98,9 @@ COMMANDS = {
     "lint": Command(
         JobConfig,
         check,
-        about="Says what is wrong with a job that neither kubectl nor the API server say: what KubeRay and "
-        "Kueue refuse later, pods that Pod Security would not let in, names that lead nowhere, GPUs that "
-        "nobody can give.",
+        about="Reports problems of a job that neither kubectl nor the API server report: what KubeRay and "
+        "Kueue refuse later, pods that Pod Security would refuse, names of missing objects, GPUs that "
+        "no group has.",
         example="python -m synthfer.k8s lint job=k8s/overlays/production/generate",
     ),
     "submit": Command(

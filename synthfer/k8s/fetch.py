@@ -1,6 +1,6 @@
-"""Weights from the bucket to the disk of a pod, before Ray starts in it: what k8s/weights/s3 runs.
+"""Copies weights from a bucket to the disk of a pod before Ray starts in it; k8s/weights/s3 runs it.
 
-Called again it copies what is missing. A file gets its name when it is whole.
+A second call copies only what is missing. A file gets its final name when it is complete.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ def fetch(source: str, out: Path) -> tuple[int, int]:
     `ConfigError` where there is nothing under `source`, `OSError` where a copy is not what the store says it is.
     """
     store, copied, size = open_store(source), 0, 0
-    found = sorted(store.list())
-    if not found:
-        raise ConfigError(f"source={source}: there is nothing there")
-    for key, length in found:
+    objects = sorted(store.list())
+    if not objects:
+        raise ConfigError(f"source={source}: is empty: give the bucket and prefix of the weights")
+    for key, length in objects:
         file = out / key
         if not file.resolve().is_relative_to(out.resolve()):
-            raise ConfigError(f"source={source}: {key!r} leads out of the folder")
+            raise ConfigError(f"source={source}: {key!r} is outside of the folder; rename it in the bucket")
         if file.is_file() and file.stat().st_size == length:
             continue
         log.info("%s, %.0f MB", key, length / 1e6)

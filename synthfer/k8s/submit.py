@@ -1,4 +1,4 @@
-"""A job for the cluster, once: what `kubectl create` does, checked first, and quiet where the job is there already."""
+"""Submit a job to the cluster once: as `kubectl create`, but linted first, and without error where it exists."""
 
 import json
 import logging
@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 def submit(objects: Sequence[Object]) -> dict[str, Any]:
     """Creates the one RayJob among the objects and what was rendered with it; name, state, and whether it is new.
 
-    Its name is its content's, so that a second call finds the first one's job. The ConfigMap with its keys is made
-    the job's, and goes with it. `ConfigError` with kubectl's words where the cluster refuses.
+    Its name is its content's, so that a second call finds the first one's job. The job owns the ConfigMap with its
+    keys, which is deleted with it. `ConfigError` with kubectl's message where the cluster refuses.
     """
     jobs = rayjobs(objects)
     if len(jobs) != 1:
@@ -25,27 +25,27 @@ def submit(objects: Sequence[Object]) -> dict[str, Any]:
         )
     job = jobs[0]
     name, namespace = job["metadata"]["name"], job["metadata"].get("namespace", "default")
-    found = state(name, namespace)
-    if found is None:
+    current = state(name, namespace)
+    if current is None:
         others = [one for one in objects if one is not job]
         if others:
             call("apply", "--server-side", "--field-manager=synthfer", "-f", "-", given=others)
-        made = call("create", "-f", "-", given=[job])
-        if "AlreadyExists" not in made:
+        answer = call("create", "-f", "-", given=[job])
+        if "AlreadyExists" not in answer:
             own(name, namespace, [one for one in others if one["kind"] == "ConfigMap"])
     return {
         "job": name,
         "namespace": namespace,
-        "created": found is None,
-        "state": found or "New",
+        "created": current is None,
+        "state": current or "New",
         "watch": f"kubectl -n {namespace} get rayjob {name} --watch",
-        **_advice(found, name, namespace),
+        **_advice(current, name, namespace),
     }
 
 
-def _advice(found: str | None, name: str, namespace: str) -> dict[str, str]:
+def _advice(current: str | None, name: str, namespace: str) -> dict[str, str]:
     """What to do about a job that is there and has ended badly."""
-    if found is None or not found.startswith(("Failed", "ValidationFailed")):
+    if current is None or not current.startswith(("Failed", "ValidationFailed")):
         return {}
     again = f"kubectl -n {namespace} delete rayjob {name}, then submit again: it goes on from its shards"
     return {"again": again}
@@ -53,10 +53,10 @@ def _advice(found: str | None, name: str, namespace: str) -> dict[str, str]:
 
 def state(name: str, namespace: str) -> str | None:
     """The state that KubeRay gives of a job (New before it has seen it), None where there is no such job."""
-    told = call("get", "rayjob", name, "-n", namespace, "-o", "json", "--ignore-not-found")
-    if not told.strip():
+    answer = call("get", "rayjob", name, "-n", namespace, "-o", "json", "--ignore-not-found")
+    if not answer.strip():
         return None
-    status: Mapping[str, Any] = json.loads(told).get("status") or {}
+    status: Mapping[str, Any] = json.loads(answer).get("status") or {}
     words = [status.get("jobDeploymentStatus") or "New", status.get("reason") or ""]
     return " ".join(word for word in words if word)
 
@@ -71,7 +71,7 @@ def own(name: str, namespace: str, maps: Sequence[Object]) -> None:
 
 
 def call(*words: str, given: Sequence[Object] = ()) -> str:
-    """What kubectl prints; `ConfigError` with its words where it fails. What is there already is no failure."""
+    """What kubectl prints; `ConfigError` with its message where it fails. An object that exists is no failure."""
     text = dump(given) if given else None
     done = subprocess.run([kubectl(), *words], input=text, capture_output=True, text=True, check=False)
     if done.returncode and "AlreadyExists" not in done.stderr:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from synthfer.k8s.lint.case import Case
+from synthfer.k8s.lint.context import LintContext
 from synthfer.k8s.lint.kuberay import RULES, deletion_rules
 from synthfer.k8s.pods import RayPod, pods_of
 from tests.k8s.api_objects import Object, Objects, now
@@ -72,7 +72,7 @@ class KubeRay:
         self.told(f"{job['metadata']['name']}: {' '.join(str(change.get(key) or '-') for key in shown)}")
 
     def _new(self, job: Object, status: Mapping[str, Any]) -> dict[str, Any]:
-        if wrong := [str(finding) for rule in RULES for finding in rule(Case(job, []))]:
+        if wrong := [str(finding) for rule in RULES for finding in rule(LintContext(job, []))]:
             reason = "ValidationFailed"
             return {"jobDeploymentStatus": reason, "reason": reason, "message": "; ".join(wrong)}
         ids = {key: f"{job['metadata']['name']}-{secrets.token_hex(3)[:5]}" for key in ("jobId", "rayClusterName")}
@@ -129,7 +129,7 @@ class KubeRay:
         spec, namespace = job["spec"], job["metadata"]["namespace"]
         due = [
             rule["policy"]
-            for rule in deletion_rules(Case(job, []))
+            for rule in deletion_rules(LintContext(job, []))
             if all(status.get(key) == value for key, value in rule["condition"].items() if key != "ttlSeconds")
             and _since(status["endTime"]) >= rule["condition"].get("ttlSeconds", 0)
         ]

@@ -24,7 +24,7 @@ from ray.core.generated.autoscaler_pb2 import (
 from ray.core.generated.common_pb2 import LabelSelectorOperator
 from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent, NodeKind
 
-from synthfer.label_selectors import values_of
+from synthfer.label_selectors import parse_value
 
 HEAD = "headgroup"
 
@@ -58,7 +58,7 @@ def _request(resources: Mapping[str, float], selectors: Sequence[Mapping[str, st
 
 
 def _constraints(selector: Mapping[str, str]) -> list[tuple[str, int, list[str]]]:
-    read = {key: values_of(value) for key, value in selector.items()}
+    read = {key: parse_value(value) for key, value in selector.items()}
     kinds = LabelSelectorOperator.LABEL_OPERATOR_NOT_IN, LabelSelectorOperator.LABEL_OPERATOR_IN
     return [(key, kinds[positive], values) for key, (positive, values) in read.items()]
 

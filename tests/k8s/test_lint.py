@@ -53,14 +53,14 @@ WRONG = {
     # KubeRay's controller
     "a name that is too long": ("dev", change("metadata", "name", "g" * 48), "at most 47"),
     "a name that begins with a digit": ("dev", change("metadata", "name", "7generate"), "begin with a letter"),
-    "a group's name": ("dev", change(*CPU, "groupName", "CPU_pool"), "no DNS label"),
-    "a group's name twice": ("dev", change(*CPU, "groupName", "l4-spot"), "stands there twice"),
+    "a group's name": ("dev", change(*CPU, "groupName", "CPU_pool"), "is not a DNS label"),
+    "a group's name twice": ("dev", change(*CPU, "groupName", "l4-spot"), "is the name of two groups"),
     "both ways to end": ("dev", change("spec", "shutdownAfterJobFinishes", True), "exclude each other"),
     "a wait without an end": ("dev", change("spec", "ttlSecondsAfterFinished", 9), "needs shutdownAfterJobFinishes"),
     "workers deleted under an autoscaler": (
         "dev",
         change("spec", "deletionStrategy", rules(("DeleteWorkers", "FAILED", 0))),
-        "DeleteWorkers cannot",
+        "DeleteWorkers does not work",
     ),
     "the job before its cluster": (
         "dev",
@@ -72,18 +72,18 @@ WRONG = {
         change("spec", "deletionStrategy", rules(("DeleteSelf", "FAILED", 60), ("DeleteSelf", "FAILED", 60))),
         "two rules",
     ),
-    "a mode that is none": ("dev", change("spec", "submissionMode", "K8JobMode"), "is none of"),
+    "a mode that is none": ("dev", change("spec", "submissionMode", "K8JobMode"), "is not a mode"),
     "a sidecar with a template": (
         "dev",
         change("spec", "submissionMode", "SidecarMode"),
-        "cannot be had with SidecarMode",
+        "does not work with SidecarMode",
     ),
     "a cluster of its own and another's": (
         "dev",
         change("spec", "clusterSelector", {"ray.io/cluster": "other"}),
-        "cannot be had with clusterSelector",
+        "does not work with clusterSelector",
     ),
-    "an environment that does not parse": ("dev", change("spec", "runtimeEnvYAML", "a: [b"), "is no YAML"),
+    "an environment that does not parse": ("dev", change("spec", "runtimeEnvYAML", "a: [b"), "is not YAML"),
     "an environment that is a list": ("dev", change("spec", "runtimeEnvYAML", "[a]"), "must be a mapping"),
     "idle time under the old autoscaler": (
         "dev",
@@ -93,7 +93,7 @@ WRONG = {
     "pods that restart": ("dev", change(*SPOT_POD, "restartPolicy", "Always"), "must be Never"),
     "a head that restarts": ("dev", change(*HEAD_POD, "restartPolicy", "OnFailure"), "must be Never"),
     "fewer than the least": ("dev", change(*CPU, "minReplicas", 9), "must lie between"),
-    "labels where they are refused": ("dev", change(*CPU, "rayStartParams", "labels", "a=b"), "write the group's own"),
+    "labels where they are refused": ("dev", change(*CPU, "rayStartParams", "labels", "a=b"), "use the group's own"),
     "sizes said twice": (
         "dev",
         lambda job: (
@@ -117,9 +117,9 @@ WRONG = {
     "a queued job on another's cluster": (
         "production",
         change("spec", "clusterSelector", {"ray.io/cluster": "other"}),
-        "would escape the quota",
+        "escapes the quota",
     ),
-    "a group called head": ("production", change(*CPU, "groupName", "head"), "take another"),
+    "a group called head": ("production", change(*CPU, "groupName", "head"), "choose another"),
     "a number left out": ("production", change(*CPU, "replicas", GONE), "Kueue counts 1"),
     "too many pod sets": (
         "production",
@@ -238,11 +238,11 @@ WRONG = {
         change(*SPOT_BOX, "envFrom", [{"secretRef": {"name": "nobody"}}]),
         "warning",
     ),
-    # the house
+    # policy
     "a job that says suspend": ("dev", change("spec", "suspend", False), "would stop a job that runs"),
     "a cluster that says suspend": ("dev", change(*CLUSTER, "suspend", True), "would stop a job that runs"),
-    "no deadline": ("dev", change("spec", "activeDeadlineSeconds", GONE), "would hold its nodes"),
-    "no retry": ("dev", change("spec", "backoffLimit", 0), "lost head would end"),
+    "no deadline": ("dev", change("spec", "activeDeadlineSeconds", GONE), "keeps its nodes"),
+    "no retry": ("dev", change("spec", "backoffLimit", 0), "loses its head starts again"),
     "a cluster that stays": (
         "dev",
         change("spec", "deletionStrategy", rules(("DeleteCluster", "SUCCEEDED", 60))),
@@ -255,7 +255,7 @@ WRONG = {
         change(*SPOT_BOX, "image", "registry.example.com/synthfer@sha256:" + "0" * 64),
         "no digest",
     ),
-    "another Ray": ("dev", change(*CLUSTER, "rayVersion", "2.55.0"), "this package goes with"),
+    "another Ray": ("dev", change(*CLUSTER, "rayVersion", "2.55.0"), "this package needs"),
     "no token": ("dev", change(*CLUSTER, "authOptions", GONE), "written out as token"),
     "work on the head": ("dev", change(*HEAD, "rayStartParams", {}), "a unit on the head"),
     "a GPU for the head": ("dev", change(*HEAD_BOX, "resources", "limits", "nvidia.com/gpu", "1"), "never uses it"),
@@ -284,14 +284,18 @@ WRONG = {
     "a secret in the clear": (
         "dev",
         change(*SPOT_BOX, "env", [{"name": "AWS_SECRET_ACCESS_KEY", "value": "abc"}]),
-        "in the clear",
+        "in clear text",
     ),
     "a secret for the dashboard": (
         "dev",
         change("spec", "runtimeEnvYAML", "env_vars: {HF_TOKEN: abc}"),
-        "no secrets in it",
+        "remove the secret from it",
     ),
-    "a secret in the words": ("dev", change("spec", "entrypoint", "python x.py hf_token=abc"), "no secrets in it"),
+    "a secret in the words": (
+        "dev",
+        change("spec", "entrypoint", "python x.py hf_token=abc"),
+        "remove the secret from it",
+    ),
     # pools and the job's own keys
     "labels that lie": ("dev", change(*SPOT, "labels", "synthfer.io/pool", "h100"), "write the same in both"),
     "a GPU pool that is kept out": ("dev", change(*SPOT_POD, "tolerations", []), "must tolerate"),
@@ -306,14 +310,14 @@ WRONG = {
         "does not see a GPU",
     ),
     "GPUs held before there is work": ("dev", change(*SPOT, "replicas", 1), "would be held"),
-    "a pool that nobody has": ("dev", change(*SPOT, "labels", "synthfer.io/pool", "other"), "would wait for ever"),
+    "a pool that nobody has": ("dev", change(*SPOT, "labels", "synthfer.io/pool", "other"), "would wait forever"),
     "more workers than GPUs": ("dev", change(*SPOT, "maxReplicas", 3), "4 workers of 1 GPUs"),
     "more than the namespace may": ("dev", change(*SPOT, "maxReplicas", 9), "the ResourceQuota allows 8"),
-    "a gang of two sizes": ("dev/train", change(*CPU, "maxReplicas", 4), "one size"),
-    "a gang larger than its job": (
+    "a fixed group of two sizes": ("dev/train", change(*CPU, "maxReplicas", 4), "one size"),
+    "groups larger than their job": (
         "dev/train",
         lambda job: [change(*CPU, key, 3)(job) for key in ("replicas", "minReplicas", "maxReplicas")],
-        "the gang has 3",
+        "the groups have 3",
     ),
 }
 
@@ -339,7 +343,7 @@ def test_a_wrong_manifest_is_found(what):
 
 def test_every_rule_has_a_manifest_that_breaks_it():
     """None of the rules is silent for all of the wrong manifests above."""
-    from synthfer.k8s.lint.case import Case
+    from synthfer.k8s.lint.context import LintContext
 
     silent = set(RULES)
     for overlay, spoil, _ in WRONG.values():
@@ -347,7 +351,7 @@ def test_every_rule_has_a_manifest_that_breaks_it():
         objects, place = digested(rendered(name)), rendered(name.partition("/")[0])
         job = next(one for one in objects if one["kind"] == "RayJob")
         spoil(job)
-        case = Case(job, objects, place)
+        case = LintContext(job, objects, place)
         silent -= {rule for rule in silent if list(rule(case))}
     assert not silent
 

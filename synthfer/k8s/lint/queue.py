@@ -1,4 +1,4 @@
-"""Whether Kueue would take the job, and ever admit it: its webhook's rules, flavors and quota at full scale.
+"""Whether Kueue would accept the job and ever admit it: the rules of its webhook, flavors, and quota at full scale.
 
 Follows Kueue 0.19: a job is a set of pod sets (head, submitter, one for each group), each goes to the first flavor
 whose taints it tolerates and whose labels its node selector allows, and its requests must fit the quota there.
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from synthfer.k8s.lint.case import Case, Finding, Rule
+from synthfer.k8s.lint.context import Finding, LintContext, Rule
 from synthfer.k8s.lint.security import name_of
 from synthfer.k8s.objects import Object, of_kind, quantity
 from synthfer.k8s.pods import RayPod
@@ -20,46 +20,52 @@ MAX_POD_SETS = 18
 Amounts = dict[str, Decimal]
 
 
-def queued(case: Case) -> bool:
-    """Whether the job is Kueue's."""
-    return QUEUE in case.job["metadata"].get("labels", {})
+def queued(context: LintContext) -> bool:
+    """Whether the job goes through a queue of Kueue."""
+    return QUEUE in context.job["metadata"].get("labels", {})
 
 
-def webhook(case: Case) -> Iterator[Finding]:
+def webhook(context: LintContext) -> Iterator[Finding]:
     """What Kueue's webhook refuses, and what makes it count wrongly."""
-    if not queued(case):
+    if not queued(context):
         return
-    if not case.spec.get("shutdownAfterJobFinishes"):
-        yield case.finding("spec.shutdownAfterJobFinishes", "must be true for a job in a queue (k8s/queues/job)")
-    if case.spec.get("clusterSelector"):
-        yield case.finding("spec.clusterSelector", "such a job is not Kueue's: it would escape the quota")
-    elastic = case.job["metadata"].get("annotations", {}).get(ELASTIC) == "true"
-    if case.autoscaling and not elastic:
-        yield case.finding(
+    if not context.spec.get("shutdownAfterJobFinishes"):
+        yield context.finding("spec.shutdownAfterJobFinishes", "must be true for a job in a queue (k8s/queues/job)")
+    if context.spec.get("clusterSelector"):
+        yield context.finding(
+            "spec.clusterSelector", "Kueue does not manage such a job, so that it escapes the quota: remove it"
+        )
+    elastic = context.job["metadata"].get("annotations", {}).get(ELASTIC) == "true"
+    if context.autoscaling and not elastic:
+        yield context.finding(
             "metadata.annotations", f'autoscaling in a queue needs {ELASTIC}: "true" (k8s/queues/elastic)'
         )
-    if len(case.groups) + 2 > MAX_POD_SETS:
-        yield case.finding(
+    if len(context.groups) + 2 > MAX_POD_SETS:
+        yield context.finding(
             "workerGroupSpecs", f"at most {MAX_POD_SETS - 2} groups: Kueue takes {MAX_POD_SETS} pod sets"
         )
-    for i, group in enumerate(case.groups):
+    for i, group in enumerate(context.groups):
         if group.get("groupName") == "head":
-            yield case.finding(f"workerGroupSpecs[{i}].groupName", "Kueue calls the head's pod set head: take another")
+            yield context.finding(
+                f"workerGroupSpecs[{i}].groupName", "Kueue uses this name for the head: choose another"
+            )
         if "replicas" not in group:
-            yield case.finding(f"workerGroupSpecs[{i}].replicas", "Kueue counts 1 where nothing stands: write 0")
+            yield context.finding(f"workerGroupSpecs[{i}].replicas", "Kueue counts 1 where it is missing: write 0")
 
 
-def admission(case: Case) -> Iterator[Finding]:
-    """Each pod set finds a flavor, the head none with GPUs, and all of them at their most fit the quota."""
-    queue = cluster_queue(case) if queued(case) else None
+def admission(context: LintContext) -> Iterator[Finding]:
+    """Each pod set finds a flavor, the head one without GPUs, and all of them at full scale fit the quota."""
+    queue = cluster_queue(context) if queued(context) else None
     if queue is None:
         return
-    flavors = {one["metadata"]["name"]: one for one in of_kind(case.place, "ResourceFlavor")}
+    flavors = {one["metadata"]["name"]: one for one in of_kind(context.place, "ResourceFlavor")}
     needed: dict[str, Amounts] = defaultdict(lambda: defaultdict(Decimal))
-    for pod in case.pods:
+    for pod in context.pods:
         flavor, why = flavor_of(pod, queue, flavors)
         if flavor is None:
-            yield case.finding(name_of(pod), f"no flavor of ClusterQueue {queue['metadata']['name']} takes it: {why}")
+            yield context.finding(
+                name_of(pod), f"no flavor of ClusterQueue {queue['metadata']['name']} takes it: {why}"
+            )
             continue
         for resource, amount in requests(pod.manifest["spec"]).items():
             needed[flavor][resource] += amount * pod.max_replicas
@@ -69,21 +75,21 @@ def admission(case: Case) -> Iterator[Finding]:
             if amount > quota.get(resource, 0):
                 has = f"{quota[resource]:f}" if resource in quota else "none"
                 what = f"at full scale it needs {amount:f} {resource} of flavor {flavor}, the quota has {has}"
-                yield case.finding("spec", f"{what}: Kueue would never admit all of it")
+                yield context.finding("spec", f"{what}: Kueue would never admit all of it")
 
 
-def cluster_queue(case: Case) -> Object | None:
+def cluster_queue(context: LintContext) -> Object | None:
     """The ClusterQueue behind the job's LocalQueue, if the place has it."""
-    wanted = case.job["metadata"]["labels"][QUEUE]
-    for local in of_kind(case.place, "LocalQueue"):
+    wanted = context.job["metadata"]["labels"][QUEUE]
+    for local in of_kind(context.place, "LocalQueue"):
         if local["metadata"]["name"] == wanted:
-            named = local["spec"]["clusterQueue"]
-            return next((q for q in of_kind(case.place, "ClusterQueue") if q["metadata"]["name"] == named), None)
+            target = local["spec"]["clusterQueue"]
+            return next((q for q in of_kind(context.place, "ClusterQueue") if q["metadata"]["name"] == target), None)
     return None
 
 
 def flavor_of(pod: RayPod, queue: Object, flavors: Mapping[str, Object]) -> tuple[str | None, str]:
-    """The flavor that a pod set is charged to, or None and why none will do."""
+    """The flavor that a pod set is charged to, or None and the reason."""
     spec, needed = pod.manifest["spec"], requests(pod.manifest["spec"])
     reasons = []
     for group in queue["spec"].get("resourceGroups", ()):
@@ -132,25 +138,25 @@ def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
 
 
 def quota_of(queue: Object, flavor: str) -> Amounts:
-    """What the queue may hold of a flavor, what it may borrow not counted."""
+    """How much of a flavor the queue may use, without what it may borrow."""
     quotas = (one for group in queue["spec"]["resourceGroups"] for one in group["flavors"])
-    found = next(one["resources"] for one in quotas if one["name"] == flavor)
-    return {one["name"]: quantity(one["nominalQuota"]) for one in found}
+    resources = next(one["resources"] for one in quotas if one["name"] == flavor)
+    return {one["name"]: quantity(one["nominalQuota"]) for one in resources}
 
 
 def requests(spec: Mapping[str, Any]) -> Amounts:
     """What the scheduler keeps free for a pod: the sum of its containers, or its largest init container."""
     total: Amounts = defaultdict(Decimal)
     for container in spec.get("containers", ()):
-        for resource, amount in _asked(container).items():
+        for resource, amount in _requested(container).items():
             total[resource] += amount
     for container in spec.get("initContainers", ()):
-        for resource, amount in _asked(container).items():
+        for resource, amount in _requested(container).items():
             total[resource] = max(total[resource], amount)
     return dict(total)
 
 
-def _asked(container: Mapping[str, Any]) -> Amounts:
+def _requested(container: Mapping[str, Any]) -> Amounts:
     resources = container.get("resources") or {}
     both = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
     return {resource: quantity(amount) for resource, amount in both.items()}

@@ -1,9 +1,9 @@
-"""Names that lead nowhere: an API server takes them, and the pods then wait for what never comes."""
+"""Names of objects that do not exist: the API server accepts them, and the pods then wait forever."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from synthfer.k8s.lint.case import Case, Finding, Rule
+from synthfer.k8s.lint.context import Finding, LintContext, Rule
 from synthfer.k8s.lint.security import name_of
 from synthfer.k8s.objects import of_kind, title
 
@@ -15,39 +15,39 @@ _LABELS = {
 }
 
 
-def dangling(case: Case) -> Iterator[Finding]:
-    """Objects that the job names and neither it nor the place has. Secrets are often made by hand: a warning."""
-    there = {(one["kind"], one["metadata"]["name"]) for one in case.everything} | _BUILT_IN
-    for pod in case.pods:
-        token = case.pods[0].manifest["metadata"]["labels"]["ray.io/cluster"]  # KubeRay makes this Secret itself
-        for kind, name in named(pod.manifest["spec"]):
-            if (kind, name) not in there and (kind, name) != ("Secret", token):
+def missing(context: LintContext) -> Iterator[Finding]:
+    """Objects that the job names and that exist nowhere. A missing Secret, often created by hand, is a warning."""
+    existing = {(one["kind"], one["metadata"]["name"]) for one in context.everything} | _BUILT_IN
+    for pod in context.pods:
+        token = context.pods[0].manifest["metadata"]["labels"]["ray.io/cluster"]  # KubeRay makes this Secret itself
+        for kind, name in named_objects(pod.manifest["spec"]):
+            if (kind, name) not in existing and (kind, name) != ("Secret", token):
                 what = f"there is no {kind} {name} in the job or the place"
                 if kind == "Secret":
-                    what += ": make it by hand before the job"
-                yield case.finding(f"{name_of(pod)} pod", what, warning=kind == "Secret")
+                    what += ": create it before the job"
+                yield context.finding(f"{name_of(pod)} pod", what, warning=kind == "Secret")
     for label, kind in _LABELS.items():
-        name = case.job["metadata"].get("labels", {}).get(label)
-        if name and (kind, name) not in there:
-            yield case.finding(f"metadata.labels.{label}", f"there is no {kind} {name} in the place")
-    yield from _queues(case, there)
+        name = context.job["metadata"].get("labels", {}).get(label)
+        if name and (kind, name) not in existing:
+            yield context.finding(f"metadata.labels.{label}", f"there is no {kind} {name} in the place")
+    yield from _queues(context, existing)
 
 
-def _queues(case: Case, there: set[tuple[str, str]]) -> Iterator[Finding]:
-    """Queues that lead to nothing."""
-    for local in of_kind(case.place, "LocalQueue"):
+def _queues(context: LintContext, existing: set[tuple[str, str]]) -> Iterator[Finding]:
+    """Queues and flavors that name what does not exist."""
+    for local in of_kind(context.place, "LocalQueue"):
         wanted = local["spec"]["clusterQueue"]
-        if ("ClusterQueue", wanted) not in there:
+        if ("ClusterQueue", wanted) not in existing:
             yield Finding(title(local), f"there is no ClusterQueue {wanted}")
-    for queue in of_kind(case.place, "ClusterQueue"):
+    for queue in of_kind(context.place, "ClusterQueue"):
         flavors = [one["name"] for group in queue["spec"].get("resourceGroups", ()) for one in group["flavors"]]
         for wanted in flavors:
-            if ("ResourceFlavor", wanted) not in there:
+            if ("ResourceFlavor", wanted) not in existing:
                 yield Finding(title(queue), f"there is no ResourceFlavor {wanted}")
 
 
-def named(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Kind and name of everything that a pod spec needs to be there; optional ones are left out."""
+def named_objects(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Kind and name of every object that a pod spec needs; optional ones are left out."""
     if name := spec.get("serviceAccountName"):
         yield "ServiceAccount", name
     if name := spec.get("priorityClassName"):
@@ -58,26 +58,26 @@ def named(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _of_volume(volume)
     for container in (*spec.get("initContainers", ()), *spec.get("containers", ())):
         for source in container.get("envFrom", ()):
-            yield from _kept(("ConfigMap", source.get("configMapRef")), ("Secret", source.get("secretRef")))
+            yield from _required(("ConfigMap", source.get("configMapRef")), ("Secret", source.get("secretRef")))
         for variable in container.get("env", ()):
             source = variable.get("valueFrom", {})
-            yield from _kept(("ConfigMap", source.get("configMapKeyRef")), ("Secret", source.get("secretKeyRef")))
+            yield from _required(("ConfigMap", source.get("configMapKeyRef")), ("Secret", source.get("secretKeyRef")))
 
 
 def _of_volume(volume: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield from _kept(("ConfigMap", volume.get("configMap")))
+    yield from _required(("ConfigMap", volume.get("configMap")))
     if (secret := volume.get("secret")) and not secret.get("optional"):
         yield "Secret", secret["secretName"]
     if claim := volume.get("persistentVolumeClaim"):
         yield "PersistentVolumeClaim", claim["claimName"]
     for source in volume.get("projected", {}).get("sources", ()):
-        yield from _kept(("ConfigMap", source.get("configMap")), ("Secret", source.get("secret")))
+        yield from _required(("ConfigMap", source.get("configMap")), ("Secret", source.get("secret")))
 
 
-def _kept(*sources: tuple[str, Mapping[str, Any] | None]) -> Iterator[tuple[str, str]]:
+def _required(*sources: tuple[str, Mapping[str, Any] | None]) -> Iterator[tuple[str, str]]:
     for kind, source in sources:
         if source and not source.get("optional"):
             yield kind, source["name"]
 
 
-RULES: tuple[Rule, ...] = (dangling,)
+RULES: tuple[Rule, ...] = (missing,)

@@ -7,7 +7,7 @@ Pod Security Standards of Kubernetes, profile restricted.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from synthfer.k8s.lint.case import Case, Finding, Rule
+from synthfer.k8s.lint.context import Finding, LintContext, Rule
 from synthfer.k8s.pods import RayPod
 
 _VOLUMES = {
@@ -20,15 +20,15 @@ _SYSCTLS = {
 _PROFILES = {"RuntimeDefault", "Localhost"}
 
 
-def restricted(case: Case) -> Iterator[Finding]:
+def restricted(context: LintContext) -> Iterator[Finding]:
     """Every pod of the job against the profile."""
-    if case.spec.get("submissionMode") == "SidecarMode":
-        yield case.finding(
-            "spec.submissionMode", "SidecarMode makes a container that Pod Security refuses: take K8sJobMode"
+    if context.spec.get("submissionMode") == "SidecarMode":
+        yield context.finding(
+            "spec.submissionMode", "SidecarMode adds a container that Pod Security refuses: use K8sJobMode"
         )
-    for pod in case.pods:
+    for pod in context.pods:
         for field, what in violations(pod.manifest["spec"]):
-            yield case.finding(f"{name_of(pod)} pod {field}", f"Pod Security restricted: {what}")
+            yield context.finding(f"{name_of(pod)} pod {field}", f"Pod Security restricted: {what}")
 
 
 def name_of(pod: RayPod) -> str:

@@ -1,4 +1,4 @@
-"""What a lint rule gets, and what it says."""
+"""What a lint rule gets, and what it reports."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from synthfer.k8s.pods import RayPod, pods_of
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong: in which object and field, what, and what to do. A warning may be meant so."""
+    """A problem: object and field, what is wrong, and what to do. A warning may be intended."""
 
     where: str
     what: str
@@ -22,8 +22,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Case:
-    """A RayJob, the objects that were rendered with it, and those of the place where it runs."""
+class LintContext:
+    """A RayJob, the objects that were rendered with it, and the other objects of its namespace."""
 
     job: Object
     objects: Sequence[Object]
@@ -67,7 +67,7 @@ class Case:
 
     @property
     def everything(self) -> list[Object]:
-        """All objects, the job's and the place's."""
+        """All objects, the job's and the namespace's."""
         return [*self.objects, *self.place]
 
     def finding(self, field: str, what: str, warning: bool = False) -> Finding:
@@ -75,4 +75,4 @@ class Case:
         return Finding(f"{title(self.job)} {field}".strip(), what, warning)
 
 
-Rule = Callable[[Case], Iterator[Finding]]
+Rule = Callable[[LintContext], Iterator[Finding]]
