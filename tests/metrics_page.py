@@ -7,8 +7,8 @@ from collections.abc import Callable
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-# Ray sends its numbers to the page every ten seconds.
-PATIENCE = 60.0
+# Ray sends its numbers to the page every ten seconds; a busy machine needs several times as long.
+PATIENCE = 200.0
 
 Page = dict[str, Metric]
 

@@ -9,6 +9,7 @@ import os
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ def drawn_faces(start: int, number: int, cache: Path) -> tuple[list[AvatarAttrib
     """Attributes and uint8 (N, 3, 64, 64) pictures of the seeds from `start`; the pictures are kept in `cache`."""
     people = [sample_attributes(seed) for seed in range(start, start + number)]
     if not cache.exists():
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
+        # Not by fork: this process may have threads (torch's, Ray's), and a child could inherit a lock that one holds.
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
             np.save(cache, np.stack(list(pool.map(draw, people, chunksize=100))))
     return people, torch.from_numpy(np.load(cache)).permute(0, 3, 1, 2).contiguous()
 
