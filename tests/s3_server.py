@@ -83,7 +83,7 @@ class S3Server:
             config=Config(retries={"total_max_attempts": 1}, connect_timeout=2),
         )
 
-    def wait_ready(self, limit_s: float = 60) -> None:
+    def wait_ready(self, limit_s: float = 240) -> None:
         """Ready is a successful PUT: the first volume is grown only after some seconds."""
         client, deadline = self.client(), time.monotonic() + limit_s
         while time.monotonic() < deadline and self.process.poll() is None:

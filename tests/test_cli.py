@@ -77,7 +77,7 @@ MANY = SCRIPT + (
 @pytest.fixture
 def call(tmp_path: Path) -> Any:
     def run(*words: str, script: str = ONE, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(_command(tmp_path, script, words), **_streams(env), timeout=60, check=False)
+        return subprocess.run(_command(tmp_path, script, words), **_streams(env), timeout=240, check=False)
 
     return run
 
@@ -151,7 +151,7 @@ def test_signals_stop(tmp_path: Path, number: int) -> None:
         while "ready" not in (line := job.stderr.readline()):
             assert line, "the job ended before it was stopped"
         job.send_signal(number)
-        out, errors = job.communicate(timeout=30)
+        out, errors = job.communicate(timeout=240)
     assert job.returncode == 3
     assert json.loads(out)["code"] == 3
     assert "stopped" in errors and "Traceback" not in errors

@@ -66,7 +66,7 @@ def checkout(tmp_path_factory) -> Path:
 def submit(env: dict[str, str], checkout: Path, *words: str) -> subprocess.CompletedProcess:
     """`ray job submit` from the root of the checkout, tried again while the head is still starting."""
     command = [RAY, "job", "submit", "--working-dir", ".", "--", "python", *words]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while True:
         done = subprocess.run(command, env=env, cwd=checkout, capture_output=True, text=True, check=False)
         unreachable = "Failed to connect" in done.stderr + done.stdout

@@ -28,7 +28,7 @@ def main() -> None:
         for node in nodes
     }
     ours = [(number, node) for number, one in enumerate(wanted) for node in nodes if one.matches(nodes[node])]
-    done, _ = ray.wait(list(calls), num_returns=len(ours), timeout=60)
+    done, _ = ray.wait(list(calls), num_returns=len(ours), timeout=240)
     more, _ = ray.wait(list(calls), num_returns=len(calls), timeout=3)
     rooms = []
     for alternatives in ROOMS:

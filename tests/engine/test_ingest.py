@@ -139,7 +139,7 @@ def test_drawn_faces_need_no_download_and_say_what_they_are(tmp_path):
 def test_a_killed_job_goes_on_where_it_was(tmp_path):
     words = ("source=avatars", "source.total=600", "unit_size=10", "engine.max_workers=1")
     first = start_job("ingest.py", f"out={tmp_path / 'd'}", *words)
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 240
     while len(list((tmp_path / "d").glob("data/*.parquet"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(first.pid, signal.SIGKILL)

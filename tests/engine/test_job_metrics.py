@@ -151,7 +151,7 @@ def test_an_audit_tells_its_blocks(tmp_path):
 
 
 def finished(job) -> tuple[dict, str]:
-    out, err = job.communicate(timeout=150)
+    out, err = job.communicate(timeout=240)
     assert job.returncode in (0, STOPPED), err
     return json.loads(out.splitlines()[-1]), err
 

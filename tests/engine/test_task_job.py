@@ -65,7 +65,7 @@ def trained(uri, tmp_path_factory) -> Trained:
     words = (*TINY, f"data.faces={uri}", f"out={out}", "engine.workers=2", "ancestors=[affectnet:train]")
     file.write_text(yaml.safe_dump({"task": {"name": "vae_gan", "size": 32, "width": 8}, "batch": 8}))
     driver = start_job("train.py", "--json", "--config", str(file), *words[3:])
-    told, err = driver.communicate(timeout=200)
+    told, err = driver.communicate(timeout=240)
     assert driver.returncode == COMPLETE, err
     return Trained(words, json.loads(told.splitlines()[-1]), out)
 

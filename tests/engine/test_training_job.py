@@ -86,7 +86,7 @@ def on_s3(s3_server, local, tmp_path_factory) -> Iterator[Experiment]:
                 there.put_new(key, here.get(key))
         words = words_of(remote, f"out={prefix}/exp", "engine.workers=2", f"log.tensorboard={events}")
         driver = start_job("train.py", "--json", *words)
-        out, err = driver.communicate(timeout=200)
+        out, err = driver.communicate(timeout=240)
         assert driver.returncode == COMPLETE, err
         yield Experiment(words, json.loads(out.splitlines()[-1]), f"{prefix}/exp", events)
 

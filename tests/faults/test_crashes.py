@@ -100,7 +100,6 @@ def check_killed(cluster: KillableCluster, uri: str, calm: dict, kills: int, see
     check_whole(uri)
 
 
-@pytest.mark.timeout(280)
 def test_killed_a_few_times_the_dataset_is_the_same(cluster, calm, tmp_path):
     check_killed(cluster, str(tmp_path / "dataset"), calm, kills=4, seed=1)
 
@@ -160,7 +159,7 @@ def test_a_polite_kill_stops_the_job_with_work_left(cluster, calm, tmp_path, pol
     driver = start_generate(cluster, uri)
     wait_for_shards(tmp_path / "dataset", 2)
     driver.send_signal(polite)
-    out, err = driver.communicate(timeout=60)
+    out, err = driver.communicate(timeout=240)
     assert driver.returncode == 3, err
     assert "again" in json.loads(out.splitlines()[-1])["stopped"]
     assert 2 <= UNITS - len(Dataset.open(uri).missing()) < UNITS
@@ -180,7 +179,7 @@ def test_units_that_ray_runs_twice_are_committed_once(calm, tmp_path):
 
 
 def wait_for_shards(folder: Path, number: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while len(list(folder.glob("data/*.parquet"))) < number:
         assert time.monotonic() < deadline
         time.sleep(0.1)

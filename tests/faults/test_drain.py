@@ -77,7 +77,7 @@ def leaving(cluster: Cluster) -> Iterator[Leaving]:
             process.kill()
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 90) -> None:
+def wait_for(happened: Callable[[], bool], seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline
@@ -126,7 +126,6 @@ def drained(cluster: Cluster, folder: Path, *words: str) -> tuple[dict, list[dic
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(280)
 def test_a_node_that_is_told_to_end_finishes_what_it_has_begun_and_no_more(cluster, calm, tmp_path):
     said, late, early = drained(cluster, tmp_path)
     assert said["manifest_hash"] == calm
@@ -142,7 +141,6 @@ def test_a_node_that_is_told_to_end_finishes_what_it_has_begun_and_no_more(clust
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
 def test_a_worker_that_does_not_hear_of_it_goes_on_and_holds_the_node(cluster, calm, tmp_path):
     """What the test above would see if no worker looked."""
     said, late, early = drained(cluster, tmp_path, "generator.deaf=true")
@@ -151,7 +149,6 @@ def test_a_worker_that_does_not_hear_of_it_goes_on_and_holds_the_node(cluster, c
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
 def test_a_job_without_a_node_in_the_end_stops_with_work_left(cluster, calm, tmp_path):
     """All nodes that it may run on are told to end, and no other comes."""
     spot = ("engine.nodes=[{pool: spot}]", "generator.seconds_per_batch=0.5")
@@ -159,7 +156,7 @@ def test_a_job_without_a_node_in_the_end_stops_with_work_left(cluster, calm, tmp
         driver = start_generate(cluster, tmp_path, *spot, RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S="10")
         wait_for(lambda: len(begun(tmp_path)) >= 2)
         node.process.send_signal(signal.SIGTERM)
-        out, err = driver.communicate(timeout=120)
+        out, err = driver.communicate(timeout=240)
     assert driver.returncode == STOPPED, err
     assert "no node had room" in err and "units are left" in json.loads(out.splitlines()[-1])["stopped"]
     assert finished(start_generate(cluster, tmp_path, "generator.seconds_per_batch=0"))["manifest_hash"] == calm
@@ -169,7 +166,6 @@ LONG = (*FAST, "steps=1500", "validate_every=500", "ema=0.9", "engine.workers=2"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(290)
 def test_a_gang_whose_node_is_told_to_end_goes_on_elsewhere_from_where_it_was(cluster, tmp_path):
     """It keeps what it has done since the last checkpoint, and no failure is counted."""
     uri, out = data_at(tmp_path), tmp_path / "exp"

@@ -124,7 +124,6 @@ def train_through_kills(
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(290)
 def test_killed_a_few_times_the_weights_are_the_same(cluster, uri, calm, tmp_path):
     train_through_kills(cluster, uri, tmp_path / "exp", ["worker", "driver"], seed=1)
     check_equal(tmp_path / "exp", calm)

@@ -57,7 +57,7 @@ class Prometheus:
         with urllib.request.urlopen(f"{self.url}/api/v1/query?{words}", timeout=10) as answer:
             return json.load(answer)["data"]["result"]
 
-    def wait_for(self, query: str, patience: float = 60) -> list[dict[str, Any]]:
+    def wait_for(self, query: str, patience: float = 240) -> list[dict[str, Any]]:
         """The samples of a query once it finds some."""
         end = time.monotonic() + patience
         while time.monotonic() < end:

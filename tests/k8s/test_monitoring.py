@@ -218,7 +218,7 @@ def test_in_a_real_run_every_query_finds_something(gpu_cluster, tmp_path):
         try:
             server.wait_for("ray_synthfer_failed_share and ray_synthfer_spend")
             for name, selector in selectors():
-                assert name in absent or server.wait_for(selector, 30), selector
+                assert name in absent or server.wait_for(selector), selector
             assert not server.find(RULES["GpuIdle"]["expr"])
             assert server.wait_for(RULES["FailingShare"]["expr"])
             for query in queries():
@@ -226,5 +226,5 @@ def test_in_a_real_run_every_query_finds_something(gpu_cluster, tmp_path):
             assert not server.find(RULES["DiskFull"]["expr"])
         finally:
             job.terminate()
-            print(job.communicate(timeout=60)[1][-4000:])  # what pytest shows of a test that failed
+            print(job.communicate(timeout=240)[1][-4000:])  # what pytest shows of a test that failed
         server.wait_for("absent_over_time(ray_synthfer_units_planned[5s])")  # what has ended cannot stand still

@@ -18,4 +18,4 @@ def browse(page: Path, profile: Path, *flags: str) -> subprocess.CompletedProces
     if chromium is None:
         pytest.skip("no chromium is installed")
     words = [chromium, *_FLAGS, "--enable-logging=stderr", f"--user-data-dir={profile}", *flags, page.as_uri()]
-    return subprocess.run(words, capture_output=True, text=True, timeout=90, check=True)
+    return subprocess.run(words, capture_output=True, text=True, timeout=240, check=True)

@@ -274,11 +274,11 @@ def test_draws_are_bounded_and_in_plan_order(complete: tuple[Dataset, Path]) -> 
 
 def test_the_job_writes_the_page(complete: tuple[Dataset, Path], tmp_path: Path) -> None:
     words = [sys.executable, "jobs/gallery.py", f"out={tmp_path}/page.html", "--json"]
-    done = subprocess.run([*words, f"uri={complete[0].uri}"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*words, f"uri={complete[0].uri}"], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["bytes"] == Path(told["page"]).stat().st_size
-    lost = subprocess.run([*words, f"uri={tmp_path}/nowhere"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    lost = subprocess.run([*words, f"uri={tmp_path}/nowhere"], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert lost.returncode == 2 and "nowhere" in json.loads(lost.stdout)["error"]
 
 

@@ -140,12 +140,12 @@ def test_damaged_files_are_made_again(data, tmp_path, caplog):
 def test_of_several_processes_one_builds(data, tmp_path):
     queues = [multiprocessing.get_context("spawn").Queue() for _ in range(3)]
     started = [process(data, str(tmp_path), queue, 0.1) for queue in queues]
-    said = [[queue.get(timeout=60)] for queue in queues]
+    said = [[queue.get(timeout=240)] for queue in queues]
     for one, queue in zip(said, queues, strict=True):
         while one[-1] <= data.rows.num_rows:
-            one.append(queue.get(timeout=60))
+            one.append(queue.get(timeout=240))
     for one in started:
-        one.join(60)
+        one.join(240)
     assert {one[-1] for one in said} == {int(expected(data).sum())}
     assert sorted(len(one) > 1 for one in said) == [False, False, True]
 
@@ -153,11 +153,11 @@ def test_of_several_processes_one_builds(data, tmp_path):
 def test_a_killed_builder_blocks_nobody(data, tmp_path):
     queue = multiprocessing.get_context("spawn").Queue()
     killed = process(data, str(tmp_path), queue, 30)
-    queue.get(timeout=60)
+    queue.get(timeout=240)
     assert killed.pid is not None
     assert files(tmp_path, ".part") and not files(tmp_path, ".npy")
     os.kill(killed.pid, signal.SIGKILL)
-    killed.join(60)
+    killed.join(240)
     np.testing.assert_array_equal(pixels.load(data, SIZE, str(tmp_path)), expected(data))
     assert not files(tmp_path, ".part")
 
