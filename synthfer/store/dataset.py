@@ -47,8 +47,8 @@ delivers late: each of them finds the key free and commits a valid unit, or find
 
 Not every S3 server keeps rule 1, so `ObjectStore.probe` tries it when a dataset is created. The answer stands in
 `_dataset.json`, and a weaker store is warned about; see `_WEAK_STORES` for what may then happen (never a lost or
-doubled row). `tests/store/test_kill_points.py` kills a writer at every step above, on a folder and on an S3 server;
-`test_protocol_model.py` walks through every interleaving of two writers in a small model of the protocol.
+doubled row). `tests/store/dataset/test_kill_points.py` kills a writer at every step above, in a folder and on an S3
+server; `test_protocol_model.py` walks through every interleaving of two writers in a small model of the protocol.
 """
 
 import hashlib

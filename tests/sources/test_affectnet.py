@@ -11,7 +11,7 @@ from synthfer.expressions import EXPRESSIONS
 from synthfer.sources.affectnet import OFFICIAL, Config, find
 from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
-from tests.sources.pictures import save, shows
+from tests.sources.images import save, shows
 
 # The published columns, and the published codes 0..10.
 HEADER = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"

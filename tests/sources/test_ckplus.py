@@ -5,7 +5,7 @@ import pytest
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sources.ckplus import CSV_COUNTS, FOLDER_COUNTS, Config, find
 from synthfer.sources.entry import SourceError
-from tests.sources.pictures import GREY, cell, save, shows
+from tests.sources.images import GREY, cell, save, shows
 
 # The folders of the copy known as CK+48; the names within are subject, sequence, frame.
 FOLDERS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")

@@ -14,7 +14,7 @@ from synthfer.images import decode
 from synthfer.sources import collection_reader
 from synthfer.sources.collection_reader import FORMS, CollectionReader
 from synthfer.sources.entry import ImageRef, SourceError
-from tests.sources.pictures import pack, png
+from tests.sources.images import pack, png
 
 
 @pytest.mark.parametrize("form", FORMS)

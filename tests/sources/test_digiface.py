@@ -10,7 +10,7 @@ from synthfer.images import decode
 from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.digiface import PARTS, Config, find
 from synthfer.sources.entry import SourceError
-from tests.sources.pictures import pack, pixels, png
+from tests.sources.images import pack, pixels, png
 
 FIRST, SECOND = "subjects_0-1999_72_imgs.zip", "subjects_2000-3999_72_imgs.zip"
 

@@ -12,7 +12,7 @@ from synthfer.images import decode
 from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.emonet import Config, find
 from synthfer.sources.entry import SourceError
-from tests.sources.pictures import pixels, png
+from tests.sources.images import pixels, png
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGE = {"_type": "Image"}

@@ -9,7 +9,7 @@ from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import Entry, SourceError
 from synthfer.sources.expw import OFFICIAL, Config, find
 from synthfer.sources.index import Index, differences
-from tests.sources.pictures import save, shows
+from tests.sources.images import save, shows
 
 # A line as it stands in the published list: name, face, top, left, right, bottom, confidence, label.
 PUBLISHED = "angry_actor_104.jpg 0 28 113 226 141 22.9362 0"

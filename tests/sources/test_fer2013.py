@@ -12,7 +12,7 @@ from synthfer.expressions import EXPRESSIONS
 from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
 from synthfer.sources.fer2013 import OFFICIAL, Config, find
-from tests.sources.pictures import GREY, cell, png, read, save, shows
+from tests.sources.images import GREY, cell, png, read, save, shows
 
 # The columns of fer2013.csv and their order; the label words stand in the challenge's own description.
 HEADER = "emotion,pixels,Usage"

@@ -10,7 +10,7 @@ from synthfer.sources import fer2013
 from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
 from synthfer.sources.ferplus import FOLDER_ROWS, MAJORITY, ROWS, Config, choice, distribution, find
-from tests.sources.pictures import GREY, cell, png, shows
+from tests.sources.images import GREY, cell, png, shows
 
 # The header of fer2013new.csv, and three of its rows as they stand in the published file.
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"

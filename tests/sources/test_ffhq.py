@@ -11,7 +11,7 @@ from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
 from synthfer.sources.ffhq import Config, find
 from synthfer.sources.index import Index
-from tests.sources.pictures import save
+from tests.sources.images import save
 
 
 def record(index, file=None, category="training", licence="Attribution License", **changes):

@@ -11,7 +11,7 @@ from synthfer.images import decode
 from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
 from synthfer.sources.folder import Config, find
-from tests.sources.pictures import save
+from tests.sources.images import save
 
 
 def test_class_folders_become_labelled_faces_with_their_pixels(tmp_path):

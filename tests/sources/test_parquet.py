@@ -15,7 +15,7 @@ from synthfer.sample import SCHEMA
 from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
 from synthfer.sources.parquet import Config, find
-from tests.sources.pictures import pixels, png
+from tests.sources.images import pixels, png
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

@@ -6,7 +6,7 @@ from synthfer.expressions import EXPRESSIONS
 from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
 from synthfer.sources.rafdb import OFFICIAL, Config, find
-from tests.sources.pictures import save, shows
+from tests.sources.images import save, shows
 
 # The published order: 1 surprise, 2 fear, 3 disgust, 4 happiness, 5 sadness, 6 anger, 7 neutral.
 WORDS = ("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral")

@@ -1,4 +1,4 @@
-"""The two kinds of places that every dataset test runs on."""
+"""The two kinds of store that every dataset test runs on."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from synthfer.store import objects
 
 
 @pytest.fixture(params=["local", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path) -> str:
-    """A URI where nothing is yet: a folder, and a prefix on the S3 server."""
+def store_uri(request: pytest.FixtureRequest, tmp_path) -> str:
+    """The URI of an empty store: a folder, and a prefix on the S3 server."""
     return str(tmp_path / "dataset") if request.param == "local" else request.getfixturevalue("s3_uri")
 
 

@@ -26,8 +26,8 @@ def dataset(tmp_path) -> Dataset:
     return filled(str(tmp_path / "dataset"))
 
 
-def test_named_rows_change_and_all_others_stay(place, dataset):
-    view = View.create(f"{place}-view", [dataset], selection(ids_of([3, 7])), {"by": "a test"})
+def test_named_rows_change_and_all_others_stay(store_uri, dataset):
+    view = View.create(f"{store_uri}-view", [dataset], selection(ids_of([3, 7])), {"by": "a test"})
     own = {r["sample_id"]: r["decision"] for b in dataset.scan(["sample_id", "decision"]) for r in b.to_pylist()}
     seen = decided(view)
     assert {key: row for key, row in seen.items() if row[0] != own[key]} == dict.fromkeys(

@@ -16,14 +16,14 @@ KEYS = ("_dataset.json", "data/train-00001-of-00003.parquet", "_manifest.parquet
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory) -> str:
+def undisturbed(tmp_path_factory) -> str:
     """The manifest_hash of an undisturbed run."""
-    return filled(str(tmp_path_factory.mktemp("calm"))).manifest.manifest_hash
+    return filled(str(tmp_path_factory.mktemp("undisturbed"))).manifest.manifest_hash
 
 
-def finish_and_check(uri: str, calm: str) -> None:
+def finish_and_check(uri: str, undisturbed: str) -> None:
     dataset = filled(uri)
-    assert dataset.manifest.manifest_hash == calm
+    assert dataset.manifest.manifest_hash == undisturbed
     assert dataset.verify(pixels=True, expected_ids=ids_of) == []
     kept = {*KEYS, *(dataset.spec.key(unit) for unit in range(3))}
     assert {key for key, _ in dataset.store.list() if not key.startswith("_probe-")} == kept
@@ -35,18 +35,18 @@ def finish_and_check(uri: str, calm: str) -> None:
 # come contract, three shards, manifest, card, _SUCCESS.
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize(("call", "number"), [("link", n) for n in range(1, 10)] + [("fsync", n) for n in (4, 7, 14)])
-def test_local_kill_points(tmp_path, calm, call, moment, number):
+def test_local_kill_points(tmp_path, undisturbed, call, moment, number):
     uri = str(tmp_path / "dataset")
     run = start(uri, None, call, moment, number)
     run.join()
     assert run.exitcode == -signal.SIGKILL
     assert not Dataset.exists(uri) or Dataset.open(uri).manifest is None or (call, number) == ("link", 9)
-    finish_and_check(uri, calm)
+    finish_and_check(uri, undisturbed)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("key", KEYS)
-def test_s3_kill_points(s3_server, s3_uri, calm, key, moment):
+def test_s3_kill_points(s3_server, s3_uri, undisturbed, key, moment):
     """The client dies when its PUT is on the way, and when the server has it but the answer is not read."""
     pids: Queue[int] = Queue()
 
@@ -59,10 +59,10 @@ def test_s3_kill_points(s3_server, s3_uri, calm, key, moment):
         pids.put(run.pid)
         run.join()
         assert run.exitcode == -signal.SIGKILL
-    finish_and_check(s3_uri, calm)
+    finish_and_check(s3_uri, undisturbed)
 
 
-def test_killed_again_and_again_at_random_moments(tmp_path, calm):
+def test_killed_again_and_again_at_random_moments(tmp_path, undisturbed):
     """One dataset, killed at growing delays until a run comes through."""
     uri, delay, kills = str(tmp_path / "dataset"), 0.02, 0
     while True:
@@ -74,7 +74,7 @@ def test_killed_again_and_again_at_random_moments(tmp_path, calm):
         run.join()
         kills, delay = kills + 1, delay * 1.1
     assert kills
-    finish_and_check(uri, calm)
+    finish_and_check(uri, undisturbed)
 
 
 def test_a_run_that_is_complete_writes_nothing(tmp_path):

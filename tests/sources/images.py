@@ -1,4 +1,4 @@
-"""Pictures for the tests of sources: noise by seed, so that each can be told from all others by its pixels."""
+"""Images for the tests of sources: noise by seed, so that each differs from all others in its pixels."""
 
 import io
 import zipfile
@@ -11,7 +11,7 @@ from synthfer.sources.collection_reader import CollectionReader
 
 SMALL = (8, 8, 3)
 GREY = (48, 48)
-"""Shapes: any colour picture, and one as FER2013 and the CSV of CK+ have them."""
+"""Shapes: any colour image, and one as FER2013 and the CSV of CK+ have them."""
 
 
 def pixels(seed, shape=SMALL):
@@ -32,20 +32,20 @@ def save(file, seed=0, shape=SMALL):
 
 
 def cell(seed):
-    """The grey picture as a CSV has it."""
+    """The grey image as a cell of a CSV."""
     return " ".join(map(str, pixels(seed, GREY).ravel()))
 
 
 def read(root, entry):
-    """The pixels of an entry's picture."""
-    got = CollectionReader(root).read(entry.image)
-    return decode(got) if isinstance(got, bytes) else got
+    """The pixels of an entry's image."""
+    image = CollectionReader(root).read(entry.image)
+    return decode(image) if isinstance(image, bytes) else image
 
 
 def shows(root, entry, seed, shape=SMALL):
-    """Whether an entry's picture is the one of a seed; grey ones are read as equal red, green and blue."""
-    wanted = pixels(seed, shape)
-    return np.array_equal(read(root, entry), wanted if wanted.ndim == 3 else np.repeat(wanted[..., None], 3, 2))
+    """Whether an entry's image is the one of a seed; grey ones are read as equal red, green and blue."""
+    expected = pixels(seed, shape)
+    return np.array_equal(read(root, entry), expected if expected.ndim == 3 else np.repeat(expected[..., None], 3, 2))
 
 
 def pack(path, members, compression=zipfile.ZIP_DEFLATED):

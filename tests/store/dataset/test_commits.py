@@ -1,4 +1,4 @@
-"""Contracts, commits and seals: every unit once, whoever writes and however often."""
+"""Creating, committing and sealing: every unit once, whoever writes it and however often."""
 
 import json
 import os
@@ -9,17 +9,14 @@ from dataclasses import asdict
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from synthfer.store import DamagedShard, Dataset, Incomplete, Receipt, Spec, SpecMismatch
-from synthfer.store.threads import ordered_thread_map
+from synthfer.store import DamagedShard, Dataset, Incomplete, Receipt, SpecMismatch
 from tests.store.tables import filled, ids_of, spec_of, table_of, with_column
 
 
-def test_a_dataset_from_first_to_last(place):
+def test_a_dataset_from_first_to_last(store_uri):
     spec = spec_of(rows=15, unit_size=6)
-    dataset = Dataset.create(place, spec)
+    dataset = Dataset.create(store_uri, spec)
     assert dataset.conditional_create == "atomic"
     assert dataset.manifest is None
     assert dataset.missing().tolist() == [0, 1, 2]
@@ -34,22 +31,22 @@ def test_a_dataset_from_first_to_last(place):
     manifest = dataset.seal(receipts)
     assert (manifest.rows, manifest.shards) == (15, 3)
     assert sum(n for row in manifest.counts.values() for n in row.values()) == 15
-    assert Dataset.open(place).manifest == manifest
+    assert Dataset.open(store_uri).manifest == manifest
     assert dataset.seal() == manifest
     assert {key for key, _ in dataset.store.list()} == {
         "_dataset.json", "_manifest.parquet", "_SUCCESS", "README.md", *(spec.key(unit) for unit in range(3))
     }  # fmt: skip
 
 
-def test_receipts_are_json_and_sealing_without_them_is_the_same(place, tmp_path):
-    with_receipts, without = filled(place), filled(str(tmp_path / "other"), seal=False)
+def test_receipts_are_json_and_sealing_without_them_is_the_same(store_uri, tmp_path):
+    with_receipts, without = filled(store_uri), filled(str(tmp_path / "other"), seal=False)
     receipt = without.commit(0, table_of(range(6)), {})
     assert Receipt(**json.loads(json.dumps(asdict(receipt)))) == receipt
     assert without.seal().manifest_hash == with_receipts.manifest.manifest_hash
 
 
-def test_the_second_commit_of_a_unit_is_dropped(place):
-    first, second = Dataset.create(place, spec_of()), Dataset.create(place, spec_of())
+def test_the_second_commit_of_a_unit_is_dropped(store_uri):
+    first, second = Dataset.create(store_uri, spec_of()), Dataset.create(store_uri, spec_of())
     ours = first.commit(0, table_of(range(6)), {})
     theirs = second.commit(0, table_of(range(6), reason="a second time"), {})
     assert (ours.created, theirs.created) == (True, False)
@@ -57,25 +54,25 @@ def test_the_second_commit_of_a_unit_is_dropped(place):
     assert {row["reason"] for batch in first.scan(["reason"]) for row in batch.to_pylist()} == {None, "blank image"}
 
 
-def test_two_drivers_at_once_make_one_dataset(place, tmp_path):
+def test_two_drivers_at_once_make_one_dataset(store_uri, tmp_path):
     spec, calm = spec_of(rows=40, unit_size=4), filled(str(tmp_path / "calm"), spec_of(rows=40, unit_size=4))
 
     def drive(_: int) -> tuple[str, int]:
-        dataset = Dataset.create(place, spec)
+        dataset = Dataset.create(store_uri, spec)
         receipts = [dataset.commit(unit, table_of(spec.unit_rows(unit)), {}) for unit in range(spec.units)]
         return dataset.seal(receipts).manifest_hash, sum(receipt.created for receipt in receipts)
 
     with ThreadPoolExecutor(2) as pool:
-        (one, made_by_one), (two, made_by_two) = pool.map(drive, range(2))
+        (one, created_by_one), (two, created_by_two) = pool.map(drive, range(2))
     assert one == two == calm.manifest.manifest_hash
-    assert made_by_one + made_by_two == spec.units
-    assert Dataset.open(place).verify(expected_ids=ids_of) == []
+    assert created_by_one + created_by_two == spec.units
+    assert Dataset.open(store_uri).verify(expected_ids=ids_of) == []
 
 
-def test_another_spec_is_refused_with_the_difference(place):
-    Dataset.create(place, spec_of(seed=1, words=["a"] * 200))
+def test_another_spec_is_refused_with_the_difference(store_uri):
+    Dataset.create(store_uri, spec_of(seed=1, words=["a"] * 200))
     with pytest.raises(SpecMismatch) as caught:
-        Dataset.create(place, spec_of(rows=20, seed=2, words=["b"] * 200, balance="rafdb"))
+        Dataset.create(store_uri, spec_of(rows=20, seed=2, words=["b"] * 200, balance="rafdb"))
     lines = str(caught.value).splitlines()[1:]
     assert lines[0].strip() == 'plan.balance: nothing in the dataset, "rafdb" requested'
     assert lines[1].strip() == "plan.seed: 1 in the dataset, 2 requested"
@@ -83,9 +80,9 @@ def test_another_spec_is_refused_with_the_difference(place):
     assert lines[3].strip() == "rows: 15 in the dataset, 20 requested"
 
 
-def test_a_shard_of_another_spec_under_our_key_is_fatal(place):
-    dataset = Dataset.create(place, spec_of())
-    stranger = filled(f"{place}-stranger", spec_of(seed=9))
+def test_a_shard_of_another_spec_under_our_key_is_fatal(store_uri):
+    dataset = Dataset.create(store_uri, spec_of())
+    stranger = filled(f"{store_uri}-stranger", spec_of(seed=9))
     dataset.store.put_new(dataset.spec.key(0), stranger.store.get(stranger.spec.key(0)))
     with pytest.raises(DamagedShard, match=r"not this dataset's: spec"):
         dataset.commit(0, table_of(range(6)), {})
@@ -145,32 +142,12 @@ def test_an_edited_contract_is_refused(tmp_path):
         Dataset(str(tmp_path))
 
 
-def test_where_there_is_no_dataset(place):
-    assert not Dataset.exists(place)
+def test_where_there_is_no_dataset(store_uri):
+    assert not Dataset.exists(store_uri)
     with pytest.raises(FileNotFoundError, match="no dataset at"):
-        Dataset.open(place)
-    Dataset.create(place, spec_of())
-    assert Dataset.exists(place)
-
-
-@given(st.integers(1, 10**9), st.integers(1, 10**6), st.data())
-def test_units_partition_the_rows_and_keys_name_them(rows, unit_size, data):
-    spec = Spec(plan={}, producer={}, image={}, rows=rows, unit_size=unit_size)
-    unit = data.draw(st.integers(0, spec.units - 1))
-    mine = spec.unit_rows(unit)
-    assert 1 <= len(mine) <= unit_size
-    assert mine.start == (spec.unit_rows(unit - 1).stop if unit else 0)
-    assert mine.stop == rows or unit < spec.units - 1
-    assert spec.unit_of(spec.key(unit)) == unit
-    assert spec.unit_of(spec.key(unit) + "x") is None
-    assert Spec.from_json(json.loads(json.dumps(spec.to_json()))).sha256 == spec.sha256
-    with pytest.raises(ValueError, match="no unit"):
-        spec.unit_rows(spec.units)
-
-
-@given(st.lists(st.integers(), max_size=30), st.integers(1, 5))
-def test_in_order_is_map(items, threads):
-    assert list(ordered_thread_map(lambda item: item + 1, items, threads)) == [item + 1 for item in items]
+        Dataset.open(store_uri)
+    Dataset.create(store_uri, spec_of())
+    assert Dataset.exists(store_uri)
 
 
 def test_missing_is_quick(tmp_path):

@@ -37,10 +37,10 @@ def empty(_: bytes) -> bytes:
 
 @pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize("damage", [cut, flipped, zeroed, empty])
-def test_damage_is_found_and_never_read_as_good(place, damage, sealed):
-    dataset = filled(place, seal=sealed)
+def test_damage_is_found_and_never_read_as_good(store_uri, damage, sealed):
+    dataset = filled(store_uri, seal=sealed)
     replace(dataset, 1, damage(dataset.store.get(dataset.spec.key(1))))
-    dataset = Dataset.open(place)
+    dataset = Dataset.open(store_uri)
     assert dataset.spec.key(1) in {finding.key for finding in dataset.verify()}
     for columns in (SCHEMA.names, None):
         with pytest.raises(DamagedShard, match="train-00001-of-00003"):
@@ -71,17 +71,17 @@ def test_any_changed_bit_is_found_by_a_full_read_and_never_misread(sealed_shard,
         pass
 
 
-def test_a_shard_swapped_for_a_valid_one_is_found(place):
-    dataset = filled(place)
+def test_a_shard_swapped_for_a_valid_one_is_found(store_uri):
+    dataset = filled(store_uri)
     table = table_of(range(6, 12), reason="edited later")
     replace(dataset, 1, encode(table, 1, dataset.spec.sha256, {})[0].to_pybytes())
     assert {finding.key for finding in dataset.verify()} == {dataset.spec.key(1)}
-    with pytest.raises(DamagedShard, match=r"manifest|after the seal"):
+    with pytest.raises(DamagedShard, match=r"manifest|after the dataset was sealed"):
         list(dataset.scan())
 
 
-def test_a_missing_shard_a_stray_file_and_a_changed_manifest_are_found(place):
-    dataset = filled(place)
+def test_a_missing_shard_a_stray_file_and_a_changed_manifest_are_found(store_uri):
+    dataset = filled(store_uri)
     dataset.store.delete(dataset.spec.key(2))
     dataset.store.put_new("data/train-00007-of-00009.parquet", b"a stranger")
     dataset.store.put_new("data/notes.txt", b"a stranger")
@@ -95,7 +95,7 @@ def test_a_missing_shard_a_stray_file_and_a_changed_manifest_are_found(place):
     body = dataset.store.get("_manifest.parquet")
     dataset.store.delete("_manifest.parquet")
     dataset.store.put_new("_manifest.parquet", flipped(body))
-    dataset = Dataset.open(place)
+    dataset = Dataset.open(store_uri)
     assert "_manifest.parquet" in {finding.key for finding in dataset.verify()}
     with pytest.raises(DamagedShard, match=r"_manifest\.parquet"):
         list(dataset.scan())
@@ -137,12 +137,12 @@ def test_verify_finds_a_sample_that_is_in_two_shards(tmp_path):
     assert [finding.problem for finding in dataset.verify()] == ["6 sample ids are in more than one shard"]
 
 
-def test_gc_finds_left_overs_and_removes_them_when_told(place, s3_server):
-    dataset = filled(place)
+def test_gc_finds_left_overs_and_removes_them_when_told(store_uri, s3_server):
+    dataset = filled(store_uri)
     before = set(dataset.store.list())
     dataset.store.put_new("_probe-1234", b"")
-    if place.startswith("s3"):
-        client, prefix = s3_server.client(), place.split("/", 3)[3]
+    if store_uri.startswith("s3"):
+        client, prefix = s3_server.client(), store_uri.split("/", 3)[3]
         upload = client.create_multipart_upload(Bucket=BUCKET, Key=f"{prefix}/data/x.parquet")["UploadId"]
         expected = f"data/x.parquet (upload {upload})"
     else:
