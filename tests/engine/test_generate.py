@@ -176,3 +176,30 @@ def test_diffusion_gives_the_same_bytes_from_one_worker_and_three(tmp_path):
     three = run(tmp_path / "three", *words, "plan.unit_size=3", "engine.max_workers=3", "engine.min_workers=3")
     assert one["manifest_hash"] == three["manifest_hash"]
     assert images(tmp_path / "one") == images(tmp_path / "three")
+
+
+def test_a_gate_rejects_with_a_reason_and_stands_in_the_spec(tmp_path):
+    words = ("plan.total=14", "gate=blank", "gate.blank.min_contrast=77")
+    run(tmp_path / "d", *SIMULATED, *words)
+    dataset = Dataset.open(str(tmp_path / "d"))
+    assert dataset.spec.producer["gates"] == {"blank": {"min_contrast": 77.0}}
+    samples = [row for batch in dataset.scan() for row in batch.to_pylist()]
+    assert {row["decision"] for row in samples} == {"accepted", "rejected"}
+    for row in samples:
+        (score,) = row["scores"]
+        assert score["gate"] == "contrast"
+        assert row["reason"] == (None if score["value"] >= 77 else f"contrast {score['value']:.3f} is below 77")
+        assert (row["decision"] == "rejected") == (row["reason"] is not None)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("gate=edits",), "gate: edits compares pictures with faces, and rows of plan prompts have none"),
+        (("gate=blnk",), "gate: unknown gate 'blnk'; did you mean 'blank'"),
+        (("gate.blank.min_contrast=200",), r"gate\.blank\.min_contrast: expected number from 0 to 127\.5"),
+    ],
+)
+def test_gates_that_cannot_be_are_refused(words, message):
+    with pytest.raises(ConfigError, match=message):
+        load(GenerateConfig, ["out=x", *SIMULATED, *words])
