@@ -300,8 +300,7 @@ def _member_keys(path: str, field: dataclasses.Field[Any], given: Any) -> Iterat
     shown = ", ".join(name for name, _ in _on(given, schemas))
     yield Key(path, "names", f"[{shown}]", f"{field.metadata['help']}: {known}")
     for name, schema in schemas.items():
-        options = given.get(name) if isinstance(given, Mapping) else None
-        yield from _keys(schema, options, f"{path}.{name}.")
+        yield from _keys(schema, given.get(name) if isinstance(given, Mapping) else None, f"{path}.{name}.")
 
 
 def _show(key: str, value: Any, secret: str = "(hidden)") -> str:
