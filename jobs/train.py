@@ -1,7 +1,7 @@
-"""Trains what learns from faces: `python jobs/train.py [task=NAME] data.real=URI data.made=URI out=...`."""
+"""Trains classifiers and generators: `python jobs/train.py [task=NAME] data.real=URI data.drawn=URI out=...`."""
 
 from synthfer.cli import run_command
-from synthfer.engine.train_command import COMMAND
+from synthfer.engine.train import COMMAND
 
 if __name__ == "__main__":
     run_command(COMMAND)

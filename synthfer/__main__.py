@@ -18,7 +18,7 @@ MODULES = {
     "generate": ("synthfer.engine.generate", "make a balanced dataset of faces"),
     "ingest": ("synthfer.engine.ingest", "bring a published collection of faces in as a dataset"),
     "audit": ("synthfer.engine.audit", "look for test samples in training data"),
-    "train": ("synthfer.engine.train_command", "train a classifier, or the networks of a generator"),
+    "train": ("synthfer.engine.train", "train a classifier, or the networks of a generator"),
     "evaluate": ("synthfer.engine.evaluate", "score every classifier on every test set"),
     "dataset": ("synthfer.dataset_commands", "verify a dataset, clean up after killed writers, print its card"),
     "gallery": ("synthfer.report.command", "write one HTML page of a dataset"),

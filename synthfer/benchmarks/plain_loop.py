@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from synthfer.sample import seed_of
-from synthfer.training import result
+from synthfer.training.initial_weights import build_classifier
 from synthfer.training.runs import Run
 from synthfer.training.settings import AugmentConfig, TrainConfig
 
@@ -160,7 +160,7 @@ def steps(
 
 def beginning(task: Task, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The network with the job's first weights, wrapped where there are several processes, and its optimiser."""
-    model: nn.Module = result.build(task.config, task.run, None).train()
+    model: nn.Module = build_classifier(task.config, task.run, None).train()
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = task.config.optimizer
     optimizer = torch.optim.AdamW(model.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)

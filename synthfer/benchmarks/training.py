@@ -31,18 +31,20 @@ from synthfer.classifiers._network import Classifier
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import ConfigError, load, option, registry_section
 from synthfer.engine.cluster import ClusterResources, session
-from synthfer.engine.train import opened
-from synthfer.engine.training_settings import ClassifierJob, TrainJob
+from synthfer.engine.train import TrainJob, open_job, with_absolute_paths
+from synthfer.engine.worker_group import WorkerGroup, WorkerGroupConfig
 from synthfer.environment import describe_environment
 from synthfer.evaluation.cells import VARIANTS
 from synthfer.evaluation.scoring import Scored, Scorer
 from synthfer.store import Dataset
 from synthfer.store.dataset_ref import open_ref, unit_ranges
-from synthfer.training import pixels, result
-from synthfer.training.feed import TrainingBatches, trained
-from synthfer.training.loop import Training
+from synthfer.training import pixels
+from synthfer.training.experiment import Experiment
+from synthfer.training.initial_weights import build_classifier
 from synthfer.training.runs import Run
 from synthfer.training.settings import TrainConfig
+from synthfer.training.tasks.classifier import ClassifierTask
+from synthfer.training.training_batches import training_rows
 from synthfer.training.world import World
 
 log = logging.getLogger(__name__)
@@ -117,14 +119,15 @@ def steps(config: TrainingBenchmark, invocation: Invocation) -> dict[str, Any]:
 
 
 def _compared(
-    job: ClassifierJob, workers: int, resources: ClusterResources, folder: Path
+    job: Experiment, workers: int, resources: ClusterResources, folder: Path
 ) -> tuple[dict[str, Any], list[float]]:
     """Ours and the plain loop in turns, and the rate of a matrix product measured between them."""
     out = folder / f"experiment-{workers}"
-    job = replace(job, config=replace(job.config, out=str(out), engine=replace(job.config.engine, workers=workers)))
+    job = replace(job, config=replace(job.config, out=str(out)))
+    group = WorkerGroup(job, WorkerGroupConfig(workers=workers, max_failures=0))
     task = _task(job, workers, folder)
     ours, plain, products = [], [], []
-    with gang(job, resources) as (crew, start_up), plain_loop.processes(task, folder) as (processes, plain_start_up):
+    with gang(group, resources) as (crew, start_up), plain_loop.processes(task, folder) as (processes, plain_start_up):
         for _ in job.runs:
             plain.append(processes.turn())
             ours.append(crew.turn())
@@ -142,18 +145,19 @@ def _compared(
     }, products
 
 
-def _task(job: ClassifierJob, workers: int, folder: Path) -> Task:
+def _task(job: Experiment, workers: int, folder: Path) -> Task:
     """What the plain loop trains on: the training rows of the job."""
-    rows, run = trained(job.data, job.runs[0]), job.runs[0]
+    rows, run, config = training_rows(job.data, job.runs[0]), job.runs[0], job.config
+    assert isinstance(config, TrainConfig)
     arrays = {
-        "pixels": pixels.load(job.data, result.input_of(job.config, job.beginning).size)[rows],
+        "pixels": pixels.load(job.data, job.size)[rows],
         "labels": job.data.labels[rows],
     }
     paths = {name: folder / f"{name}.npy" for name in arrays}
     for name, array in arrays.items():
         np.save(paths[name], array)
     niceness = ray.get(ray.remote(num_cpus=0)(_niceness).remote())
-    return Task(config=job.config, run=run, world=workers, warmup=WARMUP, niceness=niceness, **paths)
+    return Task(config=config, run=run, world=workers, warmup=WARMUP, niceness=niceness, **paths)
 
 
 def _niceness() -> int:
@@ -162,7 +166,7 @@ def _niceness() -> int:
 
 def job_of(
     config: TrainingBenchmark, folder: Path, pictures: Sequence[np.ndarray], invocation: Invocation
-) -> ClassifierJob:
+) -> Experiment:
     """A training job on these pictures, with a run for each turn."""
     words = [
         f"out={folder}/experiment",
@@ -171,16 +175,15 @@ def job_of(
         f"batch={config.batch}",
         f"steps={config.steps}",
         f"validate_every={config.steps}",
-        "engine.max_failures=0",
     ]
     job = replace(load(TrainJob, words), classifier=config.classifier, size=config.size)
-    return opened(job, replace(invocation, results=Console(quiet=True)))
+    return open_job(with_absolute_paths(job), replace(invocation, results=Console(quiet=True)))
 
 
 def network(config: TrainingBenchmark, seed: int) -> Classifier:
     """The network that is measured, with random weights."""
     job = TrainConfig(out="", data={}, classifier=config.classifier, size=config.size)
-    return result.build(job, Run(name="", seed=seed, steps=1, epoch=1, sources=()), None)
+    return build_classifier(job, Run(name="", seed=seed, steps=1, epoch=1, sources=()), None)
 
 
 def input_pipeline(config: TrainingBenchmark, invocation: Invocation) -> dict[str, Any]:
@@ -193,12 +196,11 @@ def input_pipeline(config: TrainingBenchmark, invocation: Invocation) -> dict[st
     with tempfile.TemporaryDirectory() as folder:
         job = job_of(config, Path(folder), made_data.faces(config.pictures, config.side), invocation)
         files = _files(job.config.data["made"])
-        size = result.input_of(job.config, job.beginning).size
         decode = _in_turns(
             {
-                "ours": lambda: pixels.load(job.data, size),
-                "plain": lambda: [_by_pillow(body, size) for body in files],
-                "same_functions": lambda: [images.square(images.decode(body), size) for body in files],
+                "ours": lambda: pixels.load(job.data, job.size),
+                "plain": lambda: [_by_pillow(body, job.size) for body in files],
+                "same_functions": lambda: [images.square(images.decode(body), job.size) for body in files],
             },
             len(files),
             config.rounds,
@@ -208,28 +210,28 @@ def input_pipeline(config: TrainingBenchmark, invocation: Invocation) -> dict[st
         return {"pictures_are": "drawn faces", "decode": decode, "batch": _batches(config, job)}
 
 
-def _batches(config: TrainingBenchmark, job: ClassifierJob) -> dict[str, Any]:
+def _batches(config: TrainingBenchmark, job: Experiment) -> dict[str, Any]:
     """The making of batches and the rest of a step, each alone, and what our loop says of the share of the rest."""
-    run, pictures = job.runs[0], pixels.load(job.data, result.input_of(job.config, job.beginning).size)
-    feed = TrainingBatches.of(job.data, pictures, run, config.batch, job.config.loss.soft_labels)
-    training = Training(job.config, run, feed, result.build(job.config, run, None), World())
-    heard: list[Mapping[str, Any]] = []
-    training.advance(config.steps, heard.append)
-    batch = training.batch(0, feed.at(0))
+    trainer = job.trainer(job.runs[0], pixels.load(job.data, job.size), World())
+    task = trainer.task
+    assert isinstance(task, ClassifierTask)
+    messages: list[Mapping[str, Any]] = []
+    trainer.advance(config.steps, messages.append)
+    batch = trainer.batch(0)
 
     def make() -> None:
         for step in range(WARMUP):
-            training.batch(step, feed.at(step))
+            trainer.batch(step)
 
     def learn() -> None:
         for step in range(WARMUP):
-            training.optimizer.zero_grad(set_to_none=True)
-            training.backward(batch, step)
-            training.optimizer.step()
+            task.optimizer.zero_grad(set_to_none=True)
+            task.backward(step, batch)
+            task.optimizer.step()
 
     told = _in_turns({"ours": make, "network": learn}, WARMUP * config.batch, config.rounds)
     told["ours_to_network"] = median_ratio(told["ours"], told["network"])
-    told["device_busy"] = round(statistics.median(facts["device_busy"] for facts in heard), 4)
+    told["device_busy"] = round(statistics.median(message["device_busy"] for message in messages), 4)
     return told
 
 

@@ -16,8 +16,7 @@ import ray
 
 from synthfer.engine.cluster import ClusterResources
 from synthfer.engine.status_actor import StatusActor
-from synthfer.engine.training_settings import ClassifierJob
-from synthfer.engine.worker_group import trainer
+from synthfer.engine.worker_group import WorkerGroup
 from synthfer.training.runs import Run
 
 _LOOK_SECONDS = 1.0
@@ -34,9 +33,9 @@ class Referee(StatusActor):
         self.allowed, self.asked, self.over = -1, -1, False
         self._changed = asyncio.Condition()
 
-    def tell(self, facts: Mapping[str, Any]) -> None:
+    def report(self, message: Mapping[str, Any]) -> None:
         """Progress, with the time of this process in seconds."""
-        super().tell({**facts, "at": time.perf_counter()})
+        super().report({**message, "at": time.perf_counter()})
 
     async def ask(self, number: int) -> bool:
         """Whether a worker may begin a run, when that is known; to ask means that those before it are done."""
@@ -88,18 +87,16 @@ class Turn:
 class Gang:
     """Workers of a job that train one run after another."""
 
-    def __init__(
-        self, job: ClassifierJob, referee: Any, thread: threading.Thread, failure: list[BaseException]
-    ) -> None:
-        self._job, self._referee, self._thread, self._failure = job, referee, thread, failure
+    def __init__(self, batch: int, referee: Any, thread: threading.Thread, failure: list[BaseException]) -> None:
+        self._batch, self._referee, self._thread, self._failure = batch, referee, thread, failure
         self._allowed = -1
 
     def turn(self) -> Turn:
         """The next run. What ended the gang is raised."""
         self.wait()
-        facts = [told for told in ray.get(self._referee.take.remote()) if told["kind"] == "steps"]
+        facts = [message for message in ray.get(self._referee.take_messages.remote()) if message["kind"] == "steps"]
         first, last = facts[0], facts[-1]
-        batch, seconds = self._job.config.batch, last["at"] - first["at"]
+        batch, seconds = self._batch, last["at"] - first["at"]
         return Turn(
             pictures=batch * last["step"],
             images_per_s=batch * (last["step"] - first["step"]) / seconds,
@@ -117,22 +114,22 @@ class Gang:
 
 
 @contextmanager
-def gang(job: ClassifierJob, resources: ClusterResources) -> Iterator[tuple[Gang, float]]:
+def gang(group: WorkerGroup, resources: ClusterResources) -> Iterator[tuple[Gang, float]]:
     """The workers of a job, and the seconds until they could begin its first run."""
     start = time.perf_counter()
     referee = ray.remote(num_cpus=0)(Referee).remote()
-    settings = {"job": ray.put(job), "runs": Turns(job.runs, referee), "board": referee}
+    runs = Turns(group.experiment.runs, referee)
     failure: list[BaseException] = []
 
     def fit() -> None:
         try:
-            trainer(job.config, settings, resources).fit()
+            group.ray_trainer(runs, resources, referee).fit()
         except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
             failure.append(error)
 
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    workers = Gang(job, referee, thread, failure)
+    workers = Gang(group.experiment.config.batch, referee, thread, failure)
     try:
         workers.wait()
         yield workers, time.perf_counter() - start

@@ -1,6 +1,6 @@
-"""The board by which the workers of a training gang talk to its driver.
+"""The actor through which the workers of a training report to the driver.
 
-It knows no torch: its process starts beside those of the gang, on the head's memory, and has little to hold.
+It imports no torch: its process runs on the head node beside the driver, and should need little memory.
 """
 
 from collections.abc import Mapping
@@ -8,35 +8,35 @@ from typing import Any
 
 
 class StatusActor:
-    """What workers say and the driver reads."""
+    """Holds the workers' messages until the driver reads them."""
 
     def __init__(self) -> None:
-        self.told: list[Mapping[str, Any]] = []
+        self.messages: list[Mapping[str, Any]] = []
         self.failed: tuple[bool, str] | None = None
         self.interrupted = False
 
-    def tell(self, facts: Mapping[str, Any]) -> None:
-        """Progress."""
-        self.told.append(facts)
+    def report(self, message: Mapping[str, Any]) -> None:
+        """Adds a progress message."""
+        self.messages.append(message)
 
-    def take(self) -> list[Mapping[str, Any]]:
-        """All that was told since the last time."""
-        told, self.told = self.told, []
-        return told
+    def take_messages(self) -> list[Mapping[str, Any]]:
+        """All messages since the last call."""
+        messages, self.messages = self.messages, []
+        return messages
 
-    def fail(self, for_the_user: bool, error: str) -> None:
-        """What would come again at every try; the first error stays. Is it the user's to mend?"""
-        self.failed = self.failed or (for_the_user, error)
+    def fail(self, user_error: bool, error: str) -> None:
+        """Records an error that another try would meet again; the first one stays. Can the user mend it?"""
+        self.failed = self.failed or (user_error, error)
 
     def failure(self) -> tuple[bool, str] | None:
-        """The error, if there is one."""
+        """The recorded error: whether the user can mend it, and its text."""
         return self.failed
 
     def interrupt(self) -> None:
-        """The gang has ended before its work, since a node is about to leave; another gang goes on."""
+        """Records that the workers stopped early because a node is about to be taken away; new ones go on."""
         self.interrupted = True
 
     def take_interrupted(self) -> bool:
-        """Whether a gang has ended so since the last time."""
+        """Whether workers stopped so since the last call."""
         interrupted, self.interrupted = self.interrupted, False
         return interrupted

@@ -1,4 +1,4 @@
-"""Where the numbers of a training go besides the log: TensorBoard files, and an MLflow server where one is named."""
+"""Writes the numbers of a training to TensorBoard files and, where one is named, to an MLflow server."""
 
 import time
 from collections.abc import Mapping
@@ -24,13 +24,13 @@ class LogConfig:
 
 
 class Tracker:
-    """Writes facts of `synthfer.training.loop.Tell` as scalars, one series per run, each step once. Use `with`."""
+    """Writes progress messages (`synthfer.training.trainer.Report`) as scalars by run, each step once. Use `with`."""
 
     def __init__(self, config: LogConfig, out: str, experiment: str) -> None:
         folder = config.tensorboard or (None if "://" in out else f"{out}/tensorboard")
         self.folder = Path(folder) if folder else None
         self.writers: dict[str, SummaryWriter] = {}
-        self.told: dict[tuple[str, str], int] = {}
+        self.written: dict[tuple[str, str], int] = {}
         self.mlflow = _Mlflow(config.mlflow, experiment) if config.mlflow else None
 
     def __enter__(self) -> "Tracker":
@@ -42,40 +42,40 @@ class Tracker:
         if self.mlflow:
             self.mlflow.close("FAILED" if kind else "FINISHED")
 
-    def tell(self, facts: Mapping[str, Any]) -> None:
-        """Writes the numbers of some facts at their step."""
-        series = facts["run"], facts["kind"]
-        if facts["step"] <= self.told.get(series, -1):
-            return  # workers that begin again at their last checkpoint say it twice
-        self.told[series] = facts["step"]
-        prefix = "validation/" if facts["kind"] == "validation" else "training/"
-        numbers = {prefix + name: value for name, value in facts.items() if name not in _NOT_METRICS}
+    def write(self, message: Mapping[str, Any]) -> None:
+        """Writes the numbers of a message at its step."""
+        series = message["run"], message["kind"]
+        if message["step"] <= self.written.get(series, -1):
+            return  # workers that go on from a checkpoint repeat the steps since then
+        self.written[series] = message["step"]
+        prefix = "validation/" if message["kind"] == "validation" else "training/"
+        numbers = {prefix + name: value for name, value in message.items() if name not in _NOT_METRICS}
         if self.folder:
             for name, value in numbers.items():
-                self._writer(facts["run"], facts["step"]).add_scalar(name, value, facts["step"])
+                self._writer(message["run"], message["step"]).add_scalar(name, value, message["step"])
         if self.mlflow:
-            self.mlflow.tell(facts["run"], numbers, facts["step"])
+            self.mlflow.write(message["run"], numbers, message["step"])
 
-    def wants(self, run: str, step: int) -> bool:
-        """Whether a picture of this step would be written: there is a place, and it is not there already."""
-        return self.folder is not None and step > self.told.get((run, "grid"), -1)
+    def wants_image(self, run: str, step: int) -> bool:
+        """Whether a picture of this step would be written: there is a folder, and it is not there yet."""
+        return self.folder is not None and step > self.written.get((run, "grid"), -1)
 
-    def show(self, run: str, pixels: np.ndarray, step: int) -> None:
+    def write_image(self, run: str, pixels: np.ndarray, step: int) -> None:
         """Writes a picture, uint8 (H, W, 3), as the run's grid of this step, once."""
-        if self.wants(run, step):
-            self.told[run, "grid"] = step
+        if self.wants_image(run, step):
+            self.written[run, "grid"] = step
             self._writer(run, step).add_image("validation/grid", pixels, step, dataformats="HWC")
 
     def _writer(self, run: str, step: int) -> SummaryWriter:
         assert self.folder is not None
         if run not in self.writers:
-            # What an earlier life wrote beyond its last checkpoint happens again.
+            # Drops what an earlier driver wrote beyond its last checkpoint: these steps happen again.
             self.writers[run] = SummaryWriter(str(self.folder / run), purge_step=step)
         return self.writers[run]
 
 
 class _Mlflow:
-    """One MLflow run for each run of the experiment; a resumed one goes on in its own."""
+    """One MLflow run for each run of the experiment; a resumed run continues in its own."""
 
     def __init__(self, uri: str, experiment: str) -> None:
         try:
@@ -85,15 +85,15 @@ class _Mlflow:
             raise ConfigError("log.mlflow: MLflow is not installed; pip install mlflow-skinny") from error
         try:
             self.client = MlflowClient(uri)
-            found = self.client.get_experiment_by_name(experiment)
-            self.experiment = found.experiment_id if found else self.client.create_experiment(experiment)
+            existing = self.client.get_experiment_by_name(experiment)
+            self.experiment = existing.experiment_id if existing else self.client.create_experiment(experiment)
         except MlflowException as error:
             raise ConfigError(f"log.mlflow: {uri} cannot be used: {str(error).strip()}") from error
         self.runs: dict[str, str] = {}
         self.last: dict[tuple[str, str], int] = {}
 
-    def tell(self, run: str, numbers: Mapping[str, float], step: int) -> None:
-        """Writes scalars in one request, but for those that an earlier life wrote at this step or beyond."""
+    def write(self, run: str, numbers: Mapping[str, float], step: int) -> None:
+        """Writes scalars in one request, but for those that an earlier driver wrote at this step or beyond."""
         from mlflow.entities import Metric
 
         now = round(1000 * time.time())
@@ -102,7 +102,7 @@ class _Mlflow:
             self.client.log_batch(self._id(run), new)
 
     def _last(self, run: str, name: str) -> int:
-        """The last step that earlier lives wrote, -1 where there is none."""
+        """The last step that earlier drivers wrote, -1 where there is none."""
         if (run, name) not in self.last:
             history = self.client.get_metric_history(self._id(run), name)
             self.last[run, name] = max((metric.step for metric in history), default=-1)
@@ -110,9 +110,9 @@ class _Mlflow:
 
     def _id(self, run: str) -> str:
         if run not in self.runs:
-            named = self.client.search_runs([self.experiment], f"attributes.run_name = '{run}'", max_results=1)
-            made = named[0] if named else self.client.create_run(self.experiment, run_name=run)
-            self.runs[run] = made.info.run_id
+            existing = self.client.search_runs([self.experiment], f"attributes.run_name = '{run}'", max_results=1)
+            mlflow_run = existing[0] if existing else self.client.create_run(self.experiment, run_name=run)
+            self.runs[run] = mlflow_run.info.run_id
         return self.runs[run]
 
     def close(self, status: str) -> None:

@@ -1,102 +1,154 @@
-"""The job that trains classifiers: every run of an experiment, one after another.
+"""The training job, for classifiers and for tasks: opens and checks the experiment, trains every run that is not done.
 
-The driver opens the data and says what is wrong with it before anything starts.
+The driver opens the data and reports what is wrong with it before anything starts.
 """
 
 import json
 import logging
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from synthfer.classifiers.checkpoints import collect
-from synthfer.cli import Invocation, Outcome
-from synthfer.config import ConfigError
-from synthfer.engine.training_settings import ClassifierJob, TrainJob
-from synthfer.engine.worker_group import carry_out, on_any_node
+from synthfer.cli import Command, Invocation, Outcome
+from synthfer.config import ConfigError, given, option
+from synthfer.engine.cluster import session
+from synthfer.engine.monitoring import Metrics
+from synthfer.engine.tracking import LogConfig, Tracker
+from synthfer.engine.worker_group import WorkerGroup, WorkerGroupConfig
 from synthfer.report.training import print_data, print_results
-from synthfer.store import open_store
+from synthfer.store import Dataset, ObjectStore, View, open_store
+from synthfer.store.spec import difference
 from synthfer.training import result
-from synthfer.training.augment import draw
-from synthfer.training.balance import double_corrections
-from synthfer.training.data import open_data
-from synthfer.training.feed import TrainingBatches
-from synthfer.training.loop import Training
-from synthfer.training.result import InitialWeights
-from synthfer.training.runs import Run, plan
-from synthfer.training.world import World
+from synthfer.training.experiment import Experiment, open_experiment
+from synthfer.training.settings import CLASSIFIER, TaskConfig, TrainConfig, task_names
 
 log = logging.getLogger(__name__)
 
+CONTRACT = "experiment.json"
+_SHOWN = 12
 
-def train(config: TrainJob, invocation: Invocation) -> Outcome:
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob(TrainConfig):
+    """The training job for classifiers: what is trained and how, on which machines, and where its numbers go."""
+
+    task: str = option(CLASSIFIER, "what is trained; another task has other keys, its --help lists them")
+    engine: WorkerGroupConfig = field(default_factory=WorkerGroupConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskJob(TaskConfig):
+    """The training job for a task: what is trained and how, on which machines, and where its numbers go."""
+
+    engine: WorkerGroupConfig = field(default_factory=WorkerGroupConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+def is_task_requested(words: Sequence[str], files: Sequence[str]) -> bool:
+    """Whether key=value words and config files name a task other than the classifier."""
+    task_words = [word for word in words if word.partition("=")[0].strip().partition(".")[0] == "task"]
+    section = given(TaskJob, task_words, files).get("task")
+    name = section.get("name") if isinstance(section, Mapping) else section
+    return name not in (None, CLASSIFIER)
+
+
+def train(config: TrainJob | TaskJob, invocation: Invocation) -> Outcome:
     """Trains every run that is not done. The job of `jobs/train.py`."""
     start = time.monotonic()
-    job = opened(config, invocation)
-    done = carry_out(job, invocation)
-    store = open_store(job.config.out)
-    results = [json.loads(store.get(f"{run.key}/{result.HISTORY}")) for run in job.runs]
-    print_results(results, invocation.results)
-    seconds = {"seconds": time.monotonic() - start}
-    told = {run.key: told["best"] for run, told in zip(job.runs, results, strict=True)} if invocation.json else {}
+    config = with_absolute_paths(config)
+    experiment = open_job(config, invocation)
+    summary = run_experiment(experiment, config, invocation)
+    store = open_store(config.out)
+    histories = {run.key: json.loads(store.get(f"{run.key}/{result.HISTORY}")) for run in experiment.runs}
+    if isinstance(config, TrainJob):
+        print_results(list(histories.values()), invocation.results)
+        records = {key: history["best"] for key, history in histories.items()} if invocation.json else {}
+    else:
+        last = {key: history["history"][-1] for key, history in histories.items()}
+        records = {key: {"step": record["step"], **record["validation"]} for key, record in last.items()}
     models = f"{store.uri}/*/seed-*/{result.MODEL}"
-    return Outcome({"out": store.uri, "models": models, **done, **seconds, **told})
+    return Outcome({"out": store.uri, "models": models, **summary, "seconds": time.monotonic() - start, **records})
 
 
-def preview(config: TrainJob, invocation: Invocation) -> Outcome:
-    """Opens the data and says what would be trained. The job's `--dry-run`."""
-    job = opened(config, invocation)
-    runs = [{"run": run.key, "steps": run.steps, "sources": dict(run.shares or {}) or run.sources} for run in job.runs]
-    return Outcome({"out": open_store(config.out).uri, "runs": {run.pop("run"): run for run in runs}})
+def preview(config: TrainJob | TaskJob, invocation: Invocation) -> Outcome:
+    """Opens the data and shows what would be trained. The job's `--dry-run`."""
+    config = with_absolute_paths(config)
+    experiment = open_job(config, invocation)
+    runs = {run.key: {"steps": run.steps, "sources": dict(run.shares or {}) or run.sources} for run in experiment.runs}
+    return Outcome({"out": open_store(config.out).uri, "runs": runs})
 
 
-def opened(config: TrainJob, invocation: Invocation) -> ClassifierJob:
-    """The job with its data opened and everything checked that can be checked without training."""
-    config = on_any_node(config)
-    most = max(config.engine.workers, config.engine.max_workers or 1)
-    if config.batch < 2 * most:
-        raise ConfigError(f"batch={config.batch} leaves less than two rows for each of {most} workers: raise it")
-    data = open_data(config)
-    kinds = [[source.name for source in data.sources if source.synthetic is kind] for kind in (False, True)]
-    runs = plan(config, kinds[0], kinds[1], data.count("train"))
-    for warning in double_corrections(config):
-        log.warning("%s", warning)
-    job = ClassifierJob(config, data, runs, first_weights(config, runs[0]))
-    rehearse(job)
-    print_data(data.describe(), invocation.results)
-    return job
+def with_absolute_paths(config: TrainJob | TaskJob) -> TrainJob | TaskJob:
+    """The config with paths that workers can use: they start in another folder than the driver."""
+    cache = config.engine.cache and str(Path(config.engine.cache).resolve())
+    return replace(config, out=open_store(config.out).uri, engine=replace(config.engine, cache=cache))
 
 
-def rehearse(job: ClassifierJob) -> None:
-    """Builds all that a run is made of, for each that begins with nothing new: `ConfigError` before anything starts."""
-    config, nothing = job.config, np.empty(0, np.uint8)
-    try:
-        for run in (run for run in job.runs if run.seed == job.runs[0].seed):
-            feed = TrainingBatches.of(job.data, nothing, run, config.batch, config.loss.soft_labels)
-            Training(config, run, feed, result.build(config, run, job.beginning), World())
-            draw(config.augment, 2, 8, 0)
-    except ValueError as error:
-        raise ConfigError(f"run {run.name}: {error}") from error
+def open_job(config: TrainJob | TaskJob, invocation: Invocation) -> Experiment:
+    """The experiment of a config, with everything checked that can be checked without training."""
+    fewest, most = config.engine.workers, config.engine.max_workers or config.engine.workers
+    if most < fewest:
+        raise ConfigError(f"engine.max_workers: {most} is less than engine.workers={fewest}")
+    experiment = open_experiment(config, range(fewest, most + 1))
+    print_data(experiment.data.describe(), invocation.results)
+    return experiment
 
 
-def first_weights(config: TrainJob, run: Run) -> InitialWeights | None:
-    """The weights of `init` with what their card says; `ConfigError` where they are of another network."""
-    if config.init is None:
-        return None
-    model = result.build(config, run, None)
-    try:
-        found = collect(config.init)
-        if len(found) > 1:
-            raise ConfigError(f"init: there are several checkpoints: {', '.join(one.uri for one in found)}; name one")
-        found[0].load(model)
-    except ValueError as error:
-        raise ConfigError(f"init: {error}") from error
-    card, seen = found[0].card, found[0].fingerprint
-    if config.size not in (None, model.input.size):
-        raise ConfigError(f"init: {config.init} reads {model.input.size} pixels, size={config.size} was asked for")
-    if not (seen or card.trained_on):
+def run_experiment(experiment: Experiment, config: TrainJob | TaskJob, invocation: Invocation) -> dict[str, Any]:
+    """Trains the runs that are not done; how many these were, and what they cost."""
+    store, cost = open_store(config.out), dict[str, float]()
+    with Tracker(config.log, store.uri, Path(store.uri).name) as tracker:
+        claim(store, experiment.contract())
+        runs = [run for run in experiment.runs if not result.is_done(store, run)]
+        log.info("%d of %d runs to train, %d steps each", len(runs), len(experiment.runs), experiment.runs[0].steps)
+        if runs:
+            with session(config.engine) as resources, Metrics("train", store.uri, config.engine.prices) as metrics:
+                WorkerGroup(experiment, config.engine).train(runs, resources, invocation, tracker, metrics)
+            cost = metrics.bill.summary()
+    return {"trained_now": len(runs), **cost}
+
+
+def claim(store: ObjectStore, contract: Mapping[str, Any]) -> None:
+    """Writes the contract of the experiment, or checks it against the one that is there. `ConfigError`: another one."""
+    if Dataset.exists(store.uri) or View.exists(store.uri):
+        raise ConfigError(f"out={store.uri} is a dataset or a view; choose another place")
+    store.put_new(CONTRACT, json.dumps(contract, indent=1).encode())
+    existing = json.loads(store.get(CONTRACT))
+    if lines := list(difference(existing, json.loads(json.dumps(contract)), "")):
+        shown = "\n  ".join(lines[:_SHOWN])
         raise ConfigError(
-            f"init: nobody says what {config.init} has learned from, so that no test of it could be believed; write it"
-            " into its card, as trained_on: [affectnet:train]"
+            f"there is another experiment at {store.uri}; choose another place, or ask for the same:\n  {shown}"
         )
-    return InitialWeights.of(model, card, seen)
+
+
+_RESUMES = "Killed at any moment, the same command goes on from the last checkpoint to the same weights."
+
+
+def _task_command(words: Sequence[str], files: Sequence[str]) -> Command | None:
+    """The command for tasks, where the words or files name one."""
+    return TASK_COMMAND if is_task_requested(words, files) else None
+
+
+TASK_COMMAND = Command(
+    TaskJob,
+    train,
+    preview,
+    about="Trains a task, such as the networks of a generator, on split train of datasets and views, on any number of "
+    "Ray Train workers. Losses, validation and grids of pictures go into the log; the result is weights with a card. "
+    + _RESUMES,
+    example="python jobs/train.py task=vae_gan task.size=48 data.fer=out/fer2013 out=out/vae",
+)
+COMMAND = Command(
+    TrainJob,
+    train,
+    preview,
+    about="Trains a classifier of expressions on real data, synthetic data and both, at equal steps, with DDP on "
+    f"Ray Train. The best step is chosen on validation data; test splits are not opened. {_RESUMES} "
+    f"Tasks besides: task={'|'.join(name for name in task_names() if name != CLASSIFIER)}.",
+    example="python jobs/train.py data.fer=out/fer2013 data.drawn=out/faces mix.fer=.5 mix.drawn=.5 seeds=[0,1,2] "
+    "out=s3://bucket/runs/small",
+    instead=_task_command,
+)

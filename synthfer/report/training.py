@@ -1,4 +1,4 @@
-"""What a training job shows in a terminal: its data before, its results behind."""
+"""Tables that a training job prints: its data before it starts, its results at the end."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ _SHOWN = ("accuracy", "macro_f1", "balanced_accuracy")
 
 
 def print_data(data: Mapping[str, Any], console: Console) -> None:
-    """Rows of each source by role and expression; `data` is what `Data.describe` says."""
+    """Rows of each source by role and expression; `data` as `Data.describe` returns it."""
     table = Table("data", "role", *EXPRESSIONS, "rows", box=None, header_style="bold", padding=(0, 1, 0, 0))
     for source in [*data["sources"], *filter(None, [data["validation"]])]:
         for role, counts in source["rows"].items():
@@ -23,7 +23,7 @@ def print_data(data: Mapping[str, Any], console: Console) -> None:
 
 
 def print_results(results: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """The best validation of each run; `results` as runs leave them in their history."""
+    """The best validation of each run; `results` as in the runs' history files."""
     table = Table("run", "best step", *_SHOWN, box=None, header_style="bold", padding=(0, 2, 0, 0))
     for result in results:
         run, best = result["run"], result["best"]

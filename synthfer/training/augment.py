@@ -1,7 +1,7 @@
 """Random changes of training pictures: drawn for a whole batch on the CPU, applied to any part of it on its device.
 
-    draws = draw(config, rows=len(batch), size=48, seed=seed_of(0, step))     all rows of the batch
-    augment(images, draws[first:last])                                        the rows of one worker
+    params = draw(config, rows=len(batch), size=48, seed=seed_of(0, step))     all rows of the batch
+    augment(images, params[first:last])                                        the rows of one worker
 
 What happens to a row is decided before anyone divides the batch, so a picture is changed alike by any number of
 workers. Colour changes are those of common image libraries (luma by ITU-R BT.601); erasing follows Zhong et al.,
@@ -32,7 +32,7 @@ _RATIO = 0.3  # the thinnest erased rectangle, as a share of the other side (Zho
 class AugmentParams:
     """What happens to each of n rows of `size` pixels a side, CPU tensors with one entry per row.
 
-    A change that the config turns off is None and costs nothing. `draws[rows]`, with a slice, an index or mask tensor
+    A change that the config turns off is None and costs nothing. `params[rows]`, with a slice, an index or mask tensor
     or a list, is those rows.
     """
 
@@ -64,8 +64,8 @@ class AugmentParams:
     """int64 (n, 4), top, left, height and width in pixels; without area for none"""
 
     def __getitem__(self, rows: slice | Tensor | list[int]) -> "AugmentParams":
-        taken: dict[str, Any] = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return dataclasses.replace(self, **taken)
+        chosen: dict[str, Any] = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return dataclasses.replace(self, **chosen)
 
 
 def draw(config: AugmentConfig, rows: int, size: int, seed: int) -> AugmentParams:
@@ -121,61 +121,61 @@ def _boxes(config: AugmentConfig, erased: Tensor, size: int, source: torch.Gener
     widest = torch.minimum(-area.log(), torch.tensor(-math.log(_RATIO)))
     root = (widest * (2 * ratio - 1) / 2).exp()
     height, width = (size * area.sqrt() * root).round(), (size * area.sqrt() / root).round()
-    place = [(start * (size - side + 1)).floor() for start, side in ((top, height), (left, width))]
-    return torch.where(erased[:, None], torch.stack([*place, height, width], 1).long(), 0)
+    corner = [(start * (size - side + 1)).floor() for start, side in ((top, height), (left, width))]
+    return torch.where(erased[:, None], torch.stack([*corner, height, width], 1).long(), 0)
 
 
-def augment(images: Tensor, draws: AugmentParams) -> Tensor:
+def augment(images: Tensor, params: AugmentParams) -> Tensor:
     """Pictures, uint8 (n, 3, size, size), changed on their device in the order of `AugmentConfig`.
 
     The given ones stay as they are. Flips and shifts alone give uint8, anything else float32 0..1; classifiers read
     both. A picture's result does not depend on the others: on a CPU to the bit, on a GPU up to the rounding of means.
-    `ValueError` where pictures and draws do not belong together.
+    `ValueError` where pictures and params do not belong together.
     """
-    counts = {len(value) for value in vars(draws).values() if isinstance(value, Tensor)}
-    if images.dtype != torch.uint8 or images.shape[1:] != (3, draws.size, draws.size) or counts - {len(images)}:
+    counts = {len(value) for value in vars(params).values() if isinstance(value, Tensor)}
+    if images.dtype != torch.uint8 or images.shape[1:] != (3, params.size, params.size) or counts - {len(images)}:
         raise ValueError(
-            f"images are {images.dtype} {tuple(images.shape)}; the draws are for uint8"
-            f" ({', '.join(map(str, counts)) or 'n'}, 3, {draws.size}, {draws.size}). Draw for these pictures."
+            f"images are {images.dtype} {tuple(images.shape)}; the params are for uint8"
+            f" ({', '.join(map(str, counts)) or 'n'}, 3, {params.size}, {params.size}). Draw for these pictures."
         )
-    images = _moved(images, draws)
-    if all(value is None for name, value in vars(draws).items() if name not in _WHOLE):
+    images = _moved(images, params)
+    if all(value is None for name, value in vars(params).items() if name not in _WHOLE):
         return images
-    pixels = _turned(images.float() / 255, draws)
-    pixels = _coloured(pixels, draws)
-    if draws.grey is not None:
-        pixels = _where(pixels, draws.grey, lambda some: _luma(some).expand_as(some))
-    if draws.shrink is not None:
-        pixels = _where(pixels, draws.shrink, _shrunk)
-    if draws.noise is not None:
-        pixels = _noisy(pixels, draws.noise, draws.noise_variance)
-    return pixels if draws.erase is None else _erased(pixels, draws.erase)
+    pixels = _turned(images.float() / 255, params)
+    pixels = _coloured(pixels, params)
+    if params.grey is not None:
+        pixels = _where(pixels, params.grey, lambda some: _luma(some).expand_as(some))
+    if params.shrink is not None:
+        pixels = _where(pixels, params.shrink, _shrunk)
+    if params.noise is not None:
+        pixels = _noisy(pixels, params.noise, params.noise_variance)
+    return pixels if params.erase is None else _erased(pixels, params.erase)
 
 
-def _moved(images: Tensor, draws: AugmentParams) -> Tensor:
+def _moved(images: Tensor, params: AugmentParams) -> Tensor:
     """Mirrored, then shifted with repeated edges: one gather of bytes."""
-    if draws.flip is None and draws.shift is None:
+    if params.flip is None and params.shift is None:
         return images
-    last = draws.size - 1
-    rows = columns = torch.arange(draws.size).expand(len(images), -1)
-    if draws.shift is not None:
-        down, right = draws.shift[:, :1], draws.shift[:, 1:]
+    last = params.size - 1
+    rows = columns = torch.arange(params.size).expand(len(images), -1)
+    if params.shift is not None:
+        down, right = params.shift[:, :1], params.shift[:, 1:]
         rows, columns = (rows - down).clamp(0, last), (columns - right).clamp(0, last)
-    if draws.flip is not None:
-        columns = torch.where(draws.flip[:, None], last - columns, columns)
+    if params.flip is not None:
+        columns = torch.where(params.flip[:, None], last - columns, columns)
     rows, columns = rows.to(images.device), columns.to(images.device)
-    places = (rows[:, :, None] * draws.size + columns[:, None, :]).flatten(1)
+    places = (rows[:, :, None] * params.size + columns[:, None, :]).flatten(1)
     return images.flatten(2).gather(2, places[:, None].expand(-1, 3, -1)).view_as(images)
 
 
-def _turned(pixels: Tensor, draws: AugmentParams) -> Tensor:
+def _turned(pixels: Tensor, params: AugmentParams) -> Tensor:
     """Sheared, scaled and turned about the centre, by one bilinear sampling with repeated edges."""
-    if not len(pixels) or (draws.angle is None and draws.scale is None and draws.shear is None):
+    if not len(pixels) or (params.angle is None and params.scale is None and params.shear is None):
         return pixels
     rows = len(pixels)
-    angle = torch.zeros(rows) if draws.angle is None else draws.angle.deg2rad()
-    scale = torch.ones(rows) if draws.scale is None else draws.scale
-    lean = torch.zeros(rows) if draws.shear is None else draws.shear.deg2rad().tan()
+    angle = torch.zeros(rows) if params.angle is None else params.angle.deg2rad()
+    scale = torch.ones(rows) if params.scale is None else params.scale
+    lean = torch.zeros(rows) if params.shear is None else params.shear.deg2rad().tan()
     # Sampling asks where each new pixel comes from: the inverse of turning (rows grow downwards), scaling, shearing.
     cos, sin, zero = angle.cos() / scale, angle.sin() / scale, torch.zeros(rows)
     across = torch.stack([cos - lean * sin, -sin - lean * cos, zero], 1)
@@ -196,12 +196,12 @@ def _mean(pixels: Tensor) -> Tensor:
     return pixels.mean((2, 3), keepdim=True)
 
 
-def _coloured(pixels: Tensor, draws: AugmentParams) -> Tensor:
+def _coloured(pixels: Tensor, params: AugmentParams) -> Tensor:
     """Brightness, contrast, saturation: each row moved away from black, its mean grey, its own grey; kept in 0..1."""
     anchors: tuple[tuple[Tensor | None, Callable[[Tensor], Tensor | float]], ...] = (
-        (draws.brightness, lambda _: 0.0),
-        (draws.contrast, lambda old: _mean(_luma(old))),
-        (draws.saturation, _luma),
+        (params.brightness, lambda _: 0.0),
+        (params.contrast, lambda old: _mean(_luma(old))),
+        (params.saturation, _luma),
     )
     for factor, anchor in anchors:
         if factor is not None:

@@ -1,7 +1,7 @@
-"""The state of a run as one object: tensors with a JSON header (safetensors), so that to exist is to be whole.
+"""The state of a run as one object: tensors with a JSON header (safetensors), so one that exists is complete.
 
-Seeds, data order and random draws are functions of the step, so a checkpoint holds none of them: weights, their
-averages, the optimisers' moments, the schedule's memory, and what validation has said so far.
+Seeds, data order and random numbers are functions of the step and are not stored. A checkpoint holds weights, their
+averages, the optimisers' moments, the task's own state (its schedule), and the validations so far.
 """
 
 import json
@@ -26,7 +26,7 @@ _OPTIMIZER = "optimizer"
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run has come: `step` steps done, every validation until then, the schedule's memory.
+    """How far a run has come: `step` steps done, every validation until then, the task's own state (`schedule`).
 
     `losses` are those of the steps since the last validation, by name.
     """
@@ -44,13 +44,13 @@ def key(run: str, step: int) -> str:
 
 def steps(store: ObjectStore, run: str) -> list[int]:
     """The steps of a run's checkpoints, ascending."""
-    found = (_KEY.search(name) for name, _ in store.list(f"{run}/{FOLDER}"))
-    return sorted(int(match.group(1)) for match in found if match)
+    matches = (_KEY.search(name) for name, _ in store.list(f"{run}/{FOLDER}"))
+    return sorted(int(match.group(1)) for match in matches if match)
 
 
-def latest(store: ObjectStore, run: str, place: World) -> bytes | None:
+def latest(store: ObjectStore, run: str, world: World) -> bytes | None:
     """The last checkpoint of a run, the one that the first rank sees."""
-    step = place.from_first(max(steps(store, run), default=0) if place.rank == 0 else 0)
+    step = world.broadcast(max(steps(store, run), default=0) if world.rank == 0 else 0)
     return store.get(key(run, step)) if step else None
 
 
@@ -97,13 +97,12 @@ def unpack(body: bytes) -> tuple[Progress, dict[str, dict[str, Tensor]], dict[st
     for name, value in slots.items():
         owner, number, slot = name.split("/")
         optimizers[owner]["state"].setdefault(int(number), {})[slot] = value
-    told = header["progress"]
-    progress = Progress(**told | {"history": tuple(told["history"])})
+    progress = Progress(**header["progress"] | {"history": tuple(header["progress"]["history"])})
     return progress, modules, optimizers
 
 
 def restore(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Puts what `unpack` gave of an optimiser into one of the same parameters."""
+    """Loads the state of an optimiser, as `unpack` returns it, into one of the same parameters."""
     optimizer.load_state_dict(dict(state))
     for parameter, slots in optimizer.state.items():
         for name, value in slots.items():

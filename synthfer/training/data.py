@@ -23,7 +23,7 @@ from synthfer.sample import LINEAGE, SPLITS
 from synthfer.store.dataset_ref import DatasetRef, UnitRange, open_ref, unit_ranges
 from synthfer.store.view import View
 from synthfer.suggest import nearest
-from synthfer.training.batches import quotas
+from synthfer.training.batch_sampler import quotas
 from synthfer.training.settings import CUT, DataConfig
 from synthfer.training.validation import ROLES, roles
 

@@ -1,4 +1,4 @@
-"""The runs of an experiment: the strategy that was asked for and its controls, all of the same number of steps.
+"""The runs of an experiment: the strategy asked for and its controls, all of the same number of steps.
 
 Mixed and fine-tuned strategies and the ratio sweep as in "Mind the gap" (arXiv 2506.24093). A strategy says something
 about synthetic data only beside its controls: real data alone, synthetic data alone, real data re-weighted.
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from synthfer.config import ConfigError
-from synthfer.training.settings import TrainConfig
+from synthfer.training.settings import TaskConfig, TrainConfig
 
 REWEIGHTED_POWER = 0.5
 """Sampler power of the re-weighted control: a class of n rows is drawn in proportion to the root of n."""
@@ -17,12 +17,12 @@ REWEIGHTED_POWER = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One network trained from its beginning to its end.
+    """One network trained from its first step to its last.
 
-    `name` is that of its recipe, the same for all seeds. `epoch` counts the steps in which as many rows pass as all
+    `name` is that of its strategy, the same for all seeds. `epoch` counts the steps in which as many rows pass as all
     training data has; it is the same for all runs, so that none is validated more often than its controls. `shares` are
     those of the sources in each batch, or None for one stream over `sources`. With `begins_with` it starts from the
-    best weights of that run, of the same seed.
+    best weights of the run of that name and the same seed.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Where it stands below the experiment."""
+        """Its folder below the experiment."""
         return folder(self.name, self.seed)
 
-    def marks(self, every: int) -> list[int]:
+    def validation_steps(self, every: int) -> list[int]:
         """The steps after which it is validated, about `every` steps, evenly spread, the last one among them."""
         count = max(1, round(self.steps / every))
         return [round(self.steps * (number + 1) / count) for number in range(count)]
@@ -50,15 +50,16 @@ class Run:
 
 
 def folder(name: str, seed: int) -> str:
-    """Where the run of a name and seed stands below its experiment."""
+    """The folder of the run of a name and seed below its experiment."""
     return f"{name}/seed-{seed}"
 
 
 def plan(config: TrainConfig, real: Sequence[str], synthetic: Sequence[str], rows: int) -> list[Run]:
-    """Every run in order, those that others begin with first.
+    """Every run in order, those that others start from first.
 
     `real` and `synthetic` name the sources of either kind, `rows` counts the training rows of all. `ConfigError`
-    where the strategy needs both kinds and there is one, and where there is no seed, too few steps or no sweep.
+    where the strategy needs real and synthetic data and one is missing, and where there are no seeds, too few steps or
+    no sweep.
     """
     if not config.seeds:
         raise ConfigError("seeds is empty: name at least one, as seeds=[0]")
@@ -85,6 +86,26 @@ def plan(config: TrainConfig, real: Sequence[str], synthetic: Sequence[str], row
         known = {run.name for run in runs}
         runs += [run for run in _controls(first, tuple(real), tuple(synthetic)) if run.name not in known]
     return [replace(run, seed=seed) for seed in dict.fromkeys(config.seeds) for run in runs]
+
+
+def plan_task(config: TaskConfig, sources: Sequence[str], rows: int) -> list[Run]:
+    """A run of a task for each seed, over all sources or those that the mix gives a share.
+
+    `rows` counts the training rows of all sources.
+    """
+    shares = {name: share for name, share in config.mix.items() if share}
+    return [
+        Run(
+            name=config.task.name.rpartition(".")[2],
+            seed=seed,
+            steps=config.steps,
+            epoch=max(1, round(rows / config.batch)),
+            sources=tuple(name for name in sources if not shares or name in shares),
+            shares=shares or None,
+            power=config.sampler_power,
+        )
+        for seed in dict.fromkeys(config.seeds)
+    ]
 
 
 def _strategy(config: TrainConfig, first: Run, real: tuple[str, ...], synthetic: tuple[str, ...]) -> Iterator[Run]:

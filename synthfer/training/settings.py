@@ -1,24 +1,28 @@
-"""The keys of the training job, but for the cluster's: data, network, loss, balance, augmentation, optimiser, length.
+"""The keys of the training job except those of the cluster, for classifiers (`TrainConfig`) and tasks (`TaskConfig`).
 
-The defaults suit small networks trained from nothing. `preset=published` puts the recipe of the classifier's authors
-in their place; keys that are given stand above both.
+The defaults suit small networks trained from random weights. `preset=published` replaces them by the training recipe
+of the classifier's authors; keys that are given win over both.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from synthfer import classifiers
 from synthfer.config import REQUIRED, option, registry_section
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import SPLITS
+from synthfer.suggest import nearest
+from synthfer.training import tasks
 
 SELECTORS = ("macro_f1", "balanced_accuracy", "accuracy", "abaw", "nll")
 """What the best checkpoint is chosen by, on validation data. `abaw` is 0.67 macro F1 + 0.33 accuracy."""
 
-
 CUT = "cut"
 """Value of `validation`: cut a part off the training rows, whatever splits there are."""
+CLASSIFIER = "classifier"
+"""The value of `task` that asks for a classifier, which has keys of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,3 +174,40 @@ class TrainConfig(DataConfig):
             return {}
         section = given.get("classifier") or {}
         return published(section.get("name") or "small", {k: v for k, v in section.items() if k != "name"})
+
+
+def task_names() -> list[str]:
+    """All that `task=` takes by a plain name."""
+    return sorted([CLASSIFIER, *tasks.names()])
+
+
+def task_module(name: str) -> ModuleType:
+    """The module of a task; `ValueError` names the nearest known one."""
+    if "." not in name and name not in tasks.names():
+        hint = nearest(name, task_names()) or "."
+        raise ValueError(f"unknown task {name!r}{hint} Known: {', '.join(task_names())}, or a dotted module name.")
+    return tasks.module(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskAugmentConfig(AugmentConfig):
+    """As for classifiers, but only mirroring by default: a generator reproduces what it sees."""
+
+    shift: int = option(0, "most pixels moved up, down, left and right; edges are repeated", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig(DataConfig):
+    """Which task is trained, on what data, and for how long."""
+
+    task: Any = registry_section(task_names, task_module, default="vae_gan", of="what is trained")
+    steps: int = option(2000, "steps; one may move several networks", low=1)
+    validate_every: int = option(250, "steps between validations, grids to look at and checkpoints, about", low=1)
+    augment: TaskAugmentConfig = field(default_factory=TaskAugmentConfig)
+
+    def __post_init__(self) -> None:
+        if set(self.splits) != {"train"}:
+            raise ValueError(
+                f"splits={self.splits}: a generator is trained on split train alone, so that it can be evaluated on "
+                "the others; leave splits out"
+            )

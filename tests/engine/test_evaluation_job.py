@@ -37,7 +37,7 @@ from synthfer.store.view import View
 from synthfer.training import result
 from synthfer.training.runs import Run
 from tests.evaluation.made_datasets import dataset
-from tests.training.made_training import FAST, config_of, data_at, drawn, feed_of, training_of
+from tests.training.classifier_trainings import FAST, batches_of, config_of, data_at, drawn_faces, trainer_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 WORDS = ("replicates=100", "permutations=100", "batch=8", "block=10")
@@ -54,10 +54,10 @@ def trained(out: Path, uri: str, *seeds: int, size: int = 16) -> str:
     store = open_store(str(out))
     for seed in seeds:
         run = Run(name="mixed", seed=seed, steps=4, epoch=4, sources=("faces",))
-        data, feed = feed_of(config, run)
-        training = training_of(config, run, feed)
-        training.fit(store, quiet)
-        result.write(store, training, data, None)
+        data, batches = batches_of(config, run)
+        trainer = trainer_of(config, run, batches)
+        trainer.fit(store, quiet)
+        result.publish(store, trainer, data)
     return str(out)
 
 
@@ -223,8 +223,8 @@ def view_of(folder: Path) -> View:
 
 def audited(folder: Path) -> None:
     """Test data `copies`, of which five rows are mirrored training faces, and what the audit job says of it."""
-    mirrored = [face[:, ::-1].copy() for face in drawn()[7:12]]
-    copies = dataset(folder / "copies", [*mirrored, *drawn(500, 9)], "test")
+    mirrored = [face[:, ::-1].copy() for face in drawn_faces()[7:12]]
+    copies = dataset(folder / "copies", [*mirrored, *drawn_faces(500, 9)], "test")
     words = [f"train={folder}/faces", f"test={copies}", f"out={folder}/audit", "canaries=0"]
     audit.run(load(audit.AuditJob, words), Invocation(Console(file=io.StringIO()), Console(file=io.StringIO())))
 
@@ -253,7 +253,7 @@ def large(folder, ray_session) -> Large:
         *(imported_sample_id("faces", "train", str(row)) for row in range(3)),
         *(f"stranger {row}" for row in range(11)),
     ]
-    dataset(folder / "tied", [*drawn(400, 13), drawn()[5]], "test", source_id=made_from)
+    dataset(folder / "tied", [*drawn_faces(400, 13), drawn_faces()[5]], "test", source_id=made_from)
     names = ("others", "parted#val+test", "faces#train", "tied", "copies", "view")
     words = (
         f"checkpoints=[{folder}/exp,{folder}/second,{folder}/raf_best.pth]",

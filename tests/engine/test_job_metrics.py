@@ -19,15 +19,14 @@ from synthfer.engine.dataset_job import JobStats
 from synthfer.engine.evaluate import EvaluateJob, evaluate
 from synthfer.engine.generate import GenerateConfig, generate
 from synthfer.engine.monitoring import BUSY_WINDOW, CostMeter, GenerationProgress, Metrics
-from synthfer.engine.train import train
-from synthfer.engine.training_settings import TrainJob
+from synthfer.engine.train import TrainJob, train
 from synthfer.progress import Meter
 from synthfer.store import Dataset, Spec
 from tests.engine.test_dataset_job import report
 from tests.engine.test_evaluation_job import trained
 from tests.metrics_page import Page, page_with, values_of
 from tests.ray_sessions import start_job
-from tests.training.made_training import FAST, data_at
+from tests.training.classifier_trainings import FAST, data_at
 
 FAILING = ("generator.name=simulated", "generator.failed_share=0.1", "engine.max_failed_share=0.5", "plan.unit_size=8")
 

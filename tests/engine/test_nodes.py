@@ -20,11 +20,11 @@ from synthfer.engine.audit import AuditJob
 from synthfer.engine.evaluate import EvaluateJob
 from synthfer.engine.generate import GenerateConfig
 from synthfer.engine.ingest import IngestConfig
-from synthfer.engine.training_settings import TaskJob, TrainJob
+from synthfer.engine.train import TaskJob, TrainJob
 from tests.engine.test_evaluation_job import trained
 from tests.k8s.scale_plan import demand, gang
 from tests.ray_sessions import ROOT, start_job
-from tests.training.made_training import FAST, data_at
+from tests.training.classifier_trainings import FAST, data_at
 
 GENERATE, INGEST = ("out=x",), ("out=x", "source=avatars")
 TRAIN, AUDIT = ("out=x", "data.faces=y"), ("train=x", "test=y", "out=z")

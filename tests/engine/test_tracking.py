@@ -27,7 +27,7 @@ def validation(step: int, accuracy: float = 0.5, run: str = RUN) -> dict:
 def track(config: LogConfig, out, *facts: dict) -> None:
     with Tracker(config, str(out), "exp") as tracker:
         for fact in facts:
-            tracker.tell(fact)
+            tracker.write(fact)
 
 
 def next_second() -> None:
@@ -118,7 +118,7 @@ def test_a_resumed_run_goes_on_in_mlflow_and_says_nothing_twice(tmp_path, mlflow
 
     with pytest.raises(Killed), Tracker(LogConfig(mlflow=uri), str(tmp_path / "exp"), "exp") as tracker:
         for fact in (steps(20), validation(50), steps(70), steps(70)):
-            tracker.tell(fact)
+            tracker.write(fact)
         raise Killed
     assert runs_of(client)[RUN].info.status == "FAILED"
     track(LogConfig(mlflow=uri), tmp_path / "exp", steps(70), steps(90), validation(100, 0.75))

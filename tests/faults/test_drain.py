@@ -23,7 +23,7 @@ from synthfer.store import Dataset
 from tests.faults.test_crashes import finished
 from tests.faults.test_training_crashes import check_equal, undisturbed
 from tests.ray_sessions import start_job
-from tests.training.made_training import FAST, data_at
+from tests.training.classifier_trainings import FAST, data_at
 
 UNITS, UNIT_SIZE, BATCH = 20, 16, 4
 RAY = str(Path(sys.executable).with_name("ray"))

@@ -17,8 +17,7 @@ from torch import distributed as dist
 
 from synthfer import config as configs
 from synthfer.cli import Invocation
-from synthfer.engine.task_training import opened
-from synthfer.engine.training_settings import TaskJob, TrainJob
+from synthfer.engine.train import TaskJob, TrainJob, open_job
 from synthfer.store import open_store
 from synthfer.training import pixels
 from synthfer.training.data import open_data
@@ -26,14 +25,14 @@ from synthfer.training.runs import plan
 from synthfer.training.settings import TrainConfig
 from synthfer.training.world import World
 from tests.ray_sessions import KillableCluster, start_job
-from tests.training.made_training import FAST, data_at, on_two_ranks
+from tests.training.classifier_trainings import FAST, data_at, on_two_ranks
 
 WORKER = "RayTrainWorker"
-GANG = ("engine.workers=2", "engine.max_failures=50")
-LONG = (*FAST, "steps=600", "validate_every=20", "ema=0.9", *GANG)
+WORKERS = ("engine.workers=2", "engine.max_failures=50")
+LONG = (*FAST, "steps=600", "validate_every=20", "ema=0.9", *WORKERS)
 TASK = (
     "task=expression_editor", "task.size=16", "task.width=4", "task.blocks=1", "task.critic_width=8",
-    "task.critic_layers=2", "batch=8", "steps=400", "validate_every=20", *GANG,
+    "task.critic_layers=2", "batch=8", "steps=400", "validate_every=20", *WORKERS,
 )  # fmt: skip
 
 
@@ -85,10 +84,10 @@ def task_rank_of_two(rank: int, uri: str, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     quiet = Invocation(Console(file=io.StringIO()), Console(file=io.StringIO()))
-    job = opened(configs.load(TaskJob, (f"data={{faces: {uri}}}", "out=calm", *TASK)), quiet)
-    job.train(
-        job.runs[0], pixels.load(job.data, job.size), World(rank, 2), open_store(f"{folder}/two"), lambda facts: None
-    )
+    experiment = open_job(configs.load(TaskJob, (f"data={{faces: {uri}}}", "out=calm", *TASK)), quiet)
+    pictures = pixels.load(experiment.data, experiment.size)
+    (run,) = experiment.runs
+    experiment.train(run, pictures, World(rank, 2), open_store(f"{folder}/two"), lambda message: None)
     dist.barrier()
     dist.destroy_process_group()
 

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from synthfer import classifiers, config, generators
-from synthfer.checkpoints import Card
 from synthfer.classifiers._network import Classifier
 from synthfer.expressions import EXPRESSIONS
 from synthfer.generators import Faces
@@ -18,10 +17,11 @@ from synthfer.generators.vae_gan.generator import VaeGanGenerator
 from synthfer.sample import Row
 from synthfer.sources.avatars import draw, sample_attributes
 from synthfer.store import open_store
-from synthfer.training.adversarial import TaskTraining, build
-from synthfer.training.feed import TrainingBatches
+from synthfer.training.experiment import build_task
 from synthfer.training.runs import Run
-from synthfer.training.task_settings import TaskConfig
+from synthfer.training.settings import TaskConfig
+from synthfer.training.trainer import Trainer
+from synthfer.training.training_batches import TrainingBatches
 from synthfer.training.world import World
 
 TRAINED, HELD = 2800, 140
@@ -71,19 +71,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[VaeGanGenerator, 
     words = config.load(TaskConfig, ("out=x", "data.faces=x", *WORDS))
     pictures, labels = faces(0, TRAINED + HELD)
     rows = np.arange(len(labels))
-    feed = TrainingBatches.of_arrays(
+    batches = TrainingBatches.of_arrays(
         pictures.transpose(0, 3, 1, 2).copy(), labels, rows[:TRAINED], rows[TRAINED:], words.batch, seed=0
     )
     run = Run(name="run", seed=0, steps=words.steps, epoch=TRAINED // words.batch, sources=("faces",))
-    task = build(words, run)
-    training = TaskTraining(words, run, feed, task, World())
-    training.fit(open_store(str(folder / "states")), lambda facts: None)
+    task = build_task(words, run)
+    trainer = Trainer(words, run, batches, task, World())
+    trainer.fit(open_store(str(folder / "states")), lambda message: None)
     path = folder / "model.safetensors"
     save_file({name: value.contiguous() for name, value in task.weights().items()}, path)
-    path.with_suffix(".card.yaml").write_text(Card(**task.card()).to_yaml())
+    path.with_suffix(".card.yaml").write_text(task.card().to_yaml())
     made = generators.build("vae_gan", weights=str(path), device="cpu", batch_size=70)
     assert isinstance(made, VaeGanGenerator)
-    return made, training.progress.history[-1]["validation"]
+    return made, trainer.progress.history[-1]["validation"]
 
 
 def made(generator: VaeGanGenerator, operation: str, *numbers: float) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from synthfer.config import load
 from synthfer.engine.evaluate import EvaluateJob
 from synthfer.engine.generate import GenerateConfig
 from synthfer.engine.ingest import IngestConfig
-from synthfer.engine.training_settings import TrainJob
+from synthfer.engine.train import TrainJob
 from synthfer.k8s.objects import job_config, of_kind, render
 from tests.k8s.overlays import JOBS, K8S, PLACES, copied, job_of, rendered
 from tests.ray_sessions import ROOT

@@ -11,7 +11,7 @@ from synthfer.engine.cluster import ClusterResources
 from synthfer.engine.evaluate import EvaluateJob
 from synthfer.engine.generate import GenerateConfig
 from synthfer.engine.ingest import IngestConfig
-from synthfer.engine.training_settings import TrainJob
+from synthfer.engine.train import TrainJob
 from tests.k8s.overlays import JOBS, job_of, rendered
 from tests.k8s.scale_plan import Scaling, demand, gang, scaling
 

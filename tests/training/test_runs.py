@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from synthfer.config import ConfigError
 from synthfer.training.runs import REWEIGHTED_POWER, Run, folder, plan
-from tests.training.made_training import config_of
+from tests.training.classifier_trainings import config_of
 
 BASE = ("data={a: a, b: b, c: c}", "out=out", "batch=16", "steps=100")
 REAL, SYNTHETIC = ("a", "b"), ("c",)

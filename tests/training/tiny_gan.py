@@ -1,4 +1,4 @@
-"""The smallest task that has all that the loop must keep: two networks, an average, statistics, second derivatives."""
+"""The smallest task with all that a trainer must keep: two networks, an average, statistics, second derivatives."""
 
 from dataclasses import asdict, dataclass
 
@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from synthfer.checkpoints import Card
 from synthfer.config import option
 from synthfer.training.ema import Average
+from synthfer.training.tasks import Task
 
 CODE, CLASSES = 4, 7
 
@@ -31,7 +33,7 @@ class Kept(nn.Module):
         self.register_buffer("mean_picture", torch.zeros(CLASSES, 3))
 
 
-class TinyGan:
+class TinyGan(Task):
     def __init__(self, config: Config) -> None:
         self.config, self.size = config, config.size
         norm = [nn.BatchNorm1d(16)] if config.norm else []
@@ -50,38 +52,38 @@ class TinyGan:
         pixels = maker(torch.cat([self.config.noise * codes, F.one_hot(labels, CLASSES).float()], 1))
         return pixels.tanh().view(-1, 3, self.size, self.size)
 
-    def move(self, name, loss, place):
+    def update(self, name, loss, world):
         parameters = list(self.modules[name].parameters())
         self.optimizers[name].zero_grad()
         loss.backward(inputs=parameters)
-        place.average_gradients(parameters)
+        world.average_gradients(parameters)
         self.optimizers[name].step()
 
-    def step(self, step, batch, draws):
-        made = self.made(self.maker, batch.labels, draws.normal(CODE))
-        between = torch.lerp(made.detach(), batch.images, draws.uniform(1, 1, 1)).requires_grad_()
+    def step(self, step, batch, rng):
+        made = self.made(self.maker, batch.labels, rng.normal(CODE))
+        between = torch.lerp(made.detach(), batch.images, rng.uniform(1, 1, 1)).requires_grad_()
         (slope,) = torch.autograd.grad(self.critic(between).sum(), between, create_graph=True)
         penalty = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
         critic = self.critic(made.detach()).mean() - self.critic(batch.images).mean() + penalty
-        self.move("critic", critic, draws.place)
-        told = {"critic": critic.detach()}
+        self.update("critic", critic, rng.world)
+        losses = {"critic": critic.detach()}
         if step % 2:
             maker = (made - batch.images).abs().mean() - self.critic(made).mean()
-            self.move("maker", maker, draws.place)
+            self.update("maker", maker, rng.world)
             self.average.update(self.maker, step)
-            told["maker"] = maker.detach()
+            losses["maker"] = maker.detach()
         if step == self.config.nan_at:
-            told["critic"] = told["critic"] * torch.nan
-        return told
+            losses["critic"] = losses["critic"] * torch.nan
+        return losses
 
     @torch.no_grad()
-    def validate(self, batch, draws):
-        made = self.made(self.average.model, batch.labels, draws.normal(CODE))
+    def validate_batch(self, batch, rng):
+        made = self.made(self.average.model, batch.labels, rng.normal(CODE))
         return {"error": float((made - batch.images).abs().mean()), "level": float(batch.images.mean())}
 
     @torch.no_grad()
-    def grid(self, batch, draws):
-        sheet = torch.cat([batch.images, self.made(self.average.model, batch.labels, draws.normal(CODE))], 3)
+    def grid(self, batch, rng):
+        sheet = torch.cat([batch.images, self.made(self.average.model, batch.labels, rng.normal(CODE))], 3)
         return np.concatenate(((sheet + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
 
     def finish(self, batches):
@@ -94,8 +96,8 @@ class TinyGan:
     def weights(self):
         return self.kept.state_dict()
 
-    def card(self):
-        return {"architecture": "tiny_gan", "options": asdict(self.config)}
+    def card(self, **facts):
+        return Card(architecture="tiny_gan", options=asdict(self.config), **facts)
 
 
 def build(config: Config) -> TinyGan:

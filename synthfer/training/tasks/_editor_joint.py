@@ -14,7 +14,7 @@ from torch import Tensor
 
 from synthfer.generators.expression_editor.networks import CLASSES
 from synthfer.training.batch_rng import BatchRng
-from synthfer.training.tasks.expression_editor import Asked, ExpressionEditor, mean_over
+from synthfer.training.tasks._editor_wasserstein import ExpressionEditor, Targets, mean_over
 
 MADE = CLASSES
 """The class of edits."""
@@ -24,35 +24,35 @@ _PENALTY_EVERY = 8
 class JointEditor(ExpressionEditor):
     """A `Task`; see there."""
 
-    def _critic_losses(self, images: Tensor, labels: Tensor, asked: Asked, draws: BatchRng) -> dict[str, Tensor]:
+    def _critic_losses(self, images: Tensor, labels: Tensor, targets: Targets, rng: BatchRng) -> dict[str, Tensor]:
         """Real faces are of their class, edits are of class `MADE`."""
-        rows, n = self._edited(draws), len(asked.classes)
+        rows, n = self._edited(rng), len(targets.classes)
         penalised = self._at % _PENALTY_EVERY == 0
         with torch.no_grad():
-            edits = self.generator(images[:n], asked.points)
+            edits = self.generator(images[:n], targets.points)
         images = images.detach().requires_grad_(penalised)
         real, made = self.critic(images)[1], self.critic(edits)[1]
-        told = F.cross_entropy(made, torch.full_like(asked.classes, MADE), reduction="none")
-        losses = {"real": F.cross_entropy(real, labels), "made": mean_over(told, rows, draws.place)}
+        told = F.cross_entropy(made, torch.full_like(targets.classes, MADE), reduction="none")
+        losses = {"real": F.cross_entropy(real, labels), "made": mean_over(told, rows, rng.world)}
         if penalised:
             losses["penalty"] = _PENALTY_EVERY / 2 * slope(real, labels, images).mean()
         return losses
 
-    def _generator_losses(self, images: Tensor, labels: Tensor, asked: Asked, draws: BatchRng) -> dict[str, Tensor]:
+    def _generator_losses(self, images: Tensor, labels: Tensor, targets: Targets, rng: BatchRng) -> dict[str, Tensor]:
         """Edits are to be of the class asked for, the more the stronger; and what was is to come back."""
         places = self.generator.places()
-        edits = self.generator(images, asked.points)
+        edits = self.generator(images, targets.points)
         classes = self.critic(edits)[1]
-        counted = torch.where(asked.classes == 0, 1.0, asked.strengths)
-        sure = classes[:, :CLASSES].softmax(1).gather(1, asked.classes[:, None])[:, 0]
-        weak = (asked.classes > 0) & (asked.strengths < 1)
+        counted = torch.where(targets.classes == 0, 1.0, targets.strengths)
+        sure = classes[:, :CLASSES].softmax(1).gather(1, targets.classes[:, None])[:, 0]
+        weak = (targets.classes > 0) & (targets.strengths < 1)
         values = {
-            "class": counted * F.cross_entropy(classes, asked.classes, reduction="none"),
-            "strength": weak * (sure - asked.strengths) ** 2,
+            "class": counted * F.cross_entropy(classes, targets.classes, reduction="none"),
+            "strength": weak * (sure - targets.strengths) ** 2,
             "cycle": (self.generator(edits, places[labels]) - images).abs(),
         }
-        rows = self._edited(draws)
-        return {name: mean_over(value, rows, draws.place) for name, value in values.items()}
+        rows = self._edited(rng)
+        return {name: mean_over(value, rows, rng.world) for name, value in values.items()}
 
 
 def slope(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:

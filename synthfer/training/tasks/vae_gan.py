@@ -1,14 +1,14 @@
 """Trains the VAE-GAN of `synthfer.generators.vae_gan`: codes of faces from which a rare class can grow.
 
 Losses after "Semantic Data Augmentation for Long-tailed Facial Expression Recognition" (Li, Wang, Guan and Yin, arXiv
-2411.17254): hinge losses, reconstruction, and the divergence of the posterior from N(0, I). The paper says no weights.
+2411.17254): hinge losses, reconstruction, and the divergence of the posterior from N(0, I). The paper gives no weights.
 Reconstructions are compared in the discriminator's maps, too (Larsen et al., ICML 2016), a part of the divergence is
 free (Kingma et al., NeurIPS 2016), and the gradient on real pictures is penalised every few steps (Mescheder et al.,
 ICML 2018; lazily as in Karras et al., CVPR 2020). A classifier that learns beside them, on real pictures alone,
-compares reconstructions in its maps and judges what was made for a class (CVAE-GAN; Bao et al., ICCV 2017): an
-expression is a few pixels of a face, which no other loss minds.
+compares reconstructions in its maps and classifies what was generated for a class (CVAE-GAN; Bao et al., ICCV 2017):
+an expression is a few pixels of a face, which no other loss notices.
 
-All sides see one forward pass and take their gradients from it before any of them moves.
+All networks take their gradients from one forward pass before any of them is updated.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,11 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synthfer.checkpoints import Card
 from synthfer.config import option
 from synthfer.generators.vae_gan.networks import CLASSES, Discriminator, Judge, NetworkConfig, Seen, VaeGan
+from synthfer.tensors import to_uint8
 from synthfer.training.batch_rng import BatchRng
 from synthfer.training.ema import Average
-from synthfer.training.tasks import Batch
+from synthfer.training.tasks import Batch, Task
 
 _WEIGHED = ("pixel", "feature", "class_feature", "kl", "adversarial", "classification")
 _SHOWN = 8  # pictures on a sheet
@@ -77,7 +79,7 @@ def psnr(pictures: Tensor, others: Tensor) -> Tensor:
     return -10 * error.clamp(min=1e-10).log10()
 
 
-class VaeGanTask:
+class VaeGanTask(Task):
     """Encoder, generator and discriminator in training, and the average of the first two, which is kept."""
 
     def __init__(self, config: Config) -> None:
@@ -112,9 +114,9 @@ class VaeGanTask:
             if name in self.modules
         }
 
-    def step(self, step: int, batch: Batch, draws: BatchRng) -> dict[str, Tensor]:
+    def step(self, step: int, batch: Batch, rng: BatchRng) -> dict[str, Tensor]:
         """One step of all sides; losses by name, unweighted, detached scalars."""
-        mean, log_variance, made, labels = self._make(batch, draws)
+        mean, log_variance, made, labels = self._make(batch, rng)
         told = {
             "pixel": (batch.images - made[0]).abs().mean(),
             "kl": divergence(mean, log_variance, self.config.free_bits).mean(),
@@ -125,19 +127,19 @@ class VaeGanTask:
         if self.config.r1 and step % self.config.r1_every == 0:
             told["r1"] = self._steepness(batch)
             sides["discriminator"] = sides["discriminator"] + self.config.r1 / 2 * self.config.r1_every * told["r1"]
-        self._learn(step, sides, draws)
+        self._learn(step, sides, rng)
         return {name: loss.detach() for name, loss in told.items()}
 
-    def _make(self, batch: Batch, draws: BatchRng) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
+    def _make(self, batch: Batch, rng: BatchRng) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
         """Mean and log-variance, reconstructions and fresh pictures, and the classes of the latter.
 
         A fresh picture is of N(0, I) and the row's own class, so that its classes are as frequent as the real ones, or
         it is of the row's own code and any class.
         """
         mean, log_variance = self.net.encoder(batch.images)
-        codes = mean + (0.5 * log_variance).exp() * draws.normal(self.config.latent)
-        prior, foreign = draws.normal(self.config.latent), draws.uniform() < self.config.foreign
-        labels = torch.where(foreign, draws.integers(CLASSES), batch.labels)
+        codes = mean + (0.5 * log_variance).exp() * rng.normal(self.config.latent)
+        prior, foreign = rng.normal(self.config.latent), rng.uniform() < self.config.foreign
+        labels = torch.where(foreign, rng.integers(CLASSES), batch.labels)
         fresh = torch.where(foreign[:, None], codes, prior)
         both = self.net.generator(torch.cat([codes, fresh]), torch.cat([batch.labels, labels]))
         again, made = both.chunk(2)
@@ -176,7 +178,7 @@ class VaeGanTask:
         (gradient,) = torch.autograd.grad(verdict, pictures, create_graph=True)
         return gradient.square().flatten(1).sum(1).mean()
 
-    def _learn(self, step: int, sides: dict[str, Tensor], draws: BatchRng) -> None:
+    def _learn(self, step: int, sides: dict[str, Tensor], rng: BatchRng) -> None:
         """Gradients of each side by its own loss alone, then all move, then the average follows."""
         left = self._steps - step
         factor = min(1.0, left / (self.config.decay * self._steps)) if self.config.decay else 1.0
@@ -185,7 +187,7 @@ class VaeGanTask:
             self.optimizers[name].zero_grad()
             # All losses come from one pass: those to come still need its graph.
             loss.backward(inputs=parameters, retain_graph=True)
-            draws.place.average_gradients(parameters)
+            rng.world.average_gradients(parameters)
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = self._rates[name] * factor
@@ -193,23 +195,23 @@ class VaeGanTask:
         self._average.update(self.net, step)
 
     @torch.no_grad()
-    def validate(self, batch: Batch, draws: BatchRng) -> dict[str, float]:
+    def validate_batch(self, batch: Batch, rng: BatchRng) -> dict[str, float]:
         """`psnr` in dB of what comes back from the codes' means, `kl` in nats per picture."""
         mean, log_variance = self.kept.encoder(batch.images)
         again = self.kept.generator(mean, batch.labels)
         return {"psnr": float(psnr(batch.images, again).mean()), "kl": float(divergence(mean, log_variance).mean())}
 
     @torch.no_grad()
-    def grid(self, batch: Batch, draws: BatchRng) -> np.ndarray:
+    def grid(self, batch: Batch, rng: BatchRng) -> np.ndarray:
         """A row a picture: itself, what comes back, two variations by noise of scale 1, and all classes."""
         images, labels = batch.images[:_SHOWN], batch.labels[:_SHOWN]
         mean, log_variance = self.kept.encoder(images)
-        noise = (0.5 * log_variance).exp() * draws.normal(2, self.config.latent)[: len(images)].transpose(0, 1)
+        noise = (0.5 * log_variance).exp() * rng.normal(2, self.config.latent)[: len(images)].transpose(0, 1)
         columns = [images, self.kept.generator(mean, labels)]
         columns += [self.kept.generator(mean + one, labels) for one in noise]
         columns += [self.kept.generator(mean, torch.full_like(labels, label)) for label in range(CLASSES)]
         sheet = torch.stack(columns, 1)  # pictures, columns, 3, size, size
-        levels = ((sheet + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().permute(0, 3, 1, 4, 2)
+        levels = to_uint8(sheet).cpu().permute(0, 3, 1, 4, 2)
         return levels.reshape(len(images) * self.size, len(columns) * self.size, 3).numpy()
 
     @torch.no_grad()
@@ -228,9 +230,10 @@ class VaeGanTask:
         """The averaged network's state dict, with what is known of the classes."""
         return self.kept.state_dict()
 
-    def card(self) -> dict[str, Any]:
-        """Architecture and options of the network."""
-        return {"architecture": "vae_gan", "options": asdict(self._network) | {"grey": self._grey}}
+    def card(self, **facts: Any) -> Card:
+        """The card, with the options of the network."""
+        options = asdict(self._network) | {"grey": self._grey}
+        return Card(architecture="vae_gan", options=options, **facts)
 
 
 def build(config: Config) -> VaeGanTask:

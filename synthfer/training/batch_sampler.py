@@ -2,7 +2,7 @@
 
 Sources stand in every batch in fixed numbers, the shares of a mix by largest remainder, so that mixes are compared at
 equal steps. Each source is a stream of passes over its rows, each pass in an order of its own; passes follow each other
-without a gap, within a batch, too. The batch is that of all workers together: worker r of w takes `at(step)[r::w]`.
+without a gap, within a batch, too. The batch is that of all ranks together: rank r of w takes `at(step)[r::w]`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def quotas(shares: Sequence[float], batch: int) -> np.ndarray:
     return rows
 
 
-class Batches:
+class BatchSampler:
     """The batches of one run.
 
     `labels` int64 (n,), `names` int64 (n,) the number of each row's source, `synthetic` bool (n,): the training rows.
@@ -82,22 +82,22 @@ class _Stream:
 
     def at(self, step: int) -> np.ndarray:
         """The rows of a step, in the order of the stream."""
-        begin, end, taken = step * self.quota, (step + 1) * self.quota, []
-        while begin < end:
-            number, place = divmod(begin, len(self.rows))
-            part = self._pass(number)[place : place + end - begin]
-            taken.append(part)
-            begin += len(part)
-        return np.concatenate(taken)
+        start, end, parts = step * self.quota, (step + 1) * self.quota, []
+        while start < end:
+            number, offset = divmod(start, len(self.rows))
+            part = self._pass(number)[offset : offset + end - start]
+            parts.append(part)
+            start += len(part)
+        return np.concatenate(parts)
 
     def _pass(self, number: int) -> np.ndarray:
         """All rows in the order of a pass, or as many drawn with replacement."""
         if number != self.number:
-            draw = np.random.default_rng(seed_of(self.seed, number))
+            rng = np.random.default_rng(seed_of(self.seed, number))
             if self.bounds is None:
-                order = draw.permutation(len(self.rows))
+                order = rng.permutation(len(self.rows))
             else:
-                places = np.searchsorted(self.bounds, draw.random(len(self.rows)), side="right")
+                places = np.searchsorted(self.bounds, rng.random(len(self.rows)), side="right")
                 order = np.minimum(places, len(self.rows) - 1)
             self.number, self.order = number, self.rows[order]
         return self.order

@@ -185,10 +185,10 @@ def test_what_is_saved_is_all_there_is() -> None:
 def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    made, given, place = task(), batch(), World(rank, 2)
+    made, given, world = task(), batch(), World(rank, 2)
     mine = Batch(given.images[rank::2], given.labels[rank::2])
-    told = made.step(0, mine, BatchRng(5, 8, place))
-    losses = {name: float(place.total(loss.clone()) / 2) for name, loss in told.items()}
+    told = made.step(0, mine, BatchRng(5, 8, world))
+    losses = {name: float(world.all_reduce(loss.clone()) / 2) for name, loss in told.items()}
     torch.save([torch.cat([flat(module) for module in made.modules.values()]), losses], f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -207,11 +207,11 @@ def test_two_ranks_take_the_step_of_one(tmp_path: Path) -> None:
 
 def test_reconstructions_get_nearer_and_the_average_follows() -> None:
     made, given = task(steps=60, lr=2e-3, ema=0.9), drawn(32)
-    before = made.validate(given, draws(32))
+    before = made.validate_batch(given, draws(32))
     first = made.step(0, given, draws(32))
     for step in range(1, 60):
         last = made.step(step, given, draws(32, seed=step))
-    after = made.validate(given, draws(32))
+    after = made.validate_batch(given, draws(32))
     assert last["pixel"] < 0.6 * first["pixel"]
     assert after["psnr"] > before["psnr"] + 4 and np.isfinite(after["kl"])
 
@@ -223,10 +223,9 @@ def test_the_end_learns_the_classes_and_whether_all_is_grey() -> None:
     made, given = task(), batch(24)
     grey = Batch(given.images[:, :1].expand(-1, 3, -1, -1), given.labels.where(given.labels != 4, 3))
     made.finish([Batch(grey.images[:16], grey.labels[:16]), Batch(grey.images[16:], grey.labels[16:])])
-    assert made.card() == {
-        "architecture": "vae_gan",
-        "options": {"size": 32, "width": 8, "latent": 16, "grey": True},
-    }
+    card = made.card()
+    assert card.architecture == "vae_gan"
+    assert card.options == {"size": 32, "width": 8, "latent": 16, "grey": True}
     kept = made.weights()
     with torch.no_grad():
         codes = made.modules["average"].encoder(grey.images)[0].double().numpy()
@@ -241,7 +240,7 @@ def test_the_end_learns_the_classes_and_whether_all_is_grey() -> None:
         expected = (own.T @ own + 16 * within) / (len(own) + 16)
         np.testing.assert_allclose(kept["covariances"][label].numpy(), expected, atol=1e-5)
     made.finish([given])
-    assert made.card()["options"]["grey"] is False
+    assert made.card().options["grey"] is False
 
 
 def test_the_sheet_shows_sources_what_comes_back_and_all_classes() -> None:

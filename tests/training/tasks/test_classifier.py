@@ -1,4 +1,4 @@
-"""The step loop: equal after a kill, equal on two ranks, equal to a loop by hand; stops where it should."""
+"""A trainer of classifiers: equal after a kill, equal on two ranks, equal to a loop by hand; stops where it should."""
 
 import json
 from dataclasses import replace
@@ -10,12 +10,15 @@ import yaml
 from synthfer.classifiers import checkpoints
 from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.store import open_store
-from synthfer.training import checkpoint, loop, result
+from synthfer.training import checkpoint, result
+from synthfer.training import trainer as trainers
 from synthfer.training.aux_batchnorm import without_aux
-from synthfer.training.loop import NotFinite, Training
+from synthfer.training.errors import Interrupted, NotFinite
+from synthfer.training.initial_weights import build_classifier
 from synthfer.training.runs import Run
-from synthfer.training.world import Interrupted, World
-from tests.training.made_training import FAST, config_of, data_at, feed_of, on_two_ranks, training_of
+from synthfer.training.trainer import Trainer
+from synthfer.training.world import World
+from tests.training.classifier_trainings import FAST, batches_of, config_of, data_at, on_two_ranks, trainer_of
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +35,15 @@ def run_of(config, **changes) -> Run:
     return Run(**{"name": "run", "seed": 0, "steps": config.steps, "epoch": 4, "sources": tuple(config.data)} | changes)
 
 
-def quiet(facts) -> None:
+def quiet(message) -> None:
     pass
 
 
-def fitted(config, run, store, place=None) -> Training:
-    _, feed = feed_of(config, run)
-    training = training_of(config, run, feed, place)
-    training.fit(store, quiet)
-    return training
+def fitted(config, run, store, world=None) -> Trainer:
+    _, batches = batches_of(config, run)
+    trainer = trainer_of(config, run, batches, world)
+    trainer.fit(store, quiet)
+    return trainer
 
 
 KINDS = {
@@ -60,26 +63,26 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(kind, uri, made, tmp_
     )
     run = run_of(config, shares={"faces": 0.75, "made": 0.25}, power=config.sampler_power)
     whole = fitted(config, run, open_store(str(tmp_path / "whole")))
-    _, feed = feed_of(config, run)
+    _, batches = batches_of(config, run)
     store = open_store(str(tmp_path / "killed"))
 
     class Killed(Exception):
         pass
 
-    def kill(facts):
-        if facts["kind"] == "validation" and facts["step"] == 4:
+    def kill(message):
+        if message["kind"] == "validation" and message["step"] == 4:
             raise Killed
 
     with pytest.raises(Killed):
-        training_of(config, run, feed).fit(store, kill)
+        trainer_of(config, run, batches).fit(store, kill)
     torch.manual_seed(12345)  # what the process did before does not matter
-    again = training_of(config, run, feed)
+    again = trainer_of(config, run, batches)
     again.resume(store)
     assert again.progress.step == 4
     again.fit(store, quiet)
     assert [r["step"] for r in again.progress.history] == [4, 8, 12]
     assert again.progress == whole.progress
-    theirs, ours = whole.judged.state_dict(), again.judged.state_dict()
+    theirs, ours = whole.task.kept.state_dict(), again.task.kept.state_dict()
     assert theirs.keys() == ours.keys() and all(torch.equal(theirs[k], ours[k]) for k in theirs)
 
 
@@ -96,45 +99,46 @@ def test_a_run_whose_machine_is_taken_away_loses_no_step(kind, time, kept, uri, 
     config = config_of(*words)
     run, store = run_of(config), open_store(str(tmp_path / "left"))
     whole = fitted(config, run, open_store(str(tmp_path / "whole")))
-    monkeypatch.setattr(loop, "_WINDOW", 3)
+    monkeypatch.setattr(trainers, "_WINDOW", 3)
     with pytest.raises(Interrupted, match=f"run/seed-0: after step {kept[-1]}"):
-        fitted(config, run, store, World(leaving=leaving_when_asked(time)))
+        fitted(config, run, store, World(draining=leaving_when_asked(time)))
     assert checkpoint.steps(store, run.key) == kept
     again = fitted(config, run, store)
     assert again.progress == whole.progress
-    theirs, ours = whole.judged.state_dict(), again.judged.state_dict()
+    theirs, ours = whole.task.kept.state_dict(), again.task.kept.state_dict()
     assert theirs.keys() == ours.keys() and all(torch.equal(theirs[k], ours[k]) for k in theirs)
 
 
 def test_a_run_that_is_asked_to_leave_when_it_is_done_is_done(uri, tmp_path):
     config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *FAST)
-    training = fitted(config, run_of(config), open_store(str(tmp_path)), World(leaving=leaving_when_asked(3)))
-    assert training.progress.step == 12  # it is asked after each window, and the third one ends with the run
+    trainer = fitted(config, run_of(config), open_store(str(tmp_path)), World(draining=leaving_when_asked(3)))
+    assert trainer.progress.step == 12  # it is asked after each window, and the third one ends with the run
 
 
 def test_a_checkpoint_is_what_it_was(uri, tmp_path):
     config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *FAST)
-    training = fitted(config, run_of(config), open_store(str(tmp_path / "run")))
-    modules = {"network": training.network.state_dict(), "average": training.average.state_dict()}
-    body = checkpoint.pack(training.progress, modules, {"network": training.optimizer.state_dict()})
+    trainer = fitted(config, run_of(config), open_store(str(tmp_path / "run")))
+    modules = {name: module.state_dict() for name, module in trainer.task.modules.items()}
+    assert modules.keys() == {"network", "average"}
+    body = checkpoint.pack(trainer.progress, modules, {"network": trainer.task.optimizer.state_dict()})
     progress, back, optimizers = checkpoint.unpack(body)
     optimizer = optimizers["network"]
-    assert progress == training.progress
+    assert progress == trainer.progress
     assert all(torch.equal(back[name][k], v) for name, state in modules.items() for k, v in state.items())
-    ours = training.optimizer.state_dict()
+    ours = trainer.task.optimizer.state_dict()
     assert optimizer["param_groups"] == json.loads(json.dumps(ours["param_groups"]))
     assert all(torch.equal(optimizer["state"][i][k], v) for i, slot in ours["state"].items() for k, v in slot.items())
 
 
-def by_hand(config, run, feed) -> dict[str, torch.Tensor]:
+def by_hand(config, run, batches) -> dict[str, torch.Tensor]:
     """The same steps as anybody would write them with torch alone: no augmentation, the mean of the cross-entropy."""
-    model = result.build(config, run, None)
+    model = build_classifier(config, run, None)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.optimizer.lr, momentum=0.9)
     for step in range(config.steps):
-        rows = feed.at(step)
-        logits, _ = model(torch.from_numpy(feed.pixels[rows]))
+        rows = batches.at(step)
+        logits, _ = model(torch.from_numpy(batches.pixels[rows]))
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(logits, torch.from_numpy(feed.labels[rows])).backward()
+        torch.nn.functional.cross_entropy(logits, torch.from_numpy(batches.labels[rows])).backward()
         optimizer.step()
     return model.state_dict()
 
@@ -149,11 +153,11 @@ PLAIN = (
 def test_steps_are_those_of_a_loop_by_hand(uri, tmp_path):
     config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *PLAIN)
     run = run_of(config)
-    _, feed = feed_of(config, run)
-    training = training_of(config, run, feed)
-    training.fit(open_store(str(tmp_path / "run")), quiet)
-    for name, value in by_hand(config, run, feed).items():
-        torch.testing.assert_close(training.network.state_dict()[name], value, rtol=1e-5, atol=1e-7)
+    _, batches = batches_of(config, run)
+    trainer = trainer_of(config, run, batches)
+    trainer.fit(open_store(str(tmp_path / "run")), quiet)
+    for name, value in by_hand(config, run, batches).items():
+        torch.testing.assert_close(trainer.task.network.state_dict()[name], value, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("extra", [("augment.rotate=10", "augment.flip=0.5", "augment.erase=0.5", "patience=9")])
@@ -164,7 +168,7 @@ def test_two_ranks_make_the_steps_of_one(extra, uri, tmp_path):
     one = fitted(config, run_of(config), open_store(str(tmp_path / "one")))
     on_two_ranks(config, run_of(config), tmp_path)
     found = [torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
-    for name, value in one.network.state_dict().items():
+    for name, value in one.task.network.state_dict().items():
         assert torch.equal(found[0][0][name], found[1][0][name])
         torch.testing.assert_close(found[0][0][name], value, rtol=1e-5, atol=1e-7)
     mine, theirs = one.progress.history[-1], found[0][1][-1]
@@ -174,15 +178,15 @@ def test_two_ranks_make_the_steps_of_one(extra, uri, tmp_path):
     )
 
 
-def sharpness_aware_by_hand(config, run, feed) -> dict[str, torch.Tensor]:
+def sharpness_aware_by_hand(config, run, batches) -> dict[str, torch.Tensor]:
     """Two ranks of m-SAM in one process: each climbs by its own gradient, the step takes the mean of both."""
-    model = result.build(config, run, None)
+    model = build_classifier(config, run, None)
     for step in range(config.steps):
         before = [p.detach().clone() for p in model.parameters()]
         total = [torch.zeros_like(p) for p in before]
         for rank in (0, 1):
-            rows = feed.at(step)[rank::2]
-            images, labels = torch.from_numpy(feed.pixels[rows]), torch.from_numpy(feed.labels[rows])
+            rows = batches.at(step)[rank::2]
+            images, labels = torch.from_numpy(batches.pixels[rows]), torch.from_numpy(batches.labels[rows])
 
             def gradients(images=images, labels=labels):
                 loss = torch.nn.functional.cross_entropy(model(images).logits, labels, reduction="sum") / config.batch
@@ -206,42 +210,42 @@ def sharpness_aware_by_hand(config, run, feed) -> dict[str, torch.Tensor]:
 def test_sharpness_aware_ranks_climb_each_by_its_own_gradient(uri, tmp_path):
     words = (f"data={{faces: {uri}}}", f"out={tmp_path}", *PLAIN, "optimizer.sam_rho=0.5", "optimizer.momentum=0")
     config = config_of(*words)
-    _, feed = feed_of(config, run_of(config))
+    _, batches = batches_of(config, run_of(config))
     on_two_ranks(config, run_of(config), tmp_path)
     found, _ = torch.load(tmp_path / "rank-0.pt", weights_only=True)
-    for name, value in sharpness_aware_by_hand(config, run_of(config), feed).items():
+    for name, value in sharpness_aware_by_hand(config, run_of(config), batches).items():
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7)
 
 
 def test_a_loss_that_is_no_number_names_the_step_and_its_samples(uri, tmp_path):
     config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *FAST, "optimizer.lr=1e30", "optimizer.clip=0")
     run = run_of(config)
-    _, feed = feed_of(config, run)
+    _, batches = batches_of(config, run)
     store = open_store(str(tmp_path / "run"))
     with pytest.raises(NotFinite, match=r"run/seed-0: the loss is (nan|inf) at step (\d+)") as caught:
-        training_of(config, run, feed).fit(store, quiet)
+        trainer_of(config, run, batches).fit(store, quiet)
     step = int(str(caught.value).partition("step ")[2].partition(".")[0])
-    assert 0 < step < 4 and all(feed.ids[row].as_py() in str(caught.value) for row in feed.at(step)[:8].tolist())
+    assert 0 < step < 4 and all(batches.ids[row].as_py() in str(caught.value) for row in batches.at(step)[:8].tolist())
     assert not checkpoint.steps(store, run.key)
 
 
 def test_training_stops_where_nothing_gets_better(uri, tmp_path):
     config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *FAST, "optimizer.lr=0", "patience=1")
-    training = fitted(config, run_of(config), open_store(str(tmp_path / "run")))
-    assert [record["step"] for record in training.progress.history] == [4, 8]
-    assert training.best["step"] == 4
+    trainer = fitted(config, run_of(config), open_store(str(tmp_path / "run")))
+    assert [record["step"] for record in trainer.progress.history] == [4, 8]
+    assert trainer.best["step"] == 4
 
 
 def test_what_a_run_leaves_is_a_plain_checkpoint_with_its_card(uri, made, tmp_path):
     words = ("synthetic=[made]", "aux_batchnorm=true", "ancestors=[laion:train]", *FAST)
     config = config_of(f"data={{faces: {uri}, made: {made}}}", f"out={tmp_path}", *words)
     run, store = run_of(config), open_store(str(tmp_path / "exp"))
-    data, feed = feed_of(config, run)
-    training = training_of(config, run, feed)
-    training.fit(store, quiet)
+    data, batches = batches_of(config, run)
+    trainer = trainer_of(config, run, batches)
+    trainer.fit(store, quiet)
     assert not result.is_done(store, run)
-    best = checkpoint.unpack(store.get(checkpoint.key(run.key, training.best["step"])))[1]["average"]
-    result.write(store, training, data, None)
+    best = checkpoint.unpack(store.get(checkpoint.key(run.key, trainer.best["step"])))[1]["average"]
+    result.publish(store, trainer, data)
     assert result.is_done(store, run) and not checkpoint.steps(store, run.key)
     model = checkpoints.restore(tmp_path / "exp" / run.key / result.MODEL)
     kept = without_aux(best)
@@ -259,31 +263,31 @@ def test_a_run_that_begins_with_another_inherits_its_weights_and_what_it_saw(uri
     config = config_of(f"data={{faces: {uri}, made: {made}}}", f"out={tmp_path}", "synthetic=[made]", *FAST)
     store = open_store(str(tmp_path / "exp"))
     first = run_of(config, name="pretrained", sources=("made",))
-    data, feed = feed_of(config, first)
-    training = training_of(config, first, feed)
-    training.fit(store, quiet)
-    result.write(store, training, data, None)
+    data, batches = batches_of(config, first)
+    trainer = trainer_of(config, first, batches)
+    trainer.fit(store, quiet)
+    result.publish(store, trainer, data)
     second = run_of(config, name="finetuned", sources=("faces",), begins_with="pretrained")
-    begun = result.beginning_of(store, second)
+    initial = result.weights_of_run(store, second)
     before = checkpoints.restore(tmp_path / "exp/pretrained/seed-0" / result.MODEL).state_dict()
-    assert all(torch.equal(before[k], v) for k, v in result.build(config, second, begun).state_dict().items())
-    _, feed = feed_of(config, second)
-    tuned = Training(config, second, feed, result.build(config, second, begun), World())
+    assert all(torch.equal(before[k], v) for k, v in build_classifier(config, second, initial).state_dict().items())
+    _, batches = batches_of(config, second)
+    tuned = trainer_of(config, second, batches, initial=initial)
     tuned.fit(store, quiet)
-    result.write(store, tuned, data, begun)
+    result.publish(store, tuned, data, initial)
     seen = TrainingFingerprint.from_bytes(store.get(f"{second.key}/{result.SEEN}"))
     assert seen.contains(data.rows["sample_id"].to_pylist()).all()
     assert "made:train" in yaml.safe_load(store.get(f"{second.key}/{result.CARD}"))["trained_on"]
     third = run_of(config, name="doubtful", sources=("faces",))
-    begun = replace(begun, selection="test", input=replace(begun.input, channels="BGR", mean=(0.1, 0.2, 0.3)))
-    _, feed = feed_of(config, third)
-    doubtful = Training(config, third, feed, result.build(config, third, begun), World())
+    initial = replace(initial, selection="test", input=replace(initial.input, channels="BGR", mean=(0.1, 0.2, 0.3)))
+    _, batches = batches_of(config, third)
+    doubtful = trainer_of(config, third, batches, initial=initial)
     doubtful.fit(store, quiet)
-    result.write(store, doubtful, data, begun)
+    result.publish(store, doubtful, data, initial)
     card = yaml.safe_load(store.get(f"{third.key}/{result.CARD}"))
     assert card["selection"] == "test"
     assert card["input"]["channels"] == "BGR" and card["input"]["mean"] == [0.1, 0.2, 0.3]
-    assert checkpoints.restore(tmp_path / "exp" / third.key / result.MODEL).input == begun.input
+    assert checkpoints.restore(tmp_path / "exp" / third.key / result.MODEL).input == initial.input
 
 
 @pytest.mark.parametrize("sources", [("faces",), ("made",)])
@@ -293,12 +297,12 @@ def test_batch_norms_are_kept_apart_only_where_there_are_both_kinds(sources, uri
     config, same = config_of(*words, "aux_batchnorm=true"), config_of(*words)
     run = run_of(config, sources=sources)
     one, other = (fitted(c, run, open_store(str(tmp_path / str(c.aux_batchnorm)))) for c in (config, same))
-    theirs = other.network.state_dict()
-    assert theirs.keys() == one.network.state_dict().keys()
-    assert all(torch.equal(value, theirs[name]) for name, value in one.network.state_dict().items())
+    theirs = other.task.network.state_dict()
+    assert theirs.keys() == one.task.network.state_dict().keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in one.task.network.state_dict().items())
 
 
 def test_weights_that_answer_with_no_number_name_the_run(uri, tmp_path):
     config = config_of(f"data={{faces: {uri}}}", f"out={tmp_path}", *FAST, "steps=1", "optimizer.lr=1e38")
-    with pytest.raises(NotFinite, match="run/seed-0: the network answers NaN or infinity after the steps"):
+    with pytest.raises(NotFinite, match="run/seed-0: the network's logits on validation data are NaN or infinite"):
         fitted(config, run_of(config), open_store(str(tmp_path / "run")))

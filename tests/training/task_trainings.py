@@ -12,13 +12,16 @@ from torch import distributed as dist
 from synthfer import config as configs
 from synthfer import images
 from synthfer.store import open_store
-from synthfer.training import adversarial, checkpoint
-from synthfer.training.adversarial import TaskTraining, build
-from synthfer.training.feed import TrainingBatches
+from synthfer.training import checkpoint
+from synthfer.training import trainer as trainers
+from synthfer.training.errors import Interrupted
+from synthfer.training.experiment import build_task
 from synthfer.training.runs import Run
-from synthfer.training.task_settings import TaskConfig
-from synthfer.training.world import Interrupted, World
-from tests.training.made_training import drawn
+from synthfer.training.settings import TaskConfig
+from synthfer.training.trainer import Trainer
+from synthfer.training.training_batches import TrainingBatches
+from synthfer.training.world import World
+from tests.training.classifier_trainings import drawn_faces
 
 ROWS, TRAINED = 84, 70
 TINY = ("task=tests.training.tiny_gan", "batch=12", "steps=9", "validate_every=3")
@@ -28,15 +31,15 @@ class Killed(Exception):
     pass
 
 
-def quiet(facts) -> None:
+def quiet(message) -> None:
     pass
 
 
 def kill_at(step):
-    """A listener that ends the process's life, so to say, once it hears of a checkpoint."""
+    """A report function that raises once a checkpoint of this step is written."""
 
-    def kill(facts):
-        if facts["kind"] == "validation" and facts["step"] == step:
+    def kill(message):
+        if message["kind"] == "validation" and message["step"] == step:
             raise Killed
 
     return kill
@@ -52,24 +55,24 @@ def run_of(config: TaskConfig) -> Run:
 
 @cache
 def pictures(size: int) -> np.ndarray:
-    return np.stack([images.square(face, size).transpose(2, 0, 1) for face in drawn(0, ROWS)])
+    return np.stack([images.square(face, size).transpose(2, 0, 1) for face in drawn_faces(0, ROWS)])
 
 
-def training_of(config: TaskConfig, place: World | None = None) -> TaskTraining:
+def trainer_of(config: TaskConfig, world: World | None = None) -> Trainer:
     """Seventy faces to train on and fourteen to look at, labels going round the expressions."""
     run = run_of(config)
-    task, rows = build(config, run), np.arange(ROWS)
-    feed = TrainingBatches.of_arrays(
+    task, rows = build_task(config, run), np.arange(ROWS)
+    batches = TrainingBatches.of_arrays(
         pictures(task.size), rows % 7, rows[:TRAINED], rows[TRAINED:], config.batch, run.seed
     )
-    return TaskTraining(config, run, feed, task, place or World())
+    return Trainer(config, run, batches, task, world or World())
 
 
-def states(training: TaskTraining) -> dict[str, torch.Tensor]:
+def states(trainer: Trainer) -> dict[str, torch.Tensor]:
     """All weights and buffers by name."""
     return {
         f"{name}.{key}": value
-        for name, module in training.task.modules.items()
+        for name, module in trainer.task.modules.items()
         for key, value in module.state_dict().items()
     }
 
@@ -95,22 +98,22 @@ def _rank_of_two(rank: int, folder: Path, trainings: dict[str, tuple[str, ...]])
     left: dict[str, list] = {name: [] for name in trainings}
     for name in [*trainings, *trainings]:
         config, store = config_of(*trainings[name]), open_store(f"{folder}/{name}")
-        training = training_of(config, World(rank, 2))
-        training.fit(store, quiet)
-        left[name].append([states(training), training.progress.history])
+        trainer = trainer_of(config, World(rank, 2))
+        trainer.fit(store, quiet)
+        left[name].append([states(trainer), trainer.progress.history])
         if rank == 0:
-            store.delete(checkpoint.key(training.run.key, config.steps))
+            store.delete(checkpoint.key(trainer.run.key, config.steps))
         dist.barrier()
-    adversarial._WINDOW = 2
+    trainers._WINDOW = 2
     for name in trainings:
         config, store = config_of(*trainings[name]), open_store(f"{folder}/{name}-left")
         asked = iter([False, False, rank == 1])
         with contextlib.suppress(Interrupted):
-            training_of(config, World(rank, 2, leaving=lambda asked=asked: next(asked))).fit(store, quiet)
+            trainer_of(config, World(rank, 2, draining=lambda asked=asked: next(asked))).fit(store, quiet)
         dist.barrier()
         assert rank or max(checkpoint.steps(store, "run/seed-0")) % config.validate_every
-        training = training_of(config, World(rank, 2))
-        training.fit(store, quiet)
-        left[name].append([states(training), training.progress.history])
+        trainer = trainer_of(config, World(rank, 2))
+        trainer.fit(store, quiet)
+        left[name].append([states(trainer), trainer.progress.history])
     torch.save(left, folder / f"rank-{rank}.pt")
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Batches: every row once per pass, exact quotas, functions of the step alone, classes drawn as asked."""
+"""BatchSampler: every row once per pass, exact quotas, functions of the step alone, classes drawn as asked."""
 
 import itertools
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfer.training.batches import Batches, quotas
+from synthfer.training.batch_sampler import BatchSampler, quotas
 
 SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=6).filter(lambda shares: sum(shares) > 0.01)
 
@@ -16,7 +16,7 @@ def two_sources(rows=100, shares=None, batch=8, seed=0, power=0.0):
     """Source 0 is real, 1 synthetic; every third row is real."""
     names = (np.arange(rows) % 3 > 0).astype(np.int64)
     labels = np.arange(rows) % 7
-    return Batches(labels, names, names == 1, shares, batch, seed, power), names
+    return BatchSampler(labels, names, names == 1, shares, batch, seed, power), names
 
 
 @given(SHARES, st.integers(1, 300))
@@ -116,7 +116,7 @@ def test_passes_have_orders_of_their_own():
 @pytest.mark.parametrize("shares", [None, {0: 0.5, 1: 0.5}])
 def test_real_rows_stand_first_whatever_the_order_of_the_sources(shares):
     names = np.arange(60) % 2
-    batches = Batches(np.zeros(60, np.int64), names, names == 0, shares, 16, 0)
+    batches = BatchSampler(np.zeros(60, np.int64), names, names == 0, shares, 16, 0)
     kinds = [(names[batches.at(step)] == 0).tolist() for step in range(20)]
     assert all(found == sorted(found) for found in kinds)
     assert all(any(found) and not all(found) for found in kinds)
@@ -134,7 +134,7 @@ def test_classes_are_drawn_by_the_power_of_their_size(power):
     stats = pytest.importorskip("scipy.stats")
     labels = np.repeat(np.arange(7), [400, 200, 100, 50, 25, 12, 6])
     names = np.zeros(len(labels), np.int64)
-    batches = Batches(labels, names, names == 1, None, 64, 5, power)
+    batches = BatchSampler(labels, names, names == 1, None, 64, 5, power)
     drawn = np.concatenate([batches.at(step) for step in range(400)])
     wanted = np.bincount(labels) ** (1 - power)
     told = stats.chisquare(np.bincount(labels[drawn]), wanted / wanted.sum() * len(drawn))
@@ -146,7 +146,7 @@ def test_classes_are_drawn_by_the_power_of_their_size(power):
 def test_classes_are_drawn_within_their_source():
     labels = np.array([0] * 90 + [1] * 10 + [0] * 5 + [1] * 45)
     names = np.repeat([0, 1], [100, 50])
-    batches = Batches(labels, names, names == 1, {0: 0.5, 1: 0.5}, 40, 0, 1.0)
+    batches = BatchSampler(labels, names, names == 1, {0: 0.5, 1: 0.5}, 40, 0, 1.0)
     drawn = np.concatenate([batches.at(step) for step in range(500)])
     for source in (0, 1):
         assert abs(labels[drawn[names[drawn] == source]].mean() - 0.5) < 0.02  # five standard errors

@@ -17,19 +17,16 @@ from synthfer import generators, images
 from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.cli import COMPLETE, Invocation
 from synthfer.config import ConfigError, load
-from synthfer.engine.task_training import is_asked_for, opened, preview, train
-from synthfer.engine.training_settings import TaskJob
-from synthfer.engine.worker_group import CONTRACT
+from synthfer.engine.train import CONTRACT, TaskJob, is_task_requested, open_job, preview, train
 from synthfer.generators import weights
 from synthfer.sample import Row
 from synthfer.store import Dataset, open_store
-from synthfer.training import adversarial, pixels, result
+from synthfer.training import pixels, result
 from synthfer.training.data import open_data
-from synthfer.training.feed import TrainingBatches
 from synthfer.training.world import World
 from tests.engine.event_files import pictures, scalars
 from tests.ray_sessions import ROOT, start_job
-from tests.training.made_training import data_at
+from tests.training.classifier_trainings import data_at
 
 TINY = ("task=vae_gan", "task.size=32", "task.width=8", "batch=8", "steps=6", "validate_every=3")
 RUN = "vae_gan/seed-0"
@@ -109,13 +106,12 @@ def test_what_was_seen_is_what_it_was_trained_on(trained):
 def test_weights_are_those_of_a_process_without_ray(trained, tmp_path):
     """One rank here, two there: what comes out is the same up to rounding, which Adam's first steps make larger."""
     config = load(TaskJob, trained.words)
-    plan = opened(config, Invocation(Console(file=io.StringIO()), Console(file=io.StringIO())))
-    (run,) = plan.runs
-    feed = TrainingBatches.of(plan.data, pixels.load(plan.data, plan.size), run, config.batch, soft=False)
-    training = adversarial.TaskTraining(config, run, feed, adversarial.build(config, run), World())
-    training.fit(open_store(str(tmp_path)), lambda facts: None)
+    experiment = open_job(config, Invocation(Console(file=io.StringIO()), Console(file=io.StringIO())))
+    (run,) = experiment.runs
+    trainer = experiment.trainer(run, pixels.load(experiment.data, experiment.size), World())
+    trainer.fit(open_store(str(tmp_path)), lambda message: None)
     theirs = json.loads((trained.out / RUN / result.HISTORY).read_text())["history"]
-    for ours, other in zip(training.progress.history, theirs, strict=True):
+    for ours, other in zip(trainer.progress.history, theirs, strict=True):
         assert ours["losses"] == pytest.approx(other["losses"], rel=1e-2)
         assert ours["validation"] == pytest.approx(other["validation"], rel=1e-2)
 
@@ -187,7 +183,7 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(uri, tmp_path):
     [((), False), (("task=classifier",), False), (("task=vae_gan", "batch=8"), True), (("task.name=x.y",), True)],
 )
 def test_the_task_is_found_among_the_words(words, wanted):
-    assert is_asked_for(words, []) is wanted
+    assert is_task_requested(words, []) is wanted
 
 
 @pytest.mark.parametrize(
@@ -195,10 +191,10 @@ def test_the_task_is_found_among_the_words(words, wanted):
 )
 def test_the_task_is_found_in_a_file(text, wanted, tmp_path):
     (tmp_path / "a.yaml").write_text(text)
-    assert is_asked_for([], [str(tmp_path / "a.yaml")]) is wanted
+    assert is_task_requested([], [str(tmp_path / "a.yaml")]) is wanted
 
 
-def test_help_lists_the_keys_of_the_task_that_is_asked_for():
+def test_help_lists_the_keys_of_the_task_that_is_task_requested():
     shown = [
         subprocess.run(
             [sys.executable, str(ROOT / "jobs/train.py"), *words, "--help"], capture_output=True, text=True, check=True

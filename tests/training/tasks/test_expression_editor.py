@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
-import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -23,18 +22,20 @@ from synthfer.generators.expression_editor.networks import Generator, NetworkCon
 from synthfer.sample import Row
 from synthfer.sources.avatars import draw, sample_attributes
 from synthfer.store import open_store
-from synthfer.training import adversarial, tasks
+from synthfer.training import tasks
 from synthfer.training.batch_rng import BatchRng
-from synthfer.training.feed import TrainingBatches
+from synthfer.training.experiment import build_task
 from synthfer.training.runs import Run
-from synthfer.training.task_settings import TaskConfig
+from synthfer.training.settings import TaskConfig
 from synthfer.training.tasks import Batch
-from synthfer.training.tasks.expression_editor import (
+from synthfer.training.tasks._editor_wasserstein import (
     ExpressionEditor,
     gradient_penalty,
     mean_over,
     symmetric_divergence,
 )
+from synthfer.training.trainer import Trainer
+from synthfer.training.training_batches import TrainingBatches
 from synthfer.training.world import World
 
 SMALL: dict[str, Any] = {
@@ -120,22 +121,22 @@ def test_parts_of_a_mean_average_to_it_however_rows_lie() -> None:
 def test_losses_of_the_generator_are_the_papers(space: str) -> None:
     made, given, draws = task(space=space, edited=1.0), batch(), BatchRng(5, 8, World())
     labels = network_labels(given.labels)
-    asked = made._ask(draws)
-    losses = made._generator_losses(given.images, labels, asked, draws)
-    edits = made.generator(given.images, asked.points)
+    targets = made._targets(draws)
+    losses = made._generator_losses(given.images, labels, targets, draws)
+    edits = made.generator(given.images, targets.points)
     real, logits, points = made.critic(edits)
     _, seen, seen_points = made.critic(given.images)
     assert losses["made"].item() == pytest.approx(-real.mean().item(), abs=1e-6)
-    guided = asked.guided
-    ce = F.cross_entropy(logits[guided], asked.classes[guided]).item()
+    guided = targets.guided
+    ce = F.cross_entropy(logits[guided], targets.classes[guided]).item()
     places = made.generator.places()
     if space == "linear":
-        expressive = asked.strengths > 0.2
+        expressive = targets.strengths > 0.2
         confidence = logits.softmax(1).max(1).values
-        strength = F.mse_loss(confidence[expressive], asked.strengths[expressive]).item()
+        strength = F.mse_loss(confidence[expressive], targets.strengths[expressive]).item()
         assert losses["class"].item() == pytest.approx(ce, rel=1e-5)
         assert losses["strength"].item() == pytest.approx(strength, rel=1e-5)
-        assert losses["point"].item() == pytest.approx(F.mse_loss(points, asked.points).item(), rel=1e-5)
+        assert losses["point"].item() == pytest.approx(F.mse_loss(points, targets.points).item(), rel=1e-5)
         back = places[labels] * seen.softmax(1).max(1).values[:, None]
     else:
         assert losses["prediction"].item() == pytest.approx(ce, rel=1e-5)
@@ -146,18 +147,18 @@ def test_losses_of_the_generator_are_the_papers(space: str) -> None:
 
 def test_losses_of_the_critic_take_classes_from_all_and_edits_from_the_first() -> None:
     made, given, draws = task(edited=0.5), batch(), BatchRng(5, 8, World())
-    asked = made._ask(draws)
-    losses = made._critic_losses(given.images, network_labels(given.labels), asked, draws)
+    targets = made._targets(draws)
+    losses = made._critic_losses(given.images, network_labels(given.labels), targets, draws)
     again = BatchRng(5, 8, World())
-    made._ask(again)
-    edits = made.generator(given.images[:4], asked.points).detach()
+    made._targets(again)
+    edits = made.generator(given.images[:4], targets.points).detach()
     real, classes, _ = made.critic(given.images)
     fake, _, points = made.critic(edits)
     expected = {
         "real": -real[:4].mean(),
         "made": fake.mean(),
         "class": F.cross_entropy(classes, network_labels(given.labels)),
-        "point": F.mse_loss(points, asked.points.detach()),
+        "point": F.mse_loss(points, targets.points.detach()),
         "penalty": gradient_penalty(made.critic, given.images[:4], edits, again.uniform(1, 1, 1)[:4]).mean(),
     }
     assert losses.keys() == expected.keys()
@@ -168,7 +169,7 @@ def test_losses_of_the_critic_take_classes_from_all_and_edits_from_the_first() -
 def test_the_total_is_the_weighted_sum_of_the_losses() -> None:
     weights = {"adversarial_weight": 2.0, "class_weight": 3.0, "point_weight": 0.25, "penalty_weight": 10.0}
     made, given, draws = task(**weights), batch(), BatchRng(5, 8, World())
-    losses = made._critic_losses(given.images, network_labels(given.labels), made._ask(draws), draws)
+    losses = made._critic_losses(given.images, network_labels(given.labels), made._targets(draws), draws)
     total = (
         2 * losses["real"] + 2 * losses["made"] + 3 * losses["class"] + 0.25 * losses["point"] + 10 * losses["penalty"]
     )
@@ -185,10 +186,10 @@ def test_the_total_is_the_weighted_sum_of_the_losses() -> None:
 def test_losses_of_a_joint_critic_know_edits_as_a_class() -> None:
     made, given = task(**JOINT, edited=0.5), batch()
     labels, draws = network_labels(given.labels), BatchRng(5, 8, World())
-    asked = made._ask(draws)
-    assert len(asked.classes) == 4
-    losses = made._critic_losses(given.images, labels, asked, draws)  # step 0: the slope is penalised
-    edits = made.generator(given.images[:4], asked.points).detach()
+    targets = made._targets(draws)
+    assert len(targets.classes) == 4
+    losses = made._critic_losses(given.images, labels, targets, draws)  # step 0: the slope is penalised
+    edits = made.generator(given.images[:4], targets.points).detach()
     real, of_edits = made.critic(given.images)[1], made.critic(edits)[1]
     assert real.shape == (8, 8)
     assert losses["real"].item() == pytest.approx(-real.log_softmax(1)[range(8), labels].mean().item(), rel=1e-5)
@@ -202,29 +203,29 @@ def test_losses_of_a_joint_critic_know_edits_as_a_class() -> None:
         squares.append(one.grad.square().sum().item())
     assert losses["penalty"].item() == pytest.approx(4 * np.mean(squares), rel=1e-4)
     made._at = 1
-    assert "penalty" not in made._critic_losses(given.images, labels, asked, draws)
+    assert "penalty" not in made._critic_losses(given.images, labels, targets, draws)
 
 
 def test_losses_of_the_generator_count_strong_codes_more_under_a_joint_critic() -> None:
     made, given = task(**JOINT | {"full": 0.3}, edited=1.0), batch(40)
     labels, draws = network_labels(given.labels), BatchRng(5, 40, World())
-    asked = made._ask(draws)
-    losses = made._generator_losses(given.images, labels, asked, draws)
+    targets = made._targets(draws)
+    losses = made._generator_losses(given.images, labels, targets, draws)
     with torch.no_grad():
-        edits = made.generator(given.images, asked.points)
+        edits = made.generator(given.images, targets.points)
         told = made.critic(edits)[1]
         back = made.generator(edits, made.generator.places()[labels])
-    counted = [1.0 if c == 0 else s for c, s in zip(asked.classes.tolist(), asked.strengths.tolist(), strict=True)]
-    each = -told.log_softmax(1)[range(40), asked.classes] * torch.tensor(counted)
+    counted = [1.0 if c == 0 else s for c, s in zip(targets.classes.tolist(), targets.strengths.tolist(), strict=True)]
+    each = -told.log_softmax(1)[range(40), targets.classes] * torch.tensor(counted)
     assert losses["class"].item() == pytest.approx(each.mean().item(), rel=1e-5)
-    sure = told[:, :7].softmax(1)[range(40), asked.classes]
-    weak = (asked.classes > 0) & (asked.strengths < 1)
+    sure = told[:, :7].softmax(1)[range(40), targets.classes]
+    weak = (targets.classes > 0) & (targets.strengths < 1)
     assert 0 < weak.sum() < 40
-    off = torch.where(weak, (sure - asked.strengths) ** 2, 0.0)
+    off = torch.where(weak, (sure - targets.strengths) ** 2, 0.0)
     assert losses["strength"].item() == pytest.approx(off.mean().item(), rel=1e-5)
     assert losses["cycle"].item() == pytest.approx((back - given.images).abs().mean().item(), rel=1e-5)
-    full = asked.strengths == 1
-    assert torch.equal(asked.points[full], made.generator.places()[asked.classes[full]])
+    full = targets.strengths == 1
+    assert torch.equal(targets.points[full], made.generator.places()[targets.classes[full]])
 
 
 def test_a_joint_critic_is_for_the_linear_space() -> None:
@@ -234,37 +235,37 @@ def test_a_joint_critic_is_for_the_linear_space() -> None:
 
 def test_linear_codes_have_the_strengths_of_the_paper_and_free_ones_come_first() -> None:
     made = task(free=0.25, edited=1.0)
-    asked = made._ask(BatchRng(1, 4000, World()))
-    neutral = asked.classes == 0
-    assert asked.guided.tolist() == [False] * 1000 + [True] * 3000
-    assert 0 <= asked.strengths[neutral].min() < 0.01
-    assert 0.19 < asked.strengths[neutral].max() <= 0.2
-    assert 0.2 <= asked.strengths[~neutral].min() < 0.21
-    assert 0.99 < asked.strengths[~neutral].max() <= 1
-    counts = torch.bincount(asked.classes, minlength=7)
+    targets = made._targets(BatchRng(1, 4000, World()))
+    neutral = targets.classes == 0
+    assert targets.guided.tolist() == [False] * 1000 + [True] * 3000
+    assert 0 <= targets.strengths[neutral].min() < 0.01
+    assert 0.19 < targets.strengths[neutral].max() <= 0.2
+    assert 0.2 <= targets.strengths[~neutral].min() < 0.21
+    assert 0.99 < targets.strengths[~neutral].max() <= 1
+    counts = torch.bincount(targets.classes, minlength=7)
     assert counts.min() > 480
     assert counts.max() < 670
     places = made.generator.places().detach()
-    off = asked.points[1000:] - places[asked.classes[1000:]] * asked.strengths[1000:, None]
+    off = targets.points[1000:] - places[targets.classes[1000:]] * targets.strengths[1000:, None]
     assert off.std().item() == pytest.approx(0.075, rel=0.05)
-    torch.testing.assert_close(asked.points[:1000].norm(dim=1), asked.strengths[:1000])
+    torch.testing.assert_close(targets.points[:1000].norm(dim=1), targets.strengths[:1000])
 
 
 def test_gaussian_codes_are_the_means_in_turn_after_free_ones_in_the_square() -> None:
     made = task(space="gaussian", free=9 / 16, edited=1.0)
-    asked = made._ask(BatchRng(1, 16, World()))
-    torch.testing.assert_close(asked.points[9:], made.generator.places())
-    assert asked.classes[9:].tolist() == list(range(7))
-    assert (asked.points[:9].abs() <= 1).all()
+    targets = made._targets(BatchRng(1, 16, World()))
+    torch.testing.assert_close(targets.points[9:], made.generator.places())
+    assert targets.classes[9:].tolist() == list(range(7))
+    assert (targets.points[:9].abs() <= 1).all()
 
 
 @pytest.mark.parametrize("space", ["linear", "gaussian"])
 def test_two_ranks_ask_what_one_asks(space: str) -> None:
     made = task(space=space, edited=0.7)
-    whole = made._ask(BatchRng(7, 10, World()))
+    whole = made._targets(BatchRng(7, 10, World()))
     assert len(whole.classes) == 7
     for rank in range(2):
-        part = made._ask(BatchRng(7, 10, World(rank, 2)))
+        part = made._targets(BatchRng(7, 10, World(rank, 2)))
         for name in ("points", "classes", "strengths", "guided"):
             assert torch.equal(getattr(part, name), getattr(whole, name)[rank::2])
 
@@ -336,13 +337,13 @@ def test_going_on_from_states_equals_never_stopping(kind: dict[str, Any]) -> Non
         assert torch.equal(flat(straight.modules[name]), flat(resumed.modules[name])), name
 
 
-def _gradients(place: World, kind: dict[str, Any]) -> dict[str, Tensor]:
+def _gradients(world: World, kind: dict[str, Any]) -> dict[str, Tensor]:
     """Of a step of both networks, averaged over ranks."""
     made, given = task(**{"n_critic": 1, "free": 0.5, "edited": 0.75} | kind), batch()
     made.step(
         0,
-        Batch(given.images[place.rank :: place.world], given.labels[place.rank :: place.world]),
-        BatchRng(0, 8, place),
+        Batch(given.images[world.rank :: world.size], given.labels[world.rank :: world.size]),
+        BatchRng(0, 8, world),
     )
     named = (
         (name, key, value.grad) for name in made.optimizers for key, value in made.modules[name].named_parameters()
@@ -377,7 +378,7 @@ def test_two_processes_have_the_gradients_of_one(kind: dict[str, Any], tmp_path:
 
 def test_validation_and_the_grid_use_the_average() -> None:
     made, given = task(), batch(3)
-    numbers = made.validate(given, BatchRng(0, 3, World()))
+    numbers = made.validate_batch(given, BatchRng(0, 3, World()))
     assert set(numbers) == {"agreement", "change", "cycle"}
     assert 0 <= numbers["agreement"] <= 1
     grid = made.grid(given, BatchRng(0, 3, World()))
@@ -398,8 +399,8 @@ def test_the_card_describes_the_network_of_the_weights(preset: str) -> None:
         options |= {"width": 8, "critic_width": 8}
     made = tasks.build("expression_editor", **options)
     card = made.card()
-    assert card["architecture"] == "expression_editor"
-    network = Generator(NetworkConfig(**card["options"]))
+    assert card.architecture == "expression_editor"
+    network = Generator(NetworkConfig(**card.options))
     network.load_state_dict(made.weights())
     assert parameters(network) == parameters(made.modules["generator"])
     assert made.size == {"small": 48, "published": 128}[preset]
@@ -465,14 +466,15 @@ def trained_editor(folder: Path, *words: str) -> Editor:
     config = configs.load(TaskConfig, ("out=x", "data.drawn=x", "task=expression_editor", "batch=24", *words))
     run = Run(name="run", seed=0, steps=config.steps, epoch=88, sources=("drawn",))
     images, labels = drawings(range(2870))
-    rows, made = np.arange(2870), adversarial.build(config, run)
-    feed = TrainingBatches.of_arrays(images.numpy(), labels.numpy(), rows[:2800], rows[2800:], config.batch, run.seed)
-    training = adversarial.TaskTraining(config, run, feed, made, World())
-    training.fit(
-        open_store(str(folder / "runs")), lambda facts: print(facts) if facts["kind"] == "validation" else None
+    rows, made = np.arange(2870), build_task(config, run)
+    batches = TrainingBatches.of_arrays(
+        images.numpy(), labels.numpy(), rows[:2800], rows[2800:], config.batch, run.seed
+    )
+    Trainer(config, run, batches, made, World()).fit(
+        open_store(str(folder / "runs")), lambda message: print(message) if message["kind"] == "validation" else None
     )
     save_file({key: value.contiguous() for key, value in made.weights().items()}, folder / "model.safetensors")
-    (folder / "model.card.yaml").write_text(yaml.safe_dump(made.card()))
+    (folder / "model.card.yaml").write_text(made.card().to_yaml())
     return expression_editor.build(
         expression_editor.Config(weights=str(folder / "model.safetensors"), crop="whole", batch_size=7, device="cpu")
     )

@@ -1,4 +1,4 @@
-"""A small training on drawn faces: its data, its config, its feed."""
+"""Small trainings of classifiers on drawn faces: data, config, batches, trainer."""
 
 from functools import cache
 from pathlib import Path
@@ -12,10 +12,12 @@ from synthfer import config as configs
 from synthfer.store import open_store
 from synthfer.training import pixels, result
 from synthfer.training.data import Data, open_data
-from synthfer.training.feed import TrainingBatches
-from synthfer.training.loop import Training
+from synthfer.training.initial_weights import InitialWeights, build_classifier
 from synthfer.training.runs import Run
 from synthfer.training.settings import TrainConfig
+from synthfer.training.tasks.classifier import ClassifierTask
+from synthfer.training.trainer import Trainer
+from synthfer.training.training_batches import TrainingBatches
 from synthfer.training.world import World
 from tests.evaluation.made_datasets import dataset, faces
 
@@ -23,26 +25,33 @@ FAST = ("batch=16", "augment.shift=1", "classifier.channels=[4,8]", "size=16", "
 
 
 @cache
-def drawn(first: int = 0, number: int = 84) -> list[np.ndarray]:
+def drawn_faces(first: int = 0, number: int = 84) -> list[np.ndarray]:
     return faces(range(first, first + number))
 
 
 def data_at(folder: Path, name: str = "faces", first: int = 0, number: int = 84, **columns) -> str:
-    return dataset(folder / name, drawn(first, number), **columns)
+    return dataset(folder / name, drawn_faces(first, number), **columns)
 
 
 def config_of(*words: str) -> TrainConfig:
     return configs.load(TrainConfig, words)
 
 
-def feed_of(config: TrainConfig, run: Run) -> tuple[Data, TrainingBatches]:
+def batches_of(config: TrainConfig, run: Run) -> tuple[Data, TrainingBatches]:
     data = open_data(config)
-    pictures = pixels.load(data, result.build(config, run, None).input.size)
+    pictures = pixels.load(data, build_classifier(config, run, None).input.size)
     return data, TrainingBatches.of(data, pictures, run, config.batch, config.loss.soft_labels)
 
 
-def training_of(config: TrainConfig, run: Run, feed: TrainingBatches, place: World | None = None) -> Training:
-    return Training(config, run, feed, result.build(config, run, None), place or World())
+def trainer_of(
+    config: TrainConfig,
+    run: Run,
+    batches: TrainingBatches,
+    world: World | None = None,
+    initial: InitialWeights | None = None,
+) -> Trainer:
+    world, model = world or World(), build_classifier(config, run, initial)
+    return Trainer(config, run, batches, ClassifierTask(config, run, batches, model, world), world)
 
 
 def on_two_ranks(config: TrainConfig, run: Run, folder: Path) -> None:
@@ -53,10 +62,10 @@ def on_two_ranks(config: TrainConfig, run: Run, folder: Path) -> None:
 def _rank_of_two(rank: int, config: TrainConfig, run: Run, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    data, feed = feed_of(config, run)
-    training, store = training_of(config, run, feed, World(rank, 2)), open_store(f"{folder}/two")
-    training.fit(store, lambda facts: None)
+    data, batches = batches_of(config, run)
+    trainer, store = trainer_of(config, run, batches, World(rank, 2)), open_store(f"{folder}/two")
+    trainer.fit(store, lambda message: None)
+    torch.save([trainer.task.network.state_dict(), trainer.progress.history], folder / f"rank-{rank}.pt")
     if rank == 0:
-        result.write(store, training, data, None)
-    torch.save([training.network.state_dict(), training.progress.history], folder / f"rank-{rank}.pt")
+        result.publish(store, trainer, data)
     dist.destroy_process_group()

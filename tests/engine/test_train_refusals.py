@@ -1,4 +1,4 @@
-"""What a user can do wrong is told before Ray is started, and leaves nothing at `out`."""
+"""Wrong input to the training job is refused before Ray is started, and nothing is written to `out`."""
 
 import io
 from pathlib import Path
@@ -10,9 +10,8 @@ from synthfer import classifiers, config
 from synthfer.classifiers import checkpoints
 from synthfer.cli import Invocation
 from synthfer.config import ConfigError
-from synthfer.engine.train import train
-from synthfer.engine.training_settings import TrainJob
-from tests.training.made_training import FAST, data_at
+from synthfer.engine.train import TrainJob, train
+from tests.training.classifier_trainings import FAST, data_at
 
 
 @pytest.fixture(scope="module")
@@ -55,4 +54,4 @@ def test_weights_to_begin_with_say_what_they_have_learned_from(known, uri, tmp_p
             model, tmp_path / "init" / f"{name}.safetensors", trained_on=["msceleb:train"] if known else []
         )
     told = refused(uri, tmp_path / "exp", f"init={tmp_path}/init")
-    assert ("there are several checkpoints" if known else "nobody says what") in told
+    assert ("there are several checkpoints" if known else "does not say what the weights were trained on") in told

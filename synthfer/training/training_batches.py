@@ -1,4 +1,4 @@
-"""What the steps of a run read: its training rows, their targets, and the pictures of any row as tensors."""
+"""What the steps of a run read: its training rows in batches, their targets, and the pictures of any row."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from synthfer.expressions import EXPRESSIONS
-from synthfer.training.batches import Batches
+from synthfer.training.batch_sampler import BatchSampler
 from synthfer.training.data import Data
 from synthfer.training.runs import Run
 
@@ -32,7 +32,7 @@ class TrainingBatches:
     train: np.ndarray
     validation: np.ndarray
     counts: np.ndarray
-    batches: Batches
+    sampler: BatchSampler
 
     @classmethod
     def of(cls, data: Data, pixels: np.ndarray, run: Run, batch: int, soft: bool) -> "TrainingBatches":
@@ -40,9 +40,9 @@ class TrainingBatches:
         weights = data.rows["weight"].to_numpy().astype(np.float32)
         validation = [] if data.validation is None else [data.validation.synthetic]
         kinds = np.array([*(source.synthetic for source in data.sources), *validation])  # -1 is that of validation
-        train = trained(data, run)
+        train = training_rows(data, run)
         numbers = {source.name: number for number, source in enumerate(data.sources)}
-        batches = Batches(
+        sampler = BatchSampler(
             data.labels[train],
             data.names[train],
             kinds[data.names[train]],
@@ -61,7 +61,7 @@ class TrainingBatches:
             train=train,
             validation=data.numbers("val"),
             counts=_counts(data, train, run),
-            batches=batches,
+            sampler=sampler,
         )
 
     @classmethod
@@ -74,9 +74,9 @@ class TrainingBatches:
         batch: int,
         seed: int = 0,
     ) -> "TrainingBatches":
-        """Pictures that are there already, all of one kind, without a dataset; an id is the number of its row."""
+        """Pictures in memory, all real, without a dataset; an id is the number of its row."""
         classes = np.eye(len(EXPRESSIONS), dtype=np.float32)
-        nothing = np.zeros(len(train), bool)
+        zeros = np.zeros(len(train), bool)
         return cls(
             pixels=pixels,
             targets=classes[labels],
@@ -87,24 +87,24 @@ class TrainingBatches:
             train=train,
             validation=validation,
             counts=np.bincount(labels[train], minlength=len(EXPRESSIONS)).astype(np.float64),
-            batches=Batches(labels[train], nothing, nothing, shares=None, batch=batch, seed=seed),
+            sampler=BatchSampler(labels[train], zeros, zeros, shares=None, batch=batch, seed=seed),
         )
 
     def at(self, step: int) -> np.ndarray:
         """The rows of the global batch of a step, int64 (batch,), real ones first."""
-        return self.train[self.batches.at(step)]
+        return self.train[self.sampler.at(step)]
 
     def images(self, rows: np.ndarray, device: torch.device) -> Tensor:
         """The pictures of some rows, uint8 (k, 3, size, size)."""
         return torch.from_numpy(self.pixels[rows]).to(device, non_blocking=True)
 
 
-def trained(data: Data, run: Run) -> np.ndarray:
+def training_rows(data: Data, run: Run) -> np.ndarray:
     """The rows that a run is trained on, int64 (k,)."""
-    wanted = [number for number, source in enumerate(data.sources) if source.name in run.sources]
+    sources = [number for number, source in enumerate(data.sources) if source.name in run.sources]
     rows = data.numbers("train")
-    mine: np.ndarray = rows[np.isin(data.names[rows], wanted)]
-    return mine
+    chosen: np.ndarray = rows[np.isin(data.names[rows], sources)]
+    return chosen
 
 
 def _counts(data: Data, train: np.ndarray, run: Run) -> np.ndarray:
@@ -121,7 +121,7 @@ def _targets(data: Data, soft: bool) -> np.ndarray:
     targets = np.eye(len(EXPRESSIONS), dtype=np.float32)[data.labels]
     if soft:
         column = data.rows["label_probs"].combine_chunks()
-        told = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
-        probs = np.array(column.take(told).to_pylist(), np.float64).reshape(-1, len(EXPRESSIONS))
-        targets[told] = (probs / probs.sum(1, keepdims=True)).astype(np.float32)
+        given = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+        probs = np.array(column.take(given).to_pylist(), np.float64).reshape(-1, len(EXPRESSIONS))
+        targets[given] = (probs / probs.sum(1, keepdims=True)).astype(np.float32)
     return targets

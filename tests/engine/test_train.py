@@ -23,17 +23,16 @@ from synthfer.classifiers.checkpoints import collect
 from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.cli import COMPLETE, WRONG_INPUT, Invocation
 from synthfer.config import ConfigError, load
-from synthfer.engine.train import preview, train
-from synthfer.engine.training_settings import TrainJob
-from synthfer.engine.worker_group import CONTRACT
+from synthfer.engine.train import CONTRACT, TrainJob, preview, train
 from synthfer.store import Dataset, open_store
 from synthfer.training import result
 from synthfer.training.data import open_data
+from synthfer.training.initial_weights import build_classifier
 from synthfer.training.runs import Run
 from tests.engine.event_files import scalars
 from tests.ray_sessions import start_job
 from tests.s3_server import BUCKET
-from tests.training.made_training import FAST, config_of, data_at
+from tests.training.classifier_trainings import FAST, config_of, data_at
 
 RUNS = ("mixed", "real_only", "synthetic_only", "real_reweighted")
 STAGES = ("pretrained", "finetuned")
@@ -195,20 +194,20 @@ def test_other_data_at_the_same_place_is_refused(on_s3, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory) -> str:
-    """Weights to begin with, of somebody who says only what collections they learned from."""
+def initial(tmp_path_factory) -> str:
+    """Initial weights whose card names only the collections that they learned from."""
     path = tmp_path_factory.mktemp("init") / "first.safetensors"
     run = Run(name="run", seed=0, steps=1, epoch=1, sources=())
-    model = result.build(config_of("data={x: x}", "out=x", *FAST), run, None)
+    model = build_classifier(config_of("data={x: x}", "out=x", *FAST), run, None)
     checkpoints.save(model, path, trained_on=["rafdb:train"])
     return str(path)
 
 
 @pytest.fixture(scope="module")
-def tuned(local, begun, ray_session, tmp_path_factory) -> tuple[tuple[str, ...], Path, dict]:
+def tuned(local, initial, ray_session, tmp_path_factory) -> tuple[tuple[str, ...], Path, dict]:
     """Synthetic data first, then real: as many workers as there is room for, from one to two."""
     out = tmp_path_factory.mktemp("tuned") / "exp"
-    elastic = ("engine.max_workers=2", "strategy=finetune", "finetune_share=0.25", "controls=false", f"init={begun}")
+    elastic = ("engine.max_workers=2", "strategy=finetune", "finetune_share=0.25", "controls=false", f"init={initial}")
     words = words_of(local, f"out={out}", *elastic)
     return words, out, job(*words)
 
@@ -282,10 +281,10 @@ def test_a_loss_that_is_no_number_ends_the_job(local, ray_session, tmp_path, cap
         ("size=24", r"init: \S*first\.safetensors reads 16 pixels, size=24 was asked for"),
     ],
 )
-def test_weights_of_another_network_are_refused_before_anything_starts(word, message, local, begun, tmp_path):
+def test_weights_of_another_network_are_refused_before_anything_starts(word, message, local, initial, tmp_path):
     words = [one for one in words_of(local) if not one.startswith("classifier") or word.startswith("size")]
     with pytest.raises(ConfigError, match=message):
-        job(*words, f"out={tmp_path / 'exp'}", f"init={begun}", word)
+        job(*words, f"out={tmp_path / 'exp'}", f"init={initial}", word)
     assert not (tmp_path / "exp").exists()
 
 
