@@ -1,4 +1,4 @@
-"""What the generation job costs around its device, measured side by side in one run with what it is compared with."""
+"""The overhead of the generation job around its device, measured in one run with what it is compared with."""
 
 import logging
 import os
@@ -16,8 +16,8 @@ import torch
 
 from synthfer import planning
 from synthfer.benchmarks import generators
+from synthfer.benchmarks.bare_loop import against_bare_loop, bare_rate, dataset_job, run
 from synthfer.benchmarks.generators import NetworksConfig
-from synthfer.benchmarks.job import against_bare_loop, bare_rate, dataset_job, run
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import option
 from synthfer.engine.cluster import session
@@ -53,7 +53,7 @@ class BenchmarkConfig:
 
 
 def generate(config: BenchmarkConfig, invocation: Invocation) -> Outcome:
-    """Every part that is asked for, with the conditions it was measured under."""
+    """Measure every part that is asked for; the result names the machine and versions."""
     measures: dict[str, Callable[[BenchmarkConfig, Invocation], dict[str, Any]]] = {
         "pipeline": job_against_bare_loop,
         "busy": device_busy,
@@ -63,11 +63,11 @@ def generate(config: BenchmarkConfig, invocation: Invocation) -> Outcome:
     }
     for name in generators.PARTS:
         measures[name] = partial(_of_networks, name)
-    told: dict[str, Any] = {"conditions": describe_environment(*PACKAGES)}
+    results: dict[str, Any] = {"conditions": describe_environment(*PACKAGES)}
     for part in config.parts:
         log.info("measuring %s", part)
-        told[part] = measures[part](config, invocation)
-    return Outcome(told)
+        results[part] = measures[part](config, invocation)
+    return Outcome(results)
 
 
 def _of_networks(part: str, config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def job_against_bare_loop(config: BenchmarkConfig, invocation: Invocation) -> di
 
 def device_busy(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
     """Busy share of simulated devices of known service time, one and eight of them, each with units of two batches."""
-    told = {}
+    results = {}
     for actors in (1, 8):
         rows = actors * config.units_per_actor * 2 * config.batch_size
         words = [
@@ -100,23 +100,23 @@ def device_busy(config: BenchmarkConfig, invocation: Invocation) -> dict[str, An
         with dataset_job(words) as job:
             stats = run(job, invocation, max_workers=actors, min_workers=actors, cpus_per_worker=0.1)
         limit = config.batch_size / config.batch_seconds * len(stats.workers)
-        told[f"{actors}_actors"] = {
+        results[f"{actors}_actors"] = {
             "device_busy": round(stats.device_busy or 0.0, 4),
             "workers_seen": len(stats.workers),
             "of_the_devices_limit": round((stats.images_per_s or 0.0) / limit, 4),
         }
-    return told
+    return results
 
 
 def large_plan(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
-    """Seconds and peak memory of making a plan, and rows/s of reading it at places all over it."""
+    """Seconds and peak memory of building a plan, and rows/s of reading rows all over it."""
     start = time.perf_counter()
     plan = prompts.build(prompts.Config(total=config.plan_rows))
     created = time.perf_counter() - start
-    places = range(0, len(plan), max(1, len(plan) // 10_000))
+    indices = range(0, len(plan), max(1, len(plan) // 10_000))
     start = time.perf_counter()
-    for place in places:
-        plan[place]
+    for index in indices:
+        plan[index]
     seconds = time.perf_counter() - start
     tracemalloc.start()
     prompts.build(prompts.Config(total=config.plan_rows))[len(plan) - 1]
@@ -125,15 +125,15 @@ def large_plan(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any
     return {
         "rows": len(plan),
         "creation_s": round(created, 4),
-        "rows_read_per_s": round(len(places) / seconds),
+        "rows_read_per_s": round(len(indices) / seconds),
         "peak_mb": round(peak / 1e6, 2),
     }
 
 
 def resume(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
-    """Seconds from the start of a session until the first new unit of a dataset of many committed ones.
+    """Seconds from the start of a session until the first new unit of a dataset that has many committed ones.
 
-    The committed shards are hard links to one of them: a resume asks only whether they are there.
+    The committed shards are hard links to one of them: a resume asks only whether they exist.
     """
     words = [
         "generator.name=simulated",
@@ -160,7 +160,7 @@ def resume(config: BenchmarkConfig, invocation: Invocation) -> dict[str, Any]:
 
 
 def link_shards(dataset: Dataset, job: GenerateConfig, units: int) -> None:
-    """Makes a unit for real now and then and links it into the places of those that follow."""
+    """Generate one unit in `MAX_LINKS`, and make the units that follow it hard links to its shard."""
     plan = planning.build(job.plan)
     generator = job.worker_spec(plan).build_generator()
     folder = real = Path(dataset.uri)

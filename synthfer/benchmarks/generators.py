@@ -1,4 +1,4 @@
-"""What the generation job costs around each generator that loads weights, and where the time of an edit goes.
+"""The overhead of the generation job around each generator that loads weights, and the time of each step of an edit.
 
 Networks have their published sizes, or those asked for, and random weights: speed does not depend on their values.
 """
@@ -32,7 +32,7 @@ PARTS = ("expression_editor", "vae_gan", "gan", "edit")
 class NetworksConfig:
     """How much is measured of the generators that load weights."""
 
-    faces: str | None = option(None, "dataset of the faces that are edited (null: drawn ones, too small to be found)")
+    faces: str | None = option(None, "dataset of the faces that are edited (null: drawn, too small to be detected)")
     images: int = option(96, "images of each generator: so many by the job, half before and half after it", low=32)
     edits: int = option(24, "faces of the part edit", low=1)
     size: int = option(128, "side of the editor's faces in pixels", low=16)
@@ -81,20 +81,20 @@ def _saved(name: str, config: NetworksConfig, folder: Path) -> str:
         "gan": ("dcgan", {}, lambda: Dcgan(GanNetwork())),
     }
     architecture, options, build = builders[name]
-    place = folder / name
-    place.mkdir()
+    target = folder / name
+    target.mkdir()
     state = {key: value.contiguous() for key, value in build().state_dict().items()}
-    safetensors.torch.save_file(state, place / "model.safetensors")
-    (place / "model.card.yaml").write_text(Card(architecture=architecture, options=options).to_yaml())
-    return str(place / "model.safetensors")
+    safetensors.torch.save_file(state, target / "model.safetensors")
+    (target / "model.card.yaml").write_text(Card(architecture=architecture, options=options).to_yaml())
+    return str(target / "model.safetensors")
 
 
 def _parts(config: NetworksConfig, faces: str, folder: Path) -> dict[str, Any]:
     """Milliseconds a face of detection, edit, restoration (where weights are given) and paste, one after another."""
     table = open_faces("faces", faces, ["train"])
-    places = [table.image_ref(number) for number in range(min(config.edits, len(table)))]
-    bodies = ImageReader(table.uris).read(places)
-    pictures = [_decoded(bodies[place]) for place in places]
+    refs = [table.image_ref(number) for number in range(min(config.edits, len(table)))]
+    bodies = ImageReader(table.uris).read(refs)
+    pictures = [_decoded(bodies[ref]) for ref in refs]
     uri = _saved("expression_editor", config, folder)
     editor = expression_editor.build(expression_editor.Config(weights=uri, batch_size=config.batch_size))
     clocks: dict[str, float] = {}
@@ -102,14 +102,14 @@ def _parts(config: NetworksConfig, faces: str, folder: Path) -> dict[str, Any]:
         cuts = [editor.detect(picture) for picture in pictures]
     ready = [(picture, cut) for picture, cut in zip(pictures, cuts, strict=True) if cut is not None]
     whole = expression_editor.build(expression_editor.Config(weights=uri, batch_size=config.batch_size, crop="whole"))
-    ready = ready or [(picture, found) for picture in pictures if (found := whole.detect(picture)) is not None]
+    ready = ready or [(picture, cut) for picture in pictures if (cut := whole.detect(picture)) is not None]
     point = np.zeros(2, np.float32)
     edits: list[np.ndarray] = []
     with _timed(clocks, "edit"):
         for start in range(0, len(ready), config.batch_size):
             some = ready[start : start + config.batch_size]
             edits += [
-                made for made in editor.edit([cut.pixels for _, cut in some], [point] * len(some)) if made is not None
+                edit for edit in editor.edit([cut.pixels for _, cut in some], [point] * len(some)) if edit is not None
             ]
     if config.restore:
         from synthfer.faces.restoration import Restorer

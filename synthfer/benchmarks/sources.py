@@ -46,22 +46,22 @@ class SourcesConfig:
 
 
 def measure(config: SourcesConfig, invocation: Invocation) -> Outcome:
-    """Each layout: the loops, the job, the loops again, so that a drift of the machine shows up in both."""
-    told: dict[str, Any] = {"conditions": describe_environment("ray", "numpy", "pillow", "pyarrow")}
+    """Measure each layout: the loops, the job, the loops again, so that a drift of the machine shows in both."""
+    results: dict[str, Any] = {"conditions": describe_environment("ray", "numpy", "pillow", "pyarrow")}
     for layout in config.layouts:
         log.info("measuring %s", layout)
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             path, loops = _MAKERS[layout](root / "collection", config.faces)
             before = {name: config.faces / _seconds(loop) for name, loop in loops.items()}
-            told[layout] = _job(layout, path, root / "dataset", config.faces, invocation)
+            results[layout] = _job(layout, path, root / "dataset", config.faces, invocation)
             after = {name: config.faces / _seconds(loop) for name, loop in loops.items()}
         for name in loops:
             bare = 2 / (1 / before[name] + 1 / after[name])
-            told[layout][f"{name}_images_per_s"] = [round(before[name], 1), round(after[name], 1)]
+            results[layout][f"{name}_images_per_s"] = [round(before[name], 1), round(after[name], 1)]
             for part in ("steady", "whole"):
-                told[layout][f"{part}_to_{name}"] = round(told[layout][f"{part}_images_per_s"] / bare, 3)
-    return Outcome(told)
+                results[layout][f"{part}_to_{name}"] = round(results[layout][f"{part}_images_per_s"] / bare, 3)
+    return Outcome(results)
 
 
 def _job(layout: str, path: Path, out: Path, faces: int, invocation: Invocation) -> dict[str, Any]:

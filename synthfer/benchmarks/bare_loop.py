@@ -1,4 +1,4 @@
-"""A generation job into a folder that is gone afterwards, and the bare loop that it is compared with."""
+"""A generation job into a temporary folder, and the bare loop over its generator that it is compared with."""
 
 import tempfile
 import time
@@ -61,7 +61,7 @@ def bare_rate(generator: Generator, plan: Plan, images: int) -> float:
 
 
 def run(job: GenerateConfig, invocation: Invocation, **engine: Any) -> JobStats:
-    """The job's units, made by one worker unless `engine` says otherwise; not sealed."""
+    """Run the job with one worker, or with the keys of `engine`; the dataset is not sealed."""
     job, stats = replace(job, engine=replace(job.engine, **{"max_workers": 1, **engine})), JobStats()
     with session() as resources, Metrics("benchmark", job.out, job.engine.prices) as metrics:
         job, plan = job.settled(resources), planning.build(job.plan)
@@ -71,6 +71,6 @@ def run(job: GenerateConfig, invocation: Invocation, **engine: Any) -> JobStats:
 
 @contextmanager
 def dataset_job(words: list[str]) -> Iterator[GenerateConfig]:
-    """A generation job into a folder that is gone afterwards."""
+    """A generation job into a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         yield load(GenerateConfig, [f"out={folder}/dataset", *words])
