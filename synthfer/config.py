@@ -330,8 +330,8 @@ class _Reader:
         try:
             return schema(**filled)
         except ValueError as error:
-            named = str(error).partition(":")[0] in fields
-            self.problems += [f"{prefix}{error}" if named or not prefix else f"{prefix.rstrip('.')}: {error}"]
+            names_key = str(error).partition(":")[0] in fields
+            self.problems += [f"{prefix}{error}" if names_key or not prefix else f"{prefix.rstrip('.')}: {error}"]
             return None
 
     def field(self, field: dataclasses.Field[Any], hint: Any, values: Mapping[str, Any], prefix: str) -> Any:

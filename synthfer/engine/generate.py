@@ -42,7 +42,7 @@ from synthfer.gates import GateChain
 from synthfer.generators import Failure, OutOfMemory
 from synthfer.images import ImageConfig
 from synthfer.planning import Plan
-from synthfer.report.plan import print_plan, used
+from synthfer.report.plan import print_plan, usage_text
 from synthfer.sample import Row
 from synthfer.store import Dataset, Spec
 from synthfer.store.image_reader import ImageReader
@@ -138,7 +138,7 @@ def worker_pool(config: GenerateConfig, plan: Plan) -> WorkerPoolSpec:
 def log_faces(plan: Plan) -> None:
     """Logs how often each face is used, for a plan of faces, and whether they are of real persons."""
     if faces := plan.summary(limit=0).get("faces"):
-        log.info("%d faces of %d identities; %s", faces["faces"], faces["identities"], used(faces["uses"]))
+        log.info("%d faces of %d identities; %s", faces["faces"], faces["identities"], usage_text(faces["uses"]))
         if faces["of_real_persons"]:
             log.warning("the faces are of real persons: what is made from them does not preserve their privacy")
 

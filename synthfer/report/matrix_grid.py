@@ -1,6 +1,6 @@
 """What the tables and the plot of a cross-dataset matrix show in each place, before any of them is written.
 
-All of it is read from the dict of `synthfer.evaluation.matrix` as matrix.json holds it, so that a report can be made
+All of it is read from the dict of `synthfer.evaluation.matrix` as matrix.json holds it, so that a report can be written
 again from the file alone. A number that is null there is a dash here, and so is a cell that does not exist.
 """
 
@@ -212,7 +212,7 @@ def _tests_used(cells: Sequence[Mapping[str, Any]]) -> str:
     """The tests behind the marks, in brackets: "(accuracy: McNemar ...; macro-F1: ...)"."""
     used = []
     for metric in SHOWN:
-        found = [(cell.get("comparison") or {}).get(metric, {}).get("test") for cell in cells]
-        if tests := [_TESTS.get(test, test) for test in dict.fromkeys(found) if test]:
+        names = [(cell.get("comparison") or {}).get(metric, {}).get("test") for cell in cells]
+        if tests := [_TESTS.get(test, test) for test in dict.fromkeys(names) if test]:
             used.append(f"{title(metric)}: {' or '.join(tests)}")
     return f" ({'; '.join(used)})" if used else ""

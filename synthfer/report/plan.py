@@ -15,9 +15,12 @@ def print_plan(summary: Mapping[str, Any], console: Console) -> None:
     attributes = summary["attributes"].items()
     lines = [f"{name}: " + ", ".join(f"{value} {n:,}" for value, n in values.items()) for name, values in attributes]
     _print_part(f"Rows per value{part}", lines, console)
-    if told := summary.get("faces"):
-        persons = "of real persons: the result does not preserve their privacy" if told["of_real_persons"] else ""
-        lines = [f"{told['faces']:,} of {told['identities']:,} identities {persons}".strip(), used(told["uses"])]
+    if faces := summary.get("faces"):
+        persons = "of real persons: the result does not preserve their privacy" if faces["of_real_persons"] else ""
+        lines = [
+            f"{faces['faces']:,} of {faces['identities']:,} identities {persons}".strip(),
+            usage_text(faces["uses"]),
+        ]
         _print_part("Faces", lines, console)
     for title in ("codes", "operations"):
         lines = [f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}"
@@ -27,9 +30,9 @@ def print_plan(summary: Mapping[str, Any], console: Console) -> None:
     console.print()
 
 
-def used(uses: Mapping[str, Any]) -> str:
+def usage_text(uses: Mapping[str, Any]) -> str:
     """How often each face of each class is used, in words."""
-    return "; ".join(f"{name}: {told['faces']:,} faces, each used {_span(told['each'])}" for name, told in uses.items())
+    return "; ".join(f"{name}: {use['faces']:,} faces, each used {_span(use['each'])}" for name, use in uses.items())
 
 
 def _span(times: list[int]) -> str:
