@@ -17,7 +17,7 @@ from torch import nn
 
 from synthfer import images
 from synthfer.benchmarks import made_data
-from synthfer.benchmarks.job import against_bare_loop
+from synthfer.benchmarks.bare_loop import against_bare_loop
 from synthfer.checkpoints import Card
 from synthfer.cli import Invocation
 from synthfer.config import option
