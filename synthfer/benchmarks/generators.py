@@ -16,7 +16,7 @@ import safetensors.torch
 from torch import nn
 
 from synthfer import images
-from synthfer.benchmarks import made_data
+from synthfer.benchmarks import benchmark_data
 from synthfer.benchmarks.bare_loop import against_bare_loop
 from synthfer.checkpoints import Card
 from synthfer.cli import Invocation
@@ -46,7 +46,7 @@ def measure(part: str, config: NetworksConfig, invocation: Invocation) -> dict[s
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         given = config.faces if part in ("expression_editor", "edit") else None  # others need labels
-        faces = given or made_data.seal(root / "faces", made_data.faces(config.images, 96), "train")
+        faces = given or benchmark_data.seal(root / "faces", benchmark_data.faces(config.images, 96), "train")
         return _parts(config, faces, root) if part == "edit" else _job(part, config, faces, root, invocation)
 
 

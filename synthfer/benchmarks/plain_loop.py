@@ -32,10 +32,10 @@ _READY = (0, 0.0)
 
 @dataclass(frozen=True)
 class Task:
-    """What every process is told: `pixels` and `labels` are .npy files, uint8 (n, 3, size, size) and int64 (n,).
+    """What every process gets: `pixels` and `labels` are .npy files, uint8 (n, 3, size, size) and int64 (n,).
 
     Of the steps of the run those after `warmup` are timed. `niceness` is that of the processes: Ray gives its workers
-    a low priority, which would tell on a machine that others use, too.
+    a low priority, which would matter on a machine that others use, too.
     """
 
     config: TrainConfig
@@ -49,7 +49,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Timed:
-    """What a turn says: pictures trained on by all processes, and images/s of the steps after the warm-up."""
+    """The result of a turn: pictures trained on by all processes, and images/s of the steps after the warm-up."""
 
     pictures: int
     images_per_s: float
@@ -65,25 +65,25 @@ class Processes:
         """One training, by all processes together; the slowest one's rate. `RuntimeError` where one has failed."""
         for pipe in self._pipes:
             pipe.send(True)
-        told = [_heard(pipe) for pipe in self._pipes]
-        return Timed(sum(pictures for pictures, _ in told), min(rate for _, rate in told))
+        results = [_receive(pipe) for pipe in self._pipes]
+        return Timed(sum(pictures for pictures, _ in results), min(rate for _, rate in results))
 
 
 @contextmanager
 def processes(task: Task, folder: Path) -> Iterator[tuple[Processes, float]]:
-    """As many processes as `task.world`, and the seconds until all were there; `folder` is one where they can meet."""
+    """As many processes as `task.world`, and the seconds until all were ready; they find each other in `folder`."""
     context, start = mp.get_context("spawn"), time.perf_counter()
-    meeting = folder / f"plain-{task.world}"
+    rendezvous = folder / f"plain-{task.world}"
     pipes, started = [], []
     try:
         for rank in range(task.world):
             ours, theirs = context.Pipe()
-            started.append(context.Process(target=_work, args=(task, rank, meeting, theirs), daemon=True))
+            started.append(context.Process(target=_work, args=(task, rank, rendezvous, theirs), daemon=True))
             started[-1].start()
             theirs.close()  # so that the end of the process is the end of the pipe
             pipes.append(ours)
         for pipe in pipes:
-            _heard(pipe)
+            _receive(pipe)
         yield Processes(pipes), time.perf_counter() - start
     finally:
         for pipe in pipes:
@@ -93,31 +93,31 @@ def processes(task: Task, folder: Path) -> Iterator[tuple[Processes, float]]:
             process.kill()
 
 
-def _heard(pipe: Connection) -> tuple[int, float]:
+def _receive(pipe: Connection) -> tuple[int, float]:
     try:
-        told: tuple[int, float] | str = pipe.recv()
+        result: tuple[int, float] | str = pipe.recv()
     except EOFError as error:
-        raise RuntimeError("a process of the plain loop ended without a word") from error
-    if isinstance(told, str):
-        raise RuntimeError(f"a process of the plain loop failed:\n{told}")
-    return told
+        raise RuntimeError("a process of the plain loop ended without a message") from error
+    if isinstance(result, str):
+        raise RuntimeError(f"a process of the plain loop failed:\n{result}")
+    return result
 
 
-def _work(task: Task, rank: int, meeting: Path, pipe: Connection) -> None:
-    """A process: says when it is ready, then trains whenever it is told to, until nobody is there any more."""
+def _work(task: Task, rank: int, rendezvous: Path, pipe: Connection) -> None:
+    """A process: reports that it is ready, then trains once for each message, until the other end is closed."""
     torch.set_num_threads(1)
     os.setpriority(os.PRIO_PROCESS, 0, max(task.niceness, os.nice(0)))
     device = device_of(rank)
     try:
         if task.world > 1:
             backend = "nccl" if device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=task.world)
+            dist.init_process_group(backend, init_method=f"file://{rendezvous}", rank=rank, world_size=task.world)
         reach = task.config.augment.shift
         arrays = np.pad(np.load(task.pixels), [(0, 0), (0, 0), *[(reach, reach)] * 2], "edge"), np.load(task.labels)
         padded, labels = (torch.from_numpy(array).to(device) for array in arrays)
         pipe.send(_READY)
         while pipe.recv():
-            pipe.send(steps(task, rank, *beginning(task, device), padded, labels))
+            pipe.send(steps(task, rank, *initial_state(task, device), padded, labels))
     except EOFError:
         return
     except Exception:  # noqa: BLE001 - whoever waits at the other end raises it
@@ -158,8 +158,8 @@ def steps(
     return pictures, (task.run.steps - task.warmup) * config.batch / (time.perf_counter() - start)
 
 
-def beginning(task: Task, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """The network with the job's first weights, wrapped where there are several processes, and its optimiser."""
+def initial_state(task: Task, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The network with the job's initial weights, wrapped where there are several processes, and its optimiser."""
     model: nn.Module = build_classifier(task.config, task.run, None).train()
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = task.config.optimizer

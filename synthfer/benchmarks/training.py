@@ -6,7 +6,6 @@ those of the turns. One thread per process.
 
 import io
 import logging
-import os
 import statistics
 import sys
 import tempfile
@@ -17,20 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 from PIL import Image
 from rich.console import Console
 
 from synthfer import classifiers, images
-from synthfer.benchmarks import made_data, plain_loop
-from synthfer.benchmarks.arithmetic import flops_per_image, matrix_rate
+from synthfer.benchmarks import benchmark_data, plain_loop
+from synthfer.benchmarks.flops import flops_per_image, matrix_rate
 from synthfer.benchmarks.plain_loop import Task
-from synthfer.benchmarks.training_turns import gang
 from synthfer.classifiers._network import Classifier
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import ConfigError, load, option, registry_section
 from synthfer.engine.cluster import ClusterResources, session
+from synthfer.engine.paced_training import paced_training, worker_niceness
 from synthfer.engine.train import TrainJob, open_job, with_absolute_paths
 from synthfer.engine.worker_group import WorkerGroup, WorkerGroupConfig
 from synthfer.environment import describe_environment
@@ -52,7 +50,7 @@ log = logging.getLogger(__name__)
 PACKAGES = ("ray", "torch", "numpy", "pillow", "simplejpeg", "pyarrow")
 PARTS = ("steps", "input", "evaluation", "flops")
 WARMUP = 20
-"""Steps of each turn that are not timed: as many as our loop makes until it first tells of them."""
+"""Steps of each turn that are not timed: as many as our loop makes until its first message."""
 
 _TESTS, _MODELS = 2, 3
 _SCORED_AT_ONCE = 64
@@ -75,7 +73,7 @@ class TrainingBenchmark:
 
 
 def measure(config: TrainingBenchmark, invocation: Invocation) -> Outcome:
-    """Every part that is asked for, with the conditions it was measured under."""
+    """Measure every part that is asked for; the result names the machine and versions."""
     torch.set_num_threads(1)
     measures: dict[str, Callable[[TrainingBenchmark, Invocation], dict[str, Any]]] = {
         "steps": steps,
@@ -83,11 +81,11 @@ def measure(config: TrainingBenchmark, invocation: Invocation) -> Outcome:
         "evaluation": evaluation,
         "flops": flops,
     }
-    told: dict[str, Any] = {"conditions": describe_environment(*PACKAGES)}
+    results: dict[str, Any] = {"conditions": describe_environment(*PACKAGES)}
     for part in config.parts:
         log.info("measuring %s", part)
-        told[part] = measures[part](config, invocation)
-    return Outcome(told)
+        results[part] = measures[part](config, invocation)
+    return Outcome(results)
 
 
 def steps(config: TrainingBenchmark, invocation: Invocation) -> dict[str, Any]:
@@ -100,22 +98,22 @@ def steps(config: TrainingBenchmark, invocation: Invocation) -> dict[str, Any]:
         devices = resources.gpus or resources.cpus
         if devices < max(config.workers):
             raise ConfigError(f"workers: there are {devices} devices; ask for workers=[{devices}] or fewer")
-        job = job_of(config, Path(folder), made_data.noise(max(512, 4 * config.batch), 32), invocation)
+        job = job_of(config, Path(folder), benchmark_data.noise(max(512, 4 * config.batch), 32), invocation)
         each = flops_per_image(network(config, 0))
-        told: dict[str, Any] = {"pictures_are": "noise", "flops_per_image": each}
+        results: dict[str, Any] = {"pictures_are": "noise", "flops_per_image": each}
         products = []
         for workers in config.workers:
             log.info("%d workers", workers)
             compared, product = _compared(job, workers, resources, Path(folder))
-            told[f"{workers}_workers"] = compared
+            results[f"{workers}_workers"] = compared
             products += product
-    told["matrix_product_flops_per_s"] = round(statistics.median(products))
+    results["matrix_product_flops_per_s"] = round(statistics.median(products))
     for workers in config.workers:
-        compared = told[f"{workers}_workers"]
+        compared = results[f"{workers}_workers"]
         rate = each * statistics.median(compared["ours_images_per_s"]) / workers
         compared["flops_per_s_of_each"] = round(rate)
-        compared["of_matrix_product"] = round(rate / told["matrix_product_flops_per_s"], 4)
-    return told
+        compared["of_matrix_product"] = round(rate / results["matrix_product_flops_per_s"], 4)
+    return results
 
 
 def _compared(
@@ -127,10 +125,13 @@ def _compared(
     group = WorkerGroup(job, WorkerGroupConfig(workers=workers, max_failures=0))
     task = _task(job, workers, folder)
     ours, plain, products = [], [], []
-    with gang(group, resources) as (crew, start_up), plain_loop.processes(task, folder) as (processes, plain_start_up):
+    with (
+        paced_training(group, resources) as (training, start_up),
+        plain_loop.processes(task, folder) as (processes, plain_start_up),
+    ):
         for _ in job.runs:
             plain.append(processes.turn())
-            ours.append(crew.turn())
+            ours.append(training.next_run())
             products.append(matrix_rate(plain_loop.device_of(0)))
     rates = [[round(turn.images_per_s, 2) for turn in turns] for turns in (ours, plain)]
     return {
@@ -156,12 +157,7 @@ def _task(job: Experiment, workers: int, folder: Path) -> Task:
     paths = {name: folder / f"{name}.npy" for name in arrays}
     for name, array in arrays.items():
         np.save(paths[name], array)
-    niceness = ray.get(ray.remote(num_cpus=0)(_niceness).remote())
-    return Task(config=config, run=run, world=workers, warmup=WARMUP, niceness=niceness, **paths)
-
-
-def _niceness() -> int:
-    return os.nice(0)
+    return Task(config=config, run=run, world=workers, warmup=WARMUP, niceness=worker_niceness(), **paths)
 
 
 def job_of(
@@ -170,7 +166,7 @@ def job_of(
     """A training job on these pictures, with a run for each turn."""
     words = [
         f"out={folder}/experiment",
-        f"data={{made: {made_data.seal(folder / 'made', pictures, 'train')}}}",
+        f"data={{made: {benchmark_data.seal(folder / 'made', pictures, 'train')}}}",
         f"seeds={list(range(config.rounds))}",
         f"batch={config.batch}",
         f"steps={config.steps}",
@@ -194,7 +190,7 @@ def input_pipeline(config: TrainingBenchmark, invocation: Invocation) -> dict[st
     steps on the CPU with batches that are there already.
     """
     with tempfile.TemporaryDirectory() as folder:
-        job = job_of(config, Path(folder), made_data.faces(config.pictures, config.side), invocation)
+        job = job_of(config, Path(folder), benchmark_data.faces(config.pictures, config.side), invocation)
         files = _files(job.config.data["made"])
         decode = _in_turns(
             {
@@ -211,7 +207,7 @@ def input_pipeline(config: TrainingBenchmark, invocation: Invocation) -> dict[st
 
 
 def _batches(config: TrainingBenchmark, job: Experiment) -> dict[str, Any]:
-    """The making of batches and the rest of a step, each alone, and what our loop says of the share of the rest."""
+    """The making of batches and the rest of a step, each alone, and the share of the rest as our loop reports it."""
     trainer = job.trainer(job.runs[0], pixels.load(job.data, job.size), World())
     task = trainer.task
     assert isinstance(task, ClassifierTask)
@@ -229,21 +225,21 @@ def _batches(config: TrainingBenchmark, job: Experiment) -> dict[str, Any]:
             task.backward(step, batch)
             task.optimizer.step()
 
-    told = _in_turns({"ours": make, "network": learn}, WARMUP * config.batch, config.rounds)
-    told["ours_to_network"] = median_ratio(told["ours"], told["network"])
-    told["device_busy"] = round(statistics.median(message["device_busy"] for message in messages), 4)
-    return told
+    results = _in_turns({"ours": make, "network": learn}, WARMUP * config.batch, config.rounds)
+    results["ours_to_network"] = median_ratio(results["ours"], results["network"])
+    results["device_busy"] = round(statistics.median(message["device_busy"] for message in messages), 4)
+    return results
 
 
 def _in_turns(works: Mapping[str, Callable[[], Any]], pictures: int, rounds: int) -> dict[str, Any]:
     """Pictures per core-second of each work, once per round."""
-    told: dict[str, Any] = {name: [] for name in works}
+    results: dict[str, Any] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
             start = time.process_time()
             work()
-            told[name].append(round(pictures / (time.process_time() - start), 1))
-    return told
+            results[name].append(round(pictures / (time.process_time() - start), 1))
+    return results
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -266,8 +262,8 @@ def evaluation(config: TrainingBenchmark, invocation: Invocation) -> dict[str, A
     The test sets are drawn faces as JPEG; the passes are those of the evaluation job's worker.
     """
     with tempfile.TemporaryDirectory() as folder:
-        faces = made_data.faces(config.pictures, config.side)
-        tests = [made_data.seal(Path(folder) / f"test-{k}", faces, "test") for k in range(_TESTS)]
+        faces = benchmark_data.faces(config.pictures, config.side)
+        tests = [benchmark_data.seal(Path(folder) / f"test-{k}", faces, "test") for k in range(_TESTS)]
         models = {f"seed-{seed}": network(config, seed) for seed in range(_MODELS)}
         seconds: dict[str, list[float]] = {"one_pass_s": [], "separate_passes_s": []}
         for _ in range(config.rounds):

@@ -1,4 +1,4 @@
-"""Sealed datasets for measurements: noise where content does not matter, drawn faces where files must be like files."""
+"""Sealed datasets for benchmarks: noise where content does not matter, drawn faces where files must be realistic."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +52,7 @@ def seal(uri: Path, pictures: Sequence[np.ndarray], split: str, image: ImageConf
     )
     dataset = Dataset.create(str(uri), spec)
     for unit in range(spec.units):
-        places = spec.unit_rows(unit)
-        dataset.commit(unit, pa.Table.from_pylist(rows[places.start : places.stop], SCHEMA), {})
+        members = spec.unit_rows(unit)
+        dataset.commit(unit, pa.Table.from_pylist(rows[members.start : members.stop], SCHEMA), {})
     dataset.seal()
     return str(uri)

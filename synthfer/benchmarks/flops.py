@@ -1,4 +1,4 @@
-"""Floating point operations: those that a network's training needs, and those that a device can make."""
+"""Floating point operations: how many a network's training needs, and how many a device computes per second."""
 
 import time
 

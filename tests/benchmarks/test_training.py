@@ -1,4 +1,4 @@
-"""The training benchmark in miniature: every part tells finite figures, and ours and the plain loop do equal work."""
+"""The training benchmark in miniature: every part gives finite figures, and ours and the plain loop do equal work."""
 
 import io
 import math
@@ -10,8 +10,8 @@ import torch
 from rich.console import Console
 
 from synthfer import images
-from synthfer.benchmarks import made_data, plain_loop, training
-from synthfer.benchmarks.arithmetic import flops_per_image
+from synthfer.benchmarks import benchmark_data, plain_loop, training
+from synthfer.benchmarks.flops import flops_per_image
 from synthfer.classifiers import small
 from synthfer.cli import Invocation
 from synthfer.config import ConfigError, load
@@ -87,7 +87,7 @@ def plain_task(folder: Path) -> plain_loop.Task:
 def test_the_plain_loop_learns(tmp_path):
     task = plain_task(tmp_path)
     pixels, labels = (torch.from_numpy(np.load(path)) for path in (task.pixels, task.labels))
-    model, optimizer = plain_loop.beginning(task, torch.device("cpu"))
+    model, optimizer = plain_loop.initial_state(task, torch.device("cpu"))
     padded = torch.nn.functional.pad(pixels, [4] * 4, value=0)
     pictures, rate = plain_loop.steps(task, 0, model, optimizer, padded, labels)
     assert pictures == 40 * 16
@@ -118,7 +118,7 @@ def test_scoring_in_one_pass():
 
 def test_one_pass_and_separate_passes_give_the_same_answers(tmp_path):
     config = config_of()
-    uri = made_data.seal(tmp_path / "test", made_data.noise(20, 24), "test")
+    uri = benchmark_data.seal(tmp_path / "test", benchmark_data.noise(20, 24), "test")
     models = {f"seed-{seed}": training.network(config, seed) for seed in range(2)}
     (together,) = training.score(models, [uri])
     for name, model in models.items():
@@ -151,9 +151,9 @@ def test_the_plain_loop_shifts_and_mirrors_as_ours_may():
 
 
 def test_made_datasets_hold_the_pictures_they_were_given(tmp_path):
-    pictures = made_data.faces(70, 24)
+    pictures = benchmark_data.faces(70, 24)
     assert len({picture.tobytes() for picture in pictures}) == 70
-    uri = made_data.seal(tmp_path / "made", pictures, "train", images.ImageConfig(format="png"))
+    uri = benchmark_data.seal(tmp_path / "made", pictures, "train", images.ImageConfig(format="png"))
     rows = [row for batch in Dataset(uri).scan(["label", "image"]) for row in batch.to_pylist()]
     assert [row["label"] for row in rows] == [number % 7 for number in range(70)]
     for picture, row in zip(pictures, rows, strict=True):
