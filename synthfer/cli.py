@@ -83,7 +83,7 @@ Job = Callable[[Any, Invocation], Outcome]
 class Command:
     """A job with its config's dataclass; `dry_run` says what it would do, without it the config is shown.
 
-    `instead` gets the key=value words and config files, and returns the command that they are for, None for this one.
+    `redirect` gets the key=value words and config files, and returns the command that they are for, None for this one.
     """
 
     schema: type
@@ -91,7 +91,7 @@ class Command:
     dry_run: Job | None = None
     about: str = ""
     example: str = ""
-    instead: "Callable[[Sequence[str], Sequence[str]], Command | None] | None" = None
+    redirect: "Callable[[Sequence[str], Sequence[str]], Command | None] | None" = None
 
 
 def run(schema: type, job: Job, *, dry_run: Job | None = None, about: str = "", example: str = "") -> NoReturn:
@@ -150,8 +150,8 @@ def _run(
         near = get_close_matches(name, commands, n=1) or [", ".join(commands)]
         raise ConfigError(f"there is no command {name!r}; did you mean {near[0]}?")
     command = commands[name]
-    if command.instead:
-        command = command.instead(rest, files) or command
+    if command.redirect:
+        command = command.redirect(rest, files) or command
     if "--help" in flags:
         _print_help(command, name, keys(command.schema, rest, files), program)
         return Outcome()

@@ -77,8 +77,8 @@ def test_commands_parse(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         found, _ = commands(name)
         keys = [word for word in words if not word.startswith("--")]
         command = found[""] if "" in found else found[keys.pop(0)]
-        if command.instead:
-            command = command.instead(keys, []) or command
+        if command.redirect:
+            command = command.redirect(keys, []) or command
         load(command.schema, keys)  # ConfigError names what is wrong
 
 

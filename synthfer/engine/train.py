@@ -150,5 +150,5 @@ COMMAND = Command(
     f"Tasks besides: task={'|'.join(name for name in task_names() if name != CLASSIFIER)}.",
     example="python jobs/train.py data.fer=out/fer2013 data.drawn=out/faces mix.fer=.5 mix.drawn=.5 seeds=[0,1,2] "
     "out=s3://bucket/runs/small",
-    instead=_task_command,
+    redirect=_task_command,
 )

@@ -48,5 +48,5 @@ def test_nothing_to_copy_is_an_error_and_not_an_empty_folder(tmp_path):
         [sys.executable, "-m", "synthfer.k8s", "fetch", f"source={tmp_path / 'nothing'}", f"out={tmp_path / 'out'}"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 2 and "there is nothing there" in done.stderr
+    assert done.returncode == 2 and "is empty: give the bucket and prefix" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -414,7 +414,7 @@ def test_quantities(text, number):
 
 @pytest.mark.parametrize("text", ["four", "1gi", "", "1 Gi", None])
 def test_what_is_no_quantity_says_so(text):
-    with pytest.raises(ValueError, match="is no quantity"):
+    with pytest.raises(ValueError, match="is not a quantity"):
         quantity(text)
 
 
