@@ -19,7 +19,7 @@ from synthfer.planning import open_plan
 from synthfer.store import DamagedShard, Dataset, SpecMismatch
 from synthfer.store.card import README
 from synthfer.store.image_reader import ImageReader
-from tests.planning.made_faces import even, faces_dataset
+from tests.planning.face_datasets import even, faces_dataset
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 COLUMNS = (

@@ -12,7 +12,7 @@ import pytest
 
 from synthfer.store import Dataset
 from tests.generators import tiny_weights
-from tests.planning.made_faces import even, faces_dataset
+from tests.planning.face_datasets import even, faces_dataset
 from tests.ray_sessions import KillableCluster, start_job
 
 UNITS, UNIT_SIZE = 40, 8

@@ -15,7 +15,7 @@ from synthfer.planning.faces import INHERITED, FaceTable, open_faces, read_faces
 from synthfer.store import View, open_store
 from synthfer.store.dataset_ref import open_ref
 from synthfer.store.view import SCHEMA
-from tests.planning.made_faces import even, faces_dataset
+from tests.planning.face_datasets import even, faces_dataset
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from synthfer.planning import variations
 from synthfer.planning.faces import read_faces
 from synthfer.planning.variations import FOREIGN, OPERATIONS, OWN, PAIRED, VariationPlan
 from synthfer.store import open_store
-from tests.planning.made_faces import faces_dataset
+from tests.planning.face_datasets import faces_dataset
 
 # Faces of split train by expression, from anger to surprise; one more of each is of split test.
 COUNTS = (9, 2, 3, 12, 6, 5, 4)

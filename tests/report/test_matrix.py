@@ -30,7 +30,7 @@ from synthfer.report.matrix_page import page
 from synthfer.report.plot import luminance, reliability_svg, shortened, svg
 from tests.evaluation.made_cells import a_test_set, candidate, labels, probabilities
 from tests.report.browser import browse
-from tests.report.made_matrix import CONTAMINATED, METRIC_NAMES, made_matrix
+from tests.report.matrices import CONTAMINATED, METRIC_NAMES, example_matrix
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = r"""<script>alert(1)</script>|100%_a & b#c$d {e} ~f^ \g [bold]h[/bold] *i* `j` !k "l" 'm' ]]> --> é†"""
@@ -99,7 +99,7 @@ def best_of_columns(matrix: dict[str, Any], metric: str) -> set[tuple[int, int, 
 
 @pytest.fixture(scope="module", params=[(0,), (0, 1, 2)], ids=["one seed", "three seeds"])
 def matrix(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return made_matrix(seeds=request.param)
+    return example_matrix(seeds=request.param)
 
 
 def test_markdown_has_every_number_in_its_place(matrix: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ def test_only_several_seeds_have_a_deviation(matrix: dict[str, Any]) -> None:
 
 
 def test_the_legend_and_the_page_say_which_tests_and_audits_stand_behind_the_numbers() -> None:
-    alone, kin = made_matrix(), made_matrix()
+    alone, kin = example_matrix(), example_matrix()
     for comparison in (cell["comparison"] for cell in kin["cells"] if cell["comparison"]):
         for metric in ("accuracy", "macro_f1"):
             comparison[metric]["test"] = "permutation of lineages"
@@ -241,7 +241,7 @@ def test_an_engine_compiles_it(tmp_path: Path) -> None:
 
 
 def test_wide_matrices_are_split_into_tables_that_fit() -> None:
-    wide = made_matrix(["one"], [f"test {i}" for i in range(9)], variants=["original"])
+    wide = example_matrix(["one"], [f"test {i}" for i in range(9)], variants=["original"])
     written = latex(wide)
     check_latex(written)
     labels = re.findall(r"\\label\{(.*?)\}", written)
@@ -277,7 +277,7 @@ def rgb(colour: str) -> list[int]:
 
 def test_numbers_can_be_read_on_every_shade_and_shades_follow_the_numbers() -> None:
     """WCAG 2.2 asks for a contrast of 4.5."""
-    matrix = made_matrix([f"{i}" for i in range(12)], [f"{i}" for i in range(9)], variants=["original"])
+    matrix = example_matrix([f"{i}" for i in range(12)], [f"{i}" for i in range(9)], variants=["original"])
     shares = np.linspace(-0.1, 1.1, len(matrix["cells"]))
     for cell, share in zip(matrix["cells"], shares, strict=True):
         cell["mean"]["macro_f1"]["mean"], cell["contaminated"] = float(share), False
@@ -300,7 +300,7 @@ def test_luminance_has_the_published_values() -> None:
 def test_svg_grows_with_its_columns_and_holds_all_it_draws() -> None:
     widths = []
     for tests in (4, 8):
-        root = ElementTree.fromstring(svg(made_matrix(tests=[f"t{i}" for i in range(tests)], variants=["original"])))
+        root = ElementTree.fromstring(svg(example_matrix(tests=[f"t{i}" for i in range(tests)], variants=["original"])))
         width, height = (float(root.get(key, 0)) for key in ("width", "height"))
         assert root.get("viewBox") == f"0 0 {width:.0f} {height:.0f}"
         for box in (box for cell in cells_of(root) for box in cell.iter(f"{SVG}rect")):
@@ -312,7 +312,7 @@ def test_svg_grows_with_its_columns_and_holds_all_it_draws() -> None:
 
 def test_long_names_are_short_with_the_whole_name_at_hand() -> None:
     name = "a recipe whose name goes on and on, v1"
-    root = ElementTree.fromstring(svg(made_matrix([name, name.replace("v1", "v2")], [name])))
+    root = ElementTree.fromstring(svg(example_matrix([name, name.replace("v1", "v2")], [name])))
     labels = [text for text in root.iter(f"{SVG}text") if text.find(f"{SVG}title") is not None]
     assert [text[0].text for text in labels] == [name, name, name.replace("v1", "v2")]
     shown = ["".join(text.itertext()).removeprefix(text[0].text or "") for text in labels]
@@ -342,9 +342,9 @@ def test_reliability_bars_are_the_shares_that_were_right() -> None:
 
 def test_unknown_metrics_and_variants_are_named() -> None:
     with pytest.raises(ValueError, match=r"no metric 'kappa'.*accuracy, macro_f1, balanced_accuracy"):
-        svg(made_matrix(), "kappa")
+        svg(example_matrix(), "kappa")
     with pytest.raises(ValueError, match=r"no variant 'sepia'.*original, grey48"):
-        svg(made_matrix(), variant="sepia")
+        svg(example_matrix(), variant="sepia")
 
 
 def test_the_page_tells_every_cell_in_table_and_details(matrix: dict[str, Any]) -> None:
@@ -420,13 +420,13 @@ def test_links_lead_somewhere_and_ids_are_unique(matrix: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(("status", "word"), [("fail", "Do not believe all of it"), ("warn", "Needs a look")])
 def test_the_header_says_the_worst_status(status: str, word: str) -> None:
-    matrix = made_matrix(["one"], ["two"])
+    matrix = example_matrix(["one"], ["two"])
     matrix["banners"] = [{**matrix["banners"][0], "status": status}]
     assert [words(one) for one in of_class(tree(page(matrix)), "overall")] == [word]
 
 
 def test_without_banners_the_guards_speak() -> None:
-    matrix = made_matrix(["one"], ["two"])
+    matrix = example_matrix(["one"], ["two"])
     matrix["banners"] = []
     assert [words(one) for one in of_class(tree(page(matrix)), "overall")] == ["Clean"]
     for cell in matrix["cells"]:
@@ -446,24 +446,24 @@ def without_numbers(value: Any) -> Any:
 
 
 def unknown() -> dict[str, Any]:
-    matrix = without_numbers(made_matrix(seeds=[None]))
+    matrix = without_numbers(example_matrix(seeds=[None]))
     for run in (run for cell in matrix["cells"] for run in cell["runs"]):
         run["reliability"]["upper"] = [(place + 1) / 15 for place in range(15)]  # bounds are always known
     return matrix
 
 
 def empty() -> dict[str, Any]:
-    return {**made_matrix(), "tests": [], "recipes": [], "cells": [], "summary": [], "banners": [], "baseline": None}
+    return {**example_matrix(), "tests": [], "recipes": [], "cells": [], "summary": [], "banners": [], "baseline": None}
 
 
 def alone() -> dict[str, Any]:
     """A single recipe on its own test set: nothing is off the diagonal."""
-    return {**made_matrix(["one"], ["own"]), "baseline": None}
+    return {**example_matrix(["one"], ["own"]), "baseline": None}
 
 
 def sparse() -> dict[str, Any]:
     """Cells and runs that were never measured."""
-    matrix = made_matrix()
+    matrix = example_matrix()
     matrix["cells"] = [{**cell, "runs": [], "mean": {}, "reasons": []} for cell in matrix["cells"][::2]]
     return matrix
 
@@ -481,7 +481,7 @@ def test_what_is_missing_is_a_dash(name: str, make: Callable[[], dict[str, Any]]
 
 
 def hostile() -> dict[str, Any]:
-    matrix = made_matrix([HOSTILE, HOSTILE + "2"], [HOSTILE])
+    matrix = example_matrix([HOSTILE, HOSTILE + "2"], [HOSTILE])
     matrix["banners"][0].update(message=HOSTILE, guard=HOSTILE)
     for cell in matrix["cells"]:
         cell.update(contaminated=True, reasons=[HOSTILE])
@@ -547,7 +547,7 @@ def test_any_name_comes_through(name: str) -> None:
     assert unescaped(plain) == wanted
 
 
-_SMALL = made_matrix(["one"], ["two"], variants=["original"])
+_SMALL = example_matrix(["one"], ["two"], variants=["original"])
 
 
 def unescaped(written: str) -> str:
@@ -593,7 +593,7 @@ def large() -> str:
     """Twelve recipes on eight test sets, long names among them, every fold open."""
     recipes = ["a-recipe-with-a-name-that-is-as-long-as-names-get-and-has-nowhere_to_break" + str(i) for i in range(12)]
     written = page(
-        made_matrix(recipes, [f"test-set-with-quite-a-long-name-{i}" for i in range(8)], variants=["original"])
+        example_matrix(recipes, [f"test-set-with-quite-a-long-name-{i}" for i in range(8)], variants=["original"])
     )
     assert len(written.encode()) < 3e6
     return written.replace("<details", '<details open=""')
@@ -625,7 +625,7 @@ def test_a_browser_shows_it_on_a_phone(large: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("scheme", "dark"), [("1", False), ("0", True)])
 def test_a_browser_paints_it_light_and_dark(tmp_path: Path, scheme: str, dark: bool) -> None:
     path, shot = tmp_path / "page.html", tmp_path / "shot.png"
-    path.write_text(page(made_matrix()), encoding="utf-8")
+    path.write_text(page(example_matrix()), encoding="utf-8")
     flags = f"--screenshot={shot}", "--window-size=1200,1000", f"--blink-settings=preferredColorScheme={scheme}"
     done = browse(path, tmp_path / "profile", *flags)
     assert "CONSOLE" not in done.stderr, done.stderr

@@ -79,7 +79,7 @@ def compared(baseline: str, difference: float, p_holm: float) -> dict[str, Any]:
     return {"baseline": baseline, "accuracy": accuracy, "macro_f1": macro_f1}
 
 
-def made_matrix(
+def example_matrix(
     recipes: Sequence[str] = ("real", "mixed", "synthetic"),
     tests: Sequence[str] = ("fer2013", "rafdb"),
     seeds: Sequence[int | None] = (0,),

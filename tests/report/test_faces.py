@@ -15,7 +15,7 @@ from synthfer.report import gallery
 from synthfer.store import Dataset, Spec
 from synthfer.store.image_reader import ImageReader
 from tests.engine import face_generators
-from tests.planning.made_faces import even, faces_dataset
+from tests.planning.face_datasets import even, faces_dataset
 
 PNG = ImageConfig(format="png")
 
