@@ -104,7 +104,7 @@ def test_the_examples_run(tmp_path: Path) -> None:
         Image.fromarray(np.full((16, 16, 3), level, np.uint8)).save(listed / f"{name}.png")
     (listed / "faces.csv").write_text("file,emotion,person\na.png,happy,p1\nb.png,contempt,p2\nc.png,sad,p3\n")
     (block,) = re.findall(r"```sh\n(.*?)```", ARCHITECTURE, flags=re.DOTALL)
-    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "RAY_ADDRESS": "local"}
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "RAY_ADDRESS": "local", "RAY_AUTH_TOKEN": "ab" * 32}
     for line in block.splitlines():
         words = shlex.split(line)
         assert words[0] == "python"
