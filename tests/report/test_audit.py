@@ -23,8 +23,8 @@ HOSTILE = "<script>alert(1)</script> \"'><img src=http://evil.example/x onerror=
 FACES, CROWD = "s3://bucket/imports/faces", "file:///data/crowd"
 
 
-class Seen(HTMLParser):
-    """A page as a reader meets it: its tags, its words, and which of them an element holds."""
+class ParsedPage(HTMLParser):
+    """A parsed page: its tags, its words, and which of them each element holds."""
 
     def __init__(self, written: str) -> None:
         super().__init__()
@@ -128,11 +128,11 @@ def mixed() -> Audit:
 )
 def test_the_header_says_the_worst_status(statuses: list[Status], badge: str) -> None:
     written = page(audit([verdict(f"G{i}", status) for i, status in enumerate(statuses)]), {})
-    assert Seen(written).said("overall") == [badge]
+    assert ParsedPage(written).said("overall") == [badge]
 
 
-def test_every_guard_is_told_with_its_status_in_words() -> None:
-    seen = Seen(page(mixed(), {}))
+def test_every_guard_is_listed_with_its_status_in_words() -> None:
+    seen = ParsedPage(page(mixed(), {}))
     table = seen.said("guards")[0]
     for guard in mixed().verdicts:
         assert f"{guard.guard} {guard.name} {guard.status} {guard.threshold} {guard.message}" in table
@@ -143,7 +143,7 @@ def test_every_guard_is_told_with_its_status_in_words() -> None:
 
 def test_both_sides_are_named_with_their_hashes_and_rows() -> None:
     two = {"uris": [FACES, CROWD], "hashes": ["aa11", "bb22"], "splits": ["train", "val"], "rows": 32298}
-    seen = Seen(page(audit([], train=two), {}))
+    seen = ParsedPage(page(audit([], train=two), {}))
     assert seen.said("compared")[0].endswith(f"Training train, val {FACES} aa11 {CROWD} bb22 Test test {CROWD} bb22")
     assert seen.said("card") == [
         "training rows 32,298",
@@ -172,7 +172,7 @@ def test_each_guard_shows_its_worst_pairs_failing_ones_first() -> None:
 
 
 def test_what_is_not_shown_is_counted() -> None:
-    seen = Seen(page(mixed(), {}))
+    seen = ParsedPage(page(mixed(), {}))
     assert seen.said("count") == [
         "24 of 1,234 pairs shown; all in pairs.parquet",
         "3 of 3 pairs shown; all in pairs.parquet",
@@ -181,7 +181,7 @@ def test_what_is_not_shown_is_counted() -> None:
 
 
 def test_guards_without_pairs_have_no_section_and_links_lead_somewhere() -> None:
-    seen = Seen(page(mixed(), {}))
+    seen = ParsedPage(page(mixed(), {}))
     sections = [given["id"] for given in seen.all("section")]
     assert sections == ["compared", "guards", "g2-exact-copies", "g6-conflicting-labels"]
     links = [given["href"] for given in seen.all("a")]
@@ -194,7 +194,7 @@ def test_left_stands_left_and_each_picture_with_its_own_caption() -> None:
         pair(end("train", "c" * 32, 0), end("train", "d" * 32, 6, CROWD), "warn", score=None),
     ]
     colours = {"a" * 32: (200, 30, 30), "b" * 32: (30, 200, 30), "c" * 32: (30, 30, 200), "d" * 32: (200, 200, 30)}
-    seen = Seen(page(audit([verdict()], rows), {name: plain(*rgb) for name, rgb in colours.items()}))
+    seen = ParsedPage(page(audit([verdict()], rows), {name: plain(*rgb) for name, rgb in colours.items()}))
     found = seen.all("img")
     for given, (name, rgb) in zip(found, colours.items(), strict=True):
         assert given["title"] == f"{name}\nsource root of {name}"
@@ -210,7 +210,7 @@ def test_left_stands_left_and_each_picture_with_its_own_caption() -> None:
 def test_only_two_different_labels_are_a_conflict() -> None:
     labels = [(0, 0), (None, 0), (0, None), (None, None), (0, 6), (6, 0)]
     rows = [pair(end("train", f"l{i}", left), end("test", f"r{i}", right)) for i, (left, right) in enumerate(labels)]
-    marked = ["labels differ" in words for words in Seen(page(audit([verdict()], rows), {})).said("pair")]
+    marked = ["labels differ" in words for words in ParsedPage(page(audit([verdict()], rows), {})).said("pair")]
     assert marked == [False, False, False, False, True, True]
 
 
@@ -218,30 +218,30 @@ def test_datasets_of_the_same_name_are_told_apart() -> None:
     one, other = "s3://bucket/2024/faces", "s3://bucket/2025/faces"
     rows = [pair(end("train", "l", dataset=one), end("test", "r", dataset=other))]
     sides = {"uris": [one], "hashes": ["aa11"], "splits": [], "rows": 1}
-    seen = Seen(page(audit([verdict()], rows, train=sides), {}))
+    seen = ParsedPage(page(audit([verdict()], rows, train=sides), {}))
     assert re.search(r"2024/faces l….*2025/faces r…", " ".join(seen.text.split()))
     assert {one, other} <= {given.get("title") for given in seen.all("span")}
 
 
 def test_one_dataset_can_be_compared_with_itself() -> None:
     side = {"uris": [FACES], "hashes": ["aa11"], "splits": ["test"], "rows": 1}
-    assert "faces: train against test" in Seen(page(audit([], test=side), {})).text
+    assert "faces: train against test" in ParsedPage(page(audit([], test=side), {})).text
 
 
 def test_a_placeholder_stands_for_what_cannot_be_shown() -> None:
     rows = [pair(end("train", "gone"), end("test", "damaged")), pair(end("train", "fine"), end("test", "gone"))]
-    seen = Seen(page(audit([verdict()], rows), {"damaged": b"\xff\xd8 no picture", "fine": plain(9, 9, 9)}))
+    seen = ParsedPage(page(audit([verdict()], rows), {"damaged": b"\xff\xd8 no picture", "fine": plain(9, 9, 9)}))
     assert seen.said("broken") == ["picture missing", "unreadable picture", "picture missing"]
     assert [given["title"].split("\n")[0] for given in seen.all("img")] == ["fine"]
 
 
 def test_pictures_of_samples_that_are_not_shown_stay_out() -> None:
     written = page(audit([verdict()], pairs(1)), {"stranger": plain(1, 2, 3)})
-    assert "stranger" not in written and not Seen(written).all("img")
+    assert "stranger" not in written and not ParsedPage(written).all("img")
 
 
 def check_self_contained(written: str) -> None:
-    seen = Seen(written)
+    seen = ParsedPage(written)
     for name, given in seen.tags:
         assert name not in ("script", "link", "iframe", "object", "embed", "base", "form")
         assert not any(key.startswith("on") for key in given)
@@ -266,14 +266,14 @@ def test_hostile_text_stays_text() -> None:
     hostile = audit([bad], rows, train=side, test=side)
     written = page(hostile, {HOSTILE + "train": plain(1, 2, 3)})
     check_self_contained(written)
-    seen = Seen(written)
+    seen = ParsedPage(written)
     assert "<script" not in written and seen.text.count(HOSTILE) > 10
     (picture,) = seen.all("img")
     assert picture["title"].startswith(HOSTILE) and HOSTILE in picture["alt"]
 
 
-def test_real_people_are_thought_of() -> None:
-    assert "may show real people" in Seen(page(audit([]), {})).text
+def test_the_page_warns_about_real_people() -> None:
+    assert "may show real people" in ParsedPage(page(audit([]), {})).text
 
 
 def test_large_pictures_make_no_large_page() -> None:
@@ -281,7 +281,7 @@ def test_large_pictures_make_no_large_page() -> None:
     audited = audit([verdict(guard) for guard in guards], [row for guard in guards for row in pairs(30, guard)])
     noise = images.encode(np.random.default_rng(1).integers(0, 256, (128, 128, 3), dtype=np.uint8))
     written = page(audited, dict.fromkeys(shown(audited), noise))
-    assert len(Seen(written).all("img")) == 12 * PER_GUARD * 2
+    assert len(ParsedPage(written).all("img")) == 12 * PER_GUARD * 2
     assert len(written.encode()) < 5e6
 
 
