@@ -41,7 +41,7 @@ __all__ = [
     "sample_attributes",
 ]
 
-_PACKAGES = ("py_avataaars_no_png", "resvg_py", "jinja2")
+_PACKAGES = ("py_avataaars_no_png", "resvg_py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def find(path: Path | None, config: Config) -> Collection:
     if missing := [name for name in _PACKAGES if find_spec(name) is None]:
         raise SourceError(
             f"source avatars needs packages that are not installed ({', '.join(missing)}); run: pip install "
-            "'py-avataaars-no-png>=1.0,<2' 'resvg-py>=0.5,<1' 'jinja2>=3.1,<4' (the extra avatars)"
+            "'py-avataaars-no-png>=1.0,<2' 'resvg-py>=0.5,<1' (the extra avatars)"
         )
     return Collection(
         layout="drawn by code",
