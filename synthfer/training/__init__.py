@@ -1,1 +1,1 @@
-"""Training loops and losses; nothing here imports Ray."""
+"""Training without Ray: data, runs, the `Trainer`, tasks, losses, results."""

@@ -135,7 +135,7 @@ def augment(images: Tensor, params: AugmentParams) -> Tensor:
     counts = {len(value) for value in vars(params).values() if isinstance(value, Tensor)}
     if images.dtype != torch.uint8 or images.shape[1:] != (3, params.size, params.size) or counts - {len(images)}:
         raise ValueError(
-            f"images are {images.dtype} {tuple(images.shape)}; the params are for uint8"
+            f"images are {images.dtype} {tuple(images.shape)}; the parameters are for uint8"
             f" ({', '.join(map(str, counts)) or 'n'}, 3, {params.size}, {params.size}). Draw for these pictures."
         )
     images = _moved(images, params)

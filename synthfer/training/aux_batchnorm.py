@@ -37,11 +37,11 @@ class AuxBatchNorm(nn.Module):
         assert self.real_rows is not None, "set_real_rows comes before a training pass"
         assert self.real_rows <= len(maps), f"{self.real_rows} real rows in a batch of {len(maps)}"
         real = _normalised(self.main, maps[: self.real_rows])
-        made = _normalised(self.aux, maps[self.real_rows :])
-        if len(real) and len(made):
-            return torch.cat([real, made])
+        synthetic = _normalised(self.aux, maps[self.real_rows :])
+        if len(real) and len(synthetic):
+            return torch.cat([real, synthetic])
         # The sum over no rows is 0; it carries the zero gradients, and keeps the memory format that `cat` would lose.
-        return real + made.sum() if len(real) else made + real.sum()
+        return real + synthetic.sum() if len(real) else synthetic + real.sum()
 
 
 def _normalised(norm: nn.BatchNorm1d | nn.BatchNorm2d, rows: Tensor) -> Tensor:
@@ -59,13 +59,13 @@ def with_aux(model: nn.Module) -> nn.Module:
 
     Frozen norms, such as those of POSTER's landmark branch, and norms without running statistics are left alone.
     """
-    made: dict[int, AuxBatchNorm] = {}  # a norm that stands in two places stays one
+    wrapped: dict[int, AuxBatchNorm] = {}  # a norm that is used in two places is wrapped once
     for parent in list(model.modules()):
         if isinstance(parent, AuxBatchNorm):
             continue
         for name, child in list(parent._modules.items()):
             if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)) and _learns(child):
-                setattr(parent, name, made.setdefault(id(child), AuxBatchNorm(child)))
+                setattr(parent, name, wrapped.setdefault(id(child), AuxBatchNorm(child)))
     return model
 
 
@@ -86,7 +86,7 @@ def without_aux(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     They are known by their keys: a network that has not been through `with_aux` must not hold norms of its own that
     are named `main` and `aux` side by side.
     """
-    found = {
+    norms = {
         key.removesuffix(".aux.running_mean")
         for key in state
         if key.endswith(".aux.running_mean") and f"{key.removesuffix('.aux.running_mean')}.main.running_mean" in state
@@ -94,9 +94,9 @@ def without_aux(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     plain = {}
     for key, value in state.items():
         path, _, name = key.rpartition(".")
-        place, _, which = path.rpartition(".")
-        if place not in found:
+        norm, _, which = path.rpartition(".")
+        if norm not in norms:
             plain[key] = value
         elif which == "main":
-            plain[f"{place}.{name}"] = value
+            plain[f"{norm}.{name}"] = value
     return plain

@@ -91,5 +91,5 @@ def double_corrections(config: TrainConfig) -> list[str]:
         (prior, spread, "set loss.smoothing=0"),
         (margins, prior, "leave out the adjustment (loss.logit_adjustment=0)"),
     )
-    told = "{} and {}: the imbalance is corrected twice; {}."
-    return [told.format(*pair) for pair in pairs if all(pair)]
+    message = "{} and {}: the imbalance is corrected twice; {}."
+    return [message.format(*pair) for pair in pairs if all(pair)]

@@ -73,7 +73,7 @@ class BatchSampler:
 
 
 class _Stream:
-    """Passes over the rows of one source, `quota` rows a step; holds the last pass that was asked for."""
+    """Passes over the rows of one source, `quota` rows a step; holds the last pass that was read."""
 
     def __init__(self, rows: np.ndarray, quota: int, seed: int, weights: np.ndarray | None) -> None:
         self.rows, self.quota, self.seed = rows, quota, seed

@@ -15,7 +15,7 @@ from synthfer.training.settings import BlendConfig
 def blend(
     images: Tensor, targets: Tensor, synthetic: Tensor, config: BlendConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Pictures and targets of a batch, blended; what was given is returned where there is nothing to do.
+    """Pictures and targets of a batch, blended, or as given where the config asks for no blending.
 
     `images`: floating point (n, 3, h, w). `targets`: floating point (n, K), rows of sum one; they stay so. `synthetic`:
     bool (n,), best on the CPU. `generator`: on the CPU; one number is drawn from it per call where blending is on.
@@ -52,14 +52,14 @@ def partners_of(synthetic: np.ndarray, partners: str, rng: np.random.Generator) 
         return rng.permutation(len(synthetic))
     if partners not in ("same", "other"):
         raise ValueError(f"partners {partners!r} are unknown: give any, same or other.")
-    found = np.arange(len(synthetic))
+    chosen = np.arange(len(synthetic))
     kinds = np.flatnonzero(synthetic), np.flatnonzero(~synthetic)
     for own, others in (kinds, kinds[::-1]):
         if partners == "same":
-            found[own] = rng.permutation(own)
+            chosen[own] = rng.permutation(own)
         elif len(others):
-            found[own] = rng.choice(others, len(own))
-    return found
+            chosen[own] = rng.choice(others, len(own))
+    return chosen
 
 
 def _mixed(rows: Tensor, partners: Tensor, kept: float) -> Tensor:
@@ -97,6 +97,6 @@ def _check(images: Tensor, targets: Tensor, synthetic: Tensor) -> None:
         )
     if not len(images) == len(targets) == len(synthetic):
         raise ValueError(
-            f"{len(images)} images, {len(targets)} targets and {len(synthetic)} marks of synthetic rows: they must be"
+            f"{len(images)} images, {len(targets)} targets and {len(synthetic)} flags of synthetic rows: they must be"
             " of the same rows."
         )

@@ -1,7 +1,7 @@
-"""The training data of an experiment: opened once, every mistake found before anything is started.
+"""The training data of an experiment: opened once, with all its mistakes reported before anything is started.
 
 Rows come from datasets and views, each under a name; only their metadata is read here, never a row of split test. Every
-row has a role (validation.py): trained on, chosen by, or left out since it is tied to a row that is chosen by. Reading
+row has a role (validation.py): train, val, or left out because it is related to a validation row. Reading
 order is sources as given, then their datasets, then plan order; pixels.py reads the pictures in the same order.
 """
 
@@ -38,7 +38,8 @@ _PAIR = re.compile(rf"[^:\s][^:]*:({'|'.join(SPLITS)})")
 class Source:
     """A dataset or view under the name that it has in the config.
 
-    `splits` are those that are read of it; `ancestors` are the "collection:split"s that its makers have learned from.
+    `splits` are those that are read of it; `ancestors` are the "collection:split"s that its generators or teachers were
+    trained on.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Data:
-    """Everything that is trained on and chosen by. Pickles; holds no picture.
+    """All training and validation rows. It pickles, and holds no picture.
 
     `sources` are those of `data=`, in that order; `validation` is that of `validation=`, if any.
 
@@ -110,14 +111,14 @@ class Data:
         source = self._source(name)
         mine = self.rows.filter(pa.array(self.names == name))
         by_role = {role: mine.filter(pc.equal(mine["role"], role)) for role in ROLES}
-        collections = {role: _pairs(found) for role, found in by_role.items()}
+        collections = {role: _pairs(rows) for role, rows in by_role.items()}
         return {
             "name": source.name,
             "uri": source.dataset_ref.uri,
             "hash": source.dataset_ref.hash,
             "view": source.dataset_ref.view is not None,
             "synthetic": source.synthetic,
-            "rows": {role: dict(zip(EXPRESSIONS, _counts(found), strict=True)) for role, found in by_role.items()},
+            "rows": {role: dict(zip(EXPRESSIONS, _counts(rows), strict=True)) for role, rows in by_role.items()},
             "collections": collections,
             "trained_on": sorted({*collections["train"], *source.ancestors}),
         }
@@ -133,7 +134,7 @@ def open_data(config: DataConfig, every_class: bool = True) -> Data:
     """
     problems = [*_wrong_names(config), *_wrong_splits(config), *_wrong_mix(config)]
     problems += [f"ancestors: {fault}" for fault in _wrong_pairs(config.ancestors)]
-    opened = {name: found for name, uri in config.data.items() if (found := _opened(f"data.{name}", uri, problems))}
+    opened = {name: ref for name, uri in config.data.items() if (ref := _opened(f"data.{name}", uri, problems))}
     held = _opened("validation", config.validation, problems) if config.validation not in (None, CUT) else None
     sources = _sources(config, opened, problems)
     validation = None if held is None else _validation(held, problems)
@@ -148,8 +149,8 @@ def open_data(config: DataConfig, every_class: bool = True) -> Data:
     missing = _missing(config, data)
     if unusable := [*_unusable(data), *(missing if every_class else [])]:
         raise ConfigError(*unusable)
-    for told in missing:
-        log.warning("%s", told)
+    for warning in missing:
+        log.warning("%s", warning)
     _warn(data)
     return data
 
@@ -168,7 +169,7 @@ def _wrong_splits(config: DataConfig) -> Iterator[str]:
     if not config.splits:
         yield "splits is empty: name what is trained on, as splits=[train]"
     if "test" in config.splits:
-        yield "splits: training does not open the split test; leave it out and judge by it once, at the end"
+        yield "splits: training does not open the split test; leave it out and evaluate on it once, at the end"
 
 
 def _wrong_mix(config: DataConfig) -> Iterator[str]:
@@ -202,14 +203,14 @@ def _opened(key: str, uri: str, problems: list[str]) -> DatasetRef | None:
 
 def _sources(config: DataConfig, opened: Mapping[str, DatasetRef], problems: list[str]) -> list[Source]:
     """What is trained on, and the splits that are read of it: val, too, where it serves as validation data."""
-    synthetic = {name: _is_synthetic(config, name, found, problems) for name, found in opened.items()}
+    synthetic = {name: _is_synthetic(config, name, ref, problems) for name, ref in opened.items()}
     all_alike, sources = len(set(synthetic.values())) < 2, []
-    for name, found in opened.items():
+    for name, ref in opened.items():
         gives_val = config.validation is None and (all_alike or not synthetic[name])
         splits = sorted({*config.splits, *(["val"] if gives_val else [])})
         given = config.ancestors if all_alike or synthetic[name] else []
-        ancestors = tuple(sorted({*given, *_declared(found, problems)}))
-        sources.append(Source(name, found, synthetic[name], tuple(splits), ancestors))
+        ancestors = tuple(sorted({*given, *_declared(ref, problems)}))
+        sources.append(Source(name, ref, synthetic[name], tuple(splits), ancestors))
     return sources
 
 
@@ -218,27 +219,27 @@ def _validation(held: DatasetRef, problems: list[str]) -> Source:
     return Source("validation", held, _kinds(held) == {True}, ("train", "val"), ancestors)
 
 
-def _is_synthetic(config: DataConfig, name: str, found: DatasetRef, problems: list[str]) -> bool:
+def _is_synthetic(config: DataConfig, name: str, ref: DatasetRef, problems: list[str]) -> bool:
     """As the config says, else as the datasets say."""
     if config.synthetic is not None:
         return name in config.synthetic
-    kinds = _kinds(found)
+    kinds = _kinds(ref)
     if len(kinds) > 1:
         problems.append(f"data.{name}: the view shows real and synthetic datasets; make one view of each, or say by "
                         "synthetic=[…] which names are synthetic")  # fmt: skip
     return True in kinds
 
 
-def _kinds(found: DatasetRef) -> set[bool]:
+def _kinds(ref: DatasetRef) -> set[bool]:
     """Which of real (False) and synthetic (True) the datasets are: photographs are real, what a program drew is not."""
-    return {dataset.spec.producer.get("source_type") != _PHOTOGRAPHS for dataset in found.datasets}
+    return {dataset.spec.producer.get("source_type") != _PHOTOGRAPHS for dataset in ref.datasets}
 
 
-def _declared(found: DatasetRef, problems: list[str]) -> set[str]:
-    """What the datasets and the view say that their makers were trained on."""
-    lists = {dataset.uri: dataset.spec.producer.get("trained_on") for dataset in found.datasets}
-    if found.view is not None:
-        lists[found.view] = View(found.view).made_by.get("trained_on")
+def _declared(ref: DatasetRef, problems: list[str]) -> set[str]:
+    """The collections that the generators or teachers of the datasets and of the view were trained on."""
+    lists = {dataset.uri: dataset.spec.producer.get("trained_on") for dataset in ref.datasets}
+    if ref.view is not None:
+        lists[ref.view] = View(ref.view).made_by.get("trained_on")
     declared: set[str] = set()
     for uri, pairs in lists.items():
         if faults := list(_wrong_pairs(pairs or [])):
@@ -257,8 +258,8 @@ class _Read:
 
 
 def _read(source: Source, key: str, problems: list[str]) -> _Read:
-    found = tuple(unit_ranges([source.dataset_ref], sys.maxsize))
-    rows = pa.concat_tables([_of_part(part, number, source.splits) for number, part in enumerate(found)])
+    ranges = tuple(unit_ranges([source.dataset_ref], sys.maxsize))
+    rows = pa.concat_tables([_of_part(part, number, source.splits) for number, part in enumerate(ranges)])
     labelled = rows.filter(pc.is_valid(rows["label"]))
     weights = rows["weight"].to_numpy()
     if not (np.isfinite(weights) & (weights >= 0)).all():
@@ -274,7 +275,7 @@ def _read(source: Source, key: str, problems: list[str]) -> _Read:
         )
     elif missing := rows.num_rows - labelled.num_rows:
         log.warning("%s: %s of %s rows have no label and are left out", key, f"{missing:,}", f"{rows.num_rows:,}")
-    return _Read(found, labelled)
+    return _Read(ranges, labelled)
 
 
 def _preferring_val(read: _Read) -> _Read:
@@ -335,8 +336,8 @@ def _twice(data: Data) -> Iterator[str]:
     mine = data.rows.select(["sample_id", "pixels_hash", "name"]).filter(pc.greater_equal(data.rows["name"], 0))
     same = mine.group_by(["sample_id", "pixels_hash"]).aggregate([("name", "min"), ("name", "max")])
     pairs = np.stack([same["name_min"].to_numpy(), same["name_max"].to_numpy()], axis=1)
-    found, counts = np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0, return_counts=True)
-    for (one, other), count in zip(found.tolist(), counts.tolist(), strict=True):
+    doubled, counts = np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0, return_counts=True)
+    for (one, other), count in zip(doubled.tolist(), counts.tolist(), strict=True):
         names = f"data.{data.sources[one].name} and data.{data.sources[other].name}"
         yield f"{names} have {count:,} samples in common, which would count twice: leave them out of one"
 
@@ -358,20 +359,20 @@ def _missing(config: DataConfig, data: Data) -> list[str]:
     train = data.numbers("train")
     used = train[np.array([config.mix.get(source.name, 1.0) > 0 for source in data.sources])[data.names[train]]]
     missing = [EXPRESSIONS[i] for i in np.flatnonzero(np.bincount(data.labels[used], minlength=len(EXPRESSIONS)) == 0)]
-    told = (f"no training row shows {', '.join(missing)}: add data that does (jobs/generate.py makes it with "
+    message = (f"no training row shows {', '.join(missing)}: add data that does (jobs/generate.py makes it with "
             "plan.per_expression), or look at `splits` and `mix`")  # fmt: skip
-    return [told] if missing else []
+    return [message] if missing else []
 
 
 def _warn(data: Data) -> None:
     for number, source in enumerate(data.sources):
         out = np.count_nonzero(data.names[data.numbers("out")] == number)
         if out:
-            log.warning("data.%s: %s rows are tied to validation rows by sample, original, identity or pixels and are "
+            log.warning("data.%s: %s rows share a sample, original, identity or pixels with validation rows and are "
                         "not trained on", source.name, f"{out:,}")  # fmt: skip
     absent = np.flatnonzero(np.bincount(data.labels[data.numbers("val")], minlength=len(EXPRESSIONS)) == 0)
     if len(absent):
-        log.warning("validation data has no row of %s: what is chosen by it is chosen without them",
+        log.warning("validation data has no row of %s: the best step is chosen without them",
                     ", ".join(EXPRESSIONS[i] for i in absent))  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from synthfer.training.settings import LossConfig
 class Criterion(nn.Module):
     """The loss of each row, from logits and target distributions.
 
-    `counts`: rows of each class in the training data, int64 (K,), in the order of `names`. They are asked for where
+    `counts`: rows of each class in the training data, int64 (K,), in the order of `names`. They are needed where
     classes are treated differently: `ValueError` if such a setting meets a class without rows. It moves itself to the
     device of the logits, and its state dict is empty.
     """

@@ -27,14 +27,14 @@ def layers(model: nn.Module) -> list[list[str]]:
     first layer, shared ones to where they come first.
     """
     first = dict(model.named_parameters())
-    found: list[list[_Named]] = []
+    grouped: list[list[_Named]] = []
     for block in _blocks(model, ""):
         trainable = [(name, parameter) for name, parameter in block if name in first and parameter.requires_grad]
-        if found and not any(parameter.ndim > 1 for _, parameter in trainable):
-            found[-1] += trainable
+        if grouped and not any(parameter.ndim > 1 for _, parameter in trainable):
+            grouped[-1] += trainable
         elif trainable:
-            found.append(trainable)
-    return [[name for name, _ in layer] for layer in found]
+            grouped.append(trainable)
+    return [[name for name, _ in layer] for layer in grouped]
 
 
 def _blocks(module: nn.Module, prefix: str) -> Iterator[list[_Named]]:
@@ -57,7 +57,7 @@ def _opened(module: nn.Module) -> bool:
 
 
 def _is_block(module: nn.Module) -> bool:
-    """Whether a module is made of modules and has weights; a norm made of two norms is none."""
+    """Whether a module is made of modules and has weights; a norm made of two norms is not one."""
     return any(module.children()) and any(parameter.ndim > 1 for parameter in module.parameters())
 
 
@@ -98,8 +98,8 @@ class Schedule:
     """The learning rate of each step, 0 to `steps` - 1: a linear start, then the shape that the config names.
 
     The start takes `warmup` of the steps; its first step has a rate above 0. `cosine` falls to 0 after the last step,
-    `exponential` by `gamma` each `steps_per_epoch` steps after the start, `plateau` by `factor` when `validated` has
-    not told of a better score for more than `patience` times.
+    `exponential` by `gamma` each `steps_per_epoch` steps after the start, `plateau` by `factor` when `validated`
+    had no better score for more than `patience` times.
     """
 
     def __init__(self, config: ScheduleConfig, lr: float, steps: int, steps_per_epoch: float) -> None:

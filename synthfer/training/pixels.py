@@ -29,7 +29,7 @@ from synthfer.training.data import Data
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-"""Told how many pictures are decoded, and of how many."""
+"""Called with the number of pictures decoded so far and the number of all."""
 
 _FORMAT = "synthfer-pixels/1"
 _THREADS = 4
@@ -39,8 +39,8 @@ _AT_ONCE = 256  # squares that wait for each other; files wait by the batch that
 def load(data: Data, size: int, folder: str | None = None, progress: Progress | None = None) -> np.ndarray:
     """The picture of every row of `data.rows`, whatever its role: uint8 (n, 3, size, size), RGB, `images.square`.
 
-    `folder` None: an array in memory. Else a read-only map of a file there, local to the node, which is made the
-    first time; processes that ask meanwhile wait for it. `ValueError` names the dataset and sample whose picture
+    `folder` None: an array in memory. Else a read-only map of a file there, local to the node, which is written
+    the first time; other processes wait for it. `ValueError` names the dataset and sample whose picture
     cannot be read, or the dataset that has changed since the data was opened.
     """
     if folder is None:
@@ -54,13 +54,13 @@ def load(data: Data, size: int, folder: str | None = None, progress: Progress | 
     path = Path(folder) / f"pixels-{hashlib.blake2b(canonical_json(key), digest_size=16).hexdigest()}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.with_suffix(".lock")):
-        found = _mapped(path, key)
-        if found is None:
+        mapped = _mapped(path, key)
+        if mapped is None:
             _write(path, key, _decoded(data, size, progress))
-            found = _mapped(path, key)
-    if found is None:
+            mapped = _mapped(path, key)
+    if mapped is None:
         raise OSError(f"{path} cannot be read back as it was written: look at the disk, or choose another folder")
-    return found
+    return mapped
 
 
 def _key(data: Data, size: int) -> dict[str, Any]:
@@ -88,15 +88,15 @@ def _locked(path: Path) -> Iterator[None]:
 def _mapped(path: Path, key: dict[str, Any]) -> np.ndarray | None:
     """The file as a read-only array; None where there is none, or it is not what its key says."""
     try:
-        told = json.loads(path.with_suffix(".json").read_bytes())
+        written = json.loads(path.with_suffix(".json").read_bytes())
         pixels: np.ndarray = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         return None
     except ValueError as error:
-        log.warning("%s is damaged and made again: %s", path, error)
+        log.warning("%s is damaged and written again: %s", path, error)
         return None
-    if told != key or list(pixels.shape) != key["shape"] or pixels.dtype != np.uint8:
-        log.warning("%s holds other pictures than its name says and is made again", path)
+    if written != key or list(pixels.shape) != key["shape"] or pixels.dtype != np.uint8:
+        log.warning("%s holds other pictures than its name says and is written again", path)
         return None
     return pixels
 

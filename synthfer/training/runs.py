@@ -145,7 +145,7 @@ def _only(run: Run, names: tuple[str, ...]) -> Run:
 
 
 def _within(run: Run, names: tuple[str, ...], share: float) -> dict[str, float]:
-    """`share` divided among `names` as the mix has it, evenly where it says nothing."""
+    """`share` divided among `names` as the mix has it, evenly where the mix does not name them."""
     mix = {name: (run.shares or {}).get(name, 0.0) for name in names}
     if not sum(mix.values()):
         mix = dict.fromkeys(names, 1.0)

@@ -1,4 +1,4 @@
-"""Training and validation rows: a split by lineage, so that no row is chosen by its own kin.
+"""Training and validation rows: a split by lineage, so that no training row is related to a validation row.
 
 Rows that share a sample, a parent, an original, an identity or their pixels are one component, over all sources, and
 so is whatever they share these with. A component with a validation row has no training row. Where no validation data
@@ -17,7 +17,7 @@ from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import LINEAGE
 
 ROLES = ("train", "val", "out")
-"""What a row is for; `out` is tied to a validation row, and neither trained on nor chosen by."""
+"""What a row is for; `out` is related to a validation row, and used for neither."""
 
 _IDS = ("sample_id", *LINEAGE)
 _ABSENT_FROM_TRAINING, _ABSENT_FROM_VALIDATION = 1e6, 1e3  # beside shares, which are of the order of one
@@ -36,14 +36,14 @@ def roles(rows: pa.Table, synthetic: np.ndarray, held_out: np.ndarray, share: fl
         held_out = cut_off(rows, component, synthetic, share)
     near = np.zeros(rows.num_rows, bool)
     near[component[held_out]] = True
-    found: np.ndarray = np.where(held_out, 1, np.where(near[component], 2, 0)).astype(np.int8)
-    return found
+    role: np.ndarray = np.where(held_out, 1, np.where(near[component], 2, 0)).astype(np.int8)
+    return role
 
 
 def components(rows: pa.Table) -> np.ndarray:
     """The first row of each row's component, int64 (n,).
 
-    Sample, parent and source ids are one kind of name, since parents and sources may be samples; nulls tie nothing.
+    Sample, parent and source ids are one kind of name, since parents and sources may be samples; nulls relate no rows.
     """
     count = rows.num_rows
     ids, id_rows, names = _codes([rows[name] for name in _IDS])

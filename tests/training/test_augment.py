@@ -240,8 +240,8 @@ def test_global_random_state_is_neither_read_nor_moved():
 @pytest.mark.parametrize(
     "images", [faces(3), faces(4, 16), faces(4).float(), faces(4)[:, :1]], ids=["rows", "size", "dtype", "channels"]
 )
-def test_pictures_of_other_draws_are_refused(images: torch.Tensor):
-    with pytest.raises(ValueError, match=r"the draws are for uint8 \(4, 3, 20, 20\)"):
+def test_pictures_of_other_parameters_are_refused(images: torch.Tensor):
+    with pytest.raises(ValueError, match=r"the parameters are for uint8 \(4, 3, 20, 20\)"):
         augment(images, draw(AugmentConfig(), 4, 20, seed=0))
 
 

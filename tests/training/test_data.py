@@ -135,7 +135,7 @@ def test_training_rows_tied_to_validation_rows_are_left_out_and_counted(tmp_path
     lineage = {"parent_id": [*val, *[None] * 63]}
     data = opened({"real": real, "edits": made(tmp_path / "edits", seed=5, **lineage)})
     assert data.numbers("out").tolist() == list(range(63, 70))
-    assert "data.edits: 7 rows are tied to validation rows" in caplog.text
+    assert "data.edits: 7 rows share a sample, original, identity or pixels with validation rows" in caplog.text
     kept = data.rows.filter(pc.equal(data.rows["role"], "train"))
     assert not TrainingFingerprint.of(kept).related(data.rows.filter(pc.equal(data.rows["role"], "val"))).any()
 

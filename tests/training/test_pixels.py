@@ -133,7 +133,7 @@ def test_damaged_files_are_made_again(data, tmp_path, caplog):
         key.write_bytes(its_key)
         caplog.clear()
         np.testing.assert_array_equal(pixels.load(data, SIZE, str(tmp_path)), expected(data))
-        assert "made again" in caplog.text
+        assert "written again" in caplog.text
         assert (file.read_bytes(), key.read_bytes()) == (body, told)
 
 

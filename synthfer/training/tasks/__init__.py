@@ -42,8 +42,8 @@ class Batch:
 class Task(Protocol):
     """Networks that are trained together. A step is a function of weights, batch and random numbers alone.
 
-    Subclass it: what has a body here is a default that suits networks whose validation is for the eye and chooses
-    nothing, such as those of generators.
+    Subclass it. Methods with a body are defaults for networks, such as those of generators, whose validation is to look
+    at and does not choose the best step.
     """
 
     size: int
@@ -138,6 +138,6 @@ names, module = _MEMBERS.names, _MEMBERS.module
 
 def build(name: str, **options: Any) -> Task:
     """A task with random weights, drawn from torch's global generator: seed it before."""
-    found = module(name)
-    task: Task = found.build(found.Config(**options))
+    member = module(name)
+    task: Task = member.build(member.Config(**options))
     return task

@@ -2,10 +2,11 @@
 
 In place of GANmut's two heads, one for how real a face is and one for its class (Odena, Olah and Shlens, arXiv
 1610.09585), a single softmax over eight (Salimans et al., NeurIPS 2016, section 5). A class head that only ever sees
-real faces is won over by textures that nobody would call an expression; this one learns to call them edits, class by
-class. On drawn faces that is the difference between half and nearly all of the edits being read as what was asked for,
-at equal steps. The critic's slope at real faces is penalised every few steps (R1: Mescheder, Geiger and Nowozin, ICML
-2018; lazily as in Karras et al., CVPR 2020). Codes are those of the linear space, without the regression of the point.
+real faces is fooled by textures that nobody would call an expression; this one learns to call them edits, class by
+class. On drawn faces that is the difference between half and nearly all of the edits being recognised as the target
+class, at equal steps. The critic's slope at real faces is penalised every few steps (R1: Mescheder, Geiger and Nowozin,
+ICML 2018; lazily as in Karras et al., CVPR 2020). Codes are those of the linear space, without the regression of the
+point.
 """
 
 import torch
@@ -32,14 +33,14 @@ class JointEditor(ExpressionEditor):
             edits = self.generator(images[:n], targets.points)
         images = images.detach().requires_grad_(penalised)
         real, made = self.critic(images)[1], self.critic(edits)[1]
-        told = F.cross_entropy(made, torch.full_like(targets.classes, MADE), reduction="none")
-        losses = {"real": F.cross_entropy(real, labels), "made": mean_over(told, rows, rng.world)}
+        of_edits = F.cross_entropy(made, torch.full_like(targets.classes, MADE), reduction="none")
+        losses = {"real": F.cross_entropy(real, labels), "made": mean_over(of_edits, rows, rng.world)}
         if penalised:
             losses["penalty"] = _PENALTY_EVERY / 2 * slope(real, labels, images).mean()
         return losses
 
     def _generator_losses(self, images: Tensor, labels: Tensor, targets: Targets, rng: BatchRng) -> dict[str, Tensor]:
-        """Edits are to be of the class asked for, the more the stronger; and what was is to come back."""
+        """Edits shall be of the target class, at high strength above all, and the way back shall give the face."""
         places = self.generator.places()
         edits = self.generator(images, targets.points)
         classes = self.critic(edits)[1]
@@ -57,6 +58,6 @@ class JointEditor(ExpressionEditor):
 
 def slope(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
     """The squared length, (n,), of the gradient of (logit of the face's class - logit of `MADE`) at the images."""
-    told = logits.gather(1, labels[:, None]).sum() - logits[:, MADE].sum()
-    (found,) = torch.autograd.grad(told, images, create_graph=True)
-    return found.square().flatten(1).sum(1)
+    margins = logits.gather(1, labels[:, None]).sum() - logits[:, MADE].sum()
+    (gradient,) = torch.autograd.grad(margins, images, create_graph=True)
+    return gradient.square().flatten(1).sum(1)

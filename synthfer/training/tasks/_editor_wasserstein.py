@@ -3,7 +3,7 @@
 Per step one update of the critic, every `n_critic`-th step one of the generator. The critic's class head learns from
 labelled faces alone; the generator learns to satisfy it, and with it where the expressions are in the plane.
 
-Other than in the authors' code: the classes asked for are drawn evenly, not shuffled from the batch's own labels, so
+Other than in the authors' code: the target classes are drawn evenly, not shuffled from the batch's own labels, so
 that rare ones are learned and ranks need no exchange; and the way back of the cycle has no noise and no free codes.
 """
 
@@ -89,14 +89,14 @@ class ExpressionEditor(Task):
             losses = {"class": F.cross_entropy(self.critic(images)[1], labels)}
         else:
             losses = self._critic_losses(images, labels, self._targets(rng), rng)
-        told = {f"critic_{name}": value.detach() for name, value in losses.items()}
+        report = {f"critic_{name}": value.detach() for name, value in losses.items()}
         self._update("critic", losses, world)
         if not warming and (step + 1) % s.n_critic == 0:
             losses = self._generator_losses(images[:edited], labels[:edited], self._targets(rng), rng)
-            told |= {f"generator_{name}": value.detach() for name, value in losses.items()}
+            report |= {f"generator_{name}": value.detach() for name, value in losses.items()}
             self._update("generator", losses, world)
             self.average.update(self.generator, step // s.n_critic)
-        return told
+        return report
 
     @torch.no_grad()
     def validate_batch(self, batch: Batch, rng: BatchRng) -> dict[str, float]:
@@ -165,7 +165,7 @@ class ExpressionEditor(Task):
         optimizer.step()
 
     def _critic_losses(self, images: Tensor, labels: Tensor, targets: Targets, rng: BatchRng) -> dict[str, Tensor]:
-        """Of all pictures their class; of the first ones, as many as are asked for, against their edits the rest."""
+        """The class from all pictures; the other losses from the first ones against their edits."""
         rows, n = self._edited(rng), len(targets.classes)
         with torch.no_grad():
             edits = self.generator(images[:n], targets.points)
@@ -230,12 +230,12 @@ class ExpressionEditor(Task):
         return Targets(torch.where(guided[:, None], points, anywhere), classes, strengths, guided)
 
 
-def gradient_penalty(critic: nn.Module, real: Tensor, made: Tensor, share: Tensor) -> Tensor:
-    """(|d critic / d x| - 1)**2 at x between `real` and `made`, (n,); `share` (n, 1, 1, 1) is the way from `made`.
+def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+    """(|d critic / d x| - 1)**2 at x between `real` and `fake`, (n,); `share` (n, 1, 1, 1) is the way from `fake`.
 
     Gulrajani et al., NeurIPS 2017, eq. 3; the critic's patches are summed.
     """
-    between = torch.lerp(made, real, share).requires_grad_()
+    between = torch.lerp(fake, real, share).requires_grad_()
     patches = critic(between)[0]
     (slope,) = torch.autograd.grad(patches.sum(), between, create_graph=True)
     return (slope.flatten(1).norm(dim=1) - 1) ** 2
