@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from synthfer.tensors import to_floats, to_uint8
+
 Log = Callable[[str], None]
 
 
@@ -62,7 +64,7 @@ def train_autoencoder(vae: AutoencoderKL, images: Tensor, settings: AutoencoderS
     schedule = warm_cosine(optimiser, settings.steps)
     batches, start, mean = shuffled_batches(len(images), settings.batch, settings.seed), time.monotonic(), 0.0
     for step in range(settings.steps):
-        x = _to_float(images[next(batches)])
+        x = to_floats(images[next(batches)])
         y, latents, kl = _through(vae, x, settings)
         loss = _difference(x, y, settings.centre) + settings.kl * kl
         if settings.colour:
@@ -110,7 +112,7 @@ def _colour_difference(x: Tensor, y: Tensor, predicted: Tensor) -> Tensor:
 def encode(vae: AutoencoderKL, images: Tensor, batch: int = 50) -> Tensor:
     """Posterior means, unscaled: uint8 (N, 3, H, W) to float32 (N, C, H/8, W/8)."""
     with torch.autocast("cpu", torch.bfloat16):
-        return torch.cat([vae.encode(_to_float(part)).latent_dist.mean.float() for part in images.split(batch)])
+        return torch.cat([vae.encode(to_floats(part)).latent_dist.mean.float() for part in images.split(batch)])
 
 
 @torch.no_grad()
@@ -118,8 +120,8 @@ def reconstruction_psnr(vae: AutoencoderKL, images: Tensor, batch: int = 50) -> 
     """Mean over pictures of the peak signal-to-noise ratio in dB, after rounding to 8 bits."""
     values = []
     for part in images.split(batch):
-        y = vae.decode(vae.encode(_to_float(part)).latent_dist.mean).sample
-        y = y.add(1).mul(127.5).clamp(0, 255).round()
+        y = vae.decode(vae.encode(to_floats(part)).latent_dist.mean).sample
+        y = to_uint8(y).float()
         values.append(10 * torch.log10(255**2 / (y - part.float()).square().mean((1, 2, 3))))
     return torch.cat(values).mean().item()
 
@@ -164,10 +166,6 @@ def _up_to(noise: float, like: Tensor) -> Tensor:
 def _hue(images: Tensor) -> Tensor:
     """What is left of (N, 3, H, W) when the lightness of each pixel is taken away."""
     return images - images.mean(1, keepdim=True)
-
-
-def _to_float(images: Tensor) -> Tensor:
-    return images.float().div(127.5).sub(1)
 
 
 def shuffled_batches(n: int, batch: int, seed: int) -> Iterator[Tensor]:

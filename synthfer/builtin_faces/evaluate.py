@@ -25,6 +25,7 @@ from synthfer.config import REQUIRED, option
 from synthfer.environment import describe_environment
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sources.avatars import HAIR_COLORS, HAIR_LENGTH, SKIN_TONES, AvatarAttributes, sample_attributes
+from synthfer.tensors import to_floats
 
 # First seeds of drawn faces, far from those of training: to test the autoencoder, to train the classifier, for prompts.
 HELD_OUT_SEED, CLASSIFIER_SEED, PROMPT_SEED = 1_000_000, 2_000_000, 3_000_000
@@ -92,7 +93,7 @@ class FaceClassifier(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(128 * 16, answers) for name, (answers, _) in QUESTIONS.items()})
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        features = self.body(images.float() / 127.5 - 1)
+        features = self.body(to_floats(images))
         return {name: head(features) for name, head in self.heads.items()}
 
 

@@ -1,4 +1,4 @@
-"""Classifiers: faces in, logits and features out. One signature; a new classifier is one new module here.
+"""Classifiers: faces in, logits and features out. All have one signature; a new classifier is one new module here.
 
     model = classifiers.build("ir50", tokens="spatial")
     logits, features = model(images)            uint8 or float, n x 3 x size x size, RGB
@@ -6,7 +6,7 @@
 
 A classifier module holds a dataclass `Config` (its options), the `INPUT` it reads by default and
 `build(config) -> Classifier`. It is found by its module name; a dotted name (`my_package.my_classifier`) names one
-outside this package. Checkpoints are read and written by weights.py.
+outside this package. Checkpoints are read and written by checkpoints.py.
 """
 
 import dataclasses
@@ -29,12 +29,12 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """What a classifier reads, and what its logits stand for. Images always come in as RGB; it turns them itself.
+    """What a classifier reads, and what its logits stand for. Images always come in as RGB; it converts them itself.
 
     `size` is the side of the square in pixels. `channels` is what the network was trained on: RGB, BGR, or grey
-    (luma, ITU-R BT.601, three times). `mean` and `std` are of values 0..1, in the order of `channels`: networks
-    trained on BGR by mistake still had red's mean taken from blue. `classes` names the logits in order; it is
-    empty where they are none of the expressions.
+    (luma, ITU-R BT.601, three times). `mean` and `std` are of values 0..1, in the order of `channels`: for a network
+    that was trained on BGR by mistake, red's mean is subtracted from blue, as it was then. `classes` names the logits
+    in order; it is empty where they are not the expressions.
     """
 
     size: int
@@ -45,18 +45,18 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         if self.channels not in CHANNELS:
-            raise ValueError(f"input.channels: {self.channels!r} is not known; one of {', '.join(CHANNELS)} is.")
+            raise ValueError(f"input.channels: {self.channels!r} is not known; give one of {', '.join(CHANNELS)}.")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError(f"input.mean, input.std: three numbers each, std > 0; got {self.mean} and {self.std}.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class TrainingRecipe:
     """How a classifier's authors trained it, as plain data (`dataclasses.asdict` gives JSON).
 
     `optimizer` and `schedule` are names with their numbers (no schedule: None), `loss` is a weighted sum of terms,
-    `augmentation` is in order of use. `epochs` and `batch` count passes and pictures over all devices. `selection`
-    says which epoch was published, `source` where all this stands, and `caveat` what is wrong with it.
+    `augmentation` is in order of use. `epochs` and `batch` count passes and images over all devices. `selection` says
+    which epoch was published, `source` where all this is written, and `caveat` what is wrong with it.
     """
 
     optimizer: Mapping[str, Any]
@@ -83,15 +83,15 @@ def build(name: str, num_classes: int = 7, spec: InputSpec | None = None, **opti
     With seven classes the logits are those of `EXPRESSIONS`; for any other number, name them in `spec.classes`.
     `ValueError` names a wrong option with what it takes, or an input that the network cannot read.
     """
-    found = module(name)
-    config = filled(found.Config, name, {"num_classes": num_classes} | options)
-    model: Classifier = found.build(config)
-    default = found.INPUT if num_classes == len(EXPRESSIONS) else dataclasses.replace(found.INPUT, classes=())
+    member = module(name)
+    config = config_of(member.Config, name, {"num_classes": num_classes} | options)
+    model: Classifier = member.build(config)
+    default = member.INPUT if num_classes == len(EXPRESSIONS) else dataclasses.replace(member.INPUT, classes=())
     model.set_input(spec or default)
     return model
 
 
-def filled(schema: type, name: str, options: Mapping[str, Any]) -> Any:
+def config_of(schema: type, name: str, options: Mapping[str, Any]) -> Any:
     """The `Config` of classifier `name`; `ValueError` names the first option that is unknown or out of range."""
     fields = {field.name: field for field in dataclasses.fields(schema)}
     hints, values = typing.get_type_hints(schema), {}

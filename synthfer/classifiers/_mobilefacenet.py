@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class MobileFaceNet(nn.Module):
-    """Normalised pixels (n, 3, 112, 112) to maps (n, 512, 7, 7), from which landmarks can be told.
+    """Normalised pixels (n, 3, 112, 112) to maps (n, 512, 7, 7), from which landmarks can be computed.
 
-    The layers that turn the maps into 68 points are there for checkpoints only; no one asks for points.
+    The layers that turn the maps into 68 points exist only so that checkpoints fit; the points are not computed.
     """
 
     def __init__(self) -> None:

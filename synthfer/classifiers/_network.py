@@ -7,24 +7,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthfer.classifiers import InputSpec, Recipe
+from synthfer.classifiers import InputSpec, TrainingRecipe
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 class Output(NamedTuple):
-    """What a classifier says: `logits`, float (n, classes), and `features`, float (n, d), what its last layer reads."""
+    """A classifier's output: `logits`, float (n, classes), and `features`, float (n, d), its last layer's input."""
 
     logits: Tensor
     features: Tensor
 
 
 class Classifier(nn.Module, ABC):
-    """A network from faces to logits. A subclass has `embed` to write.
+    """A network from faces to logits. A subclass implements `embed`.
 
     Images are RGB, n x 3 x size x size: uint8 0..255, or floating point 0..1. Their size must be `input.size`:
-    nothing is resized behind the caller's back. Turning to the network's channels and normalising happen here, so
-    that they can be neither forgotten nor done twice; their buffers are no part of the state dict.
+    nothing is resized silently. Conversion to the network's channels and normalisation happen here, so that they are
+    neither forgotten nor done twice; their buffers are not part of the state dict.
     """
 
     name: ClassVar[str]
@@ -33,10 +33,10 @@ class Classifier(nn.Module, ABC):
     """Path of the last linear layer, whose rows are the classes."""
     smallest: ClassVar[int] = 1
     sizes: ClassVar[tuple[int, ...]] = ()
-    """The only sizes that the network reads; empty: any from `smallest`."""
+    """The only sizes that the network can read; empty: any from `smallest`."""
 
     input: InputSpec
-    recipe: Recipe
+    recipe: TrainingRecipe
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -60,9 +60,9 @@ class Classifier(nn.Module, ABC):
         return logits
 
     def set_cosine(self, scale: float) -> None:
-        """Logits are `scale` times the cosine between features and a class's weights, as LDAM wants them; 0: linear.
+        """Logits are `scale` times the cosine between features and a class's weights, as LDAM needs them; 0: linear.
 
-        The bias says nothing then: it is zero and is not trained.
+        The bias is not used then: it is zero and is not trained.
         """
         self.cosine_scale = scale
         if scale and self.last_layer.bias is not None:
@@ -81,7 +81,7 @@ class Classifier(nn.Module, ABC):
         return layer
 
     def set_input(self, spec: InputSpec) -> None:
-        """Read such images from now on. `ValueError`: the network has no such size or another number of classes."""
+        """Reads such images from now on. `ValueError`: the network cannot read that size, or has other classes."""
         if spec.size < self.smallest or (self.sizes and spec.size not in self.sizes):
             takes = " or ".join(map(str, self.sizes)) or f"at least {self.smallest}"
             raise ValueError(f"{self.name}: input.size is {spec.size}; it reads {takes} pixels a side.")

@@ -177,7 +177,7 @@ class ClassifierCheckpoint(Checkpoint):
         schema = classifiers.module(card.architecture).Config
         if missing := sorted({f.name for f in fields(schema)} - {"num_classes"} - card.options.keys()):
             raise ValueError(f"{self.uri}: its card does not state {', '.join(missing)}; add it under options.")
-        return classifiers.filled(schema, card.architecture, card.options | {"num_classes": len(card.classes)})
+        return classifiers.config_of(schema, card.architecture, card.options | {"num_classes": len(card.classes)})
 
     def _check_architecture(self, model: Classifier) -> None:
         """`ValueError` where the card means another network."""

@@ -2,9 +2,9 @@
 and a linear layer, as "On Applicability of Synthetic Datasets for FER" (arXiv 2605.17483) trains it; the trunk is also
 POSTER's.
 
-At width 1 it has 17,619,143 parameters. The published code also carries the output layer of face recognition, 12.8
-million parameters that nothing reads and that end distributed training at its second step; here it does not exist,
-and its keys in checkpoints are passed over.
+At width 1 it has 17,619,143 parameters. The published code also has the output layer of face recognition, 12.8 million
+parameters that get no gradient, so that distributed training fails at its second step; here it does not exist, and
+its keys in checkpoints are ignored.
 
 The last map, 256 x 14 x 14, is read as 49 tokens of 1024 values. `spatial` gives each token the four neighbours of a
 2 x 2 patch. `published` reinterprets the map's memory instead: token t is its flat elements 1024 t ... 1024 t + 1023,
@@ -13,8 +13,8 @@ some five channels of all positions. Only checkpoints that were trained so need 
 Input is 112 pixels. The published code takes 224 and drops every other row and column first; with an input size of
 224 that is what happens here.
 
-Not known from the published material, hence assumed: the names of the wrapper around the trunk. Here the trunk is
-`ir_back` (POSTER's name) and the linear layer `head`; a card's `rename` maps others onto them.
+The published material does not say what the layers around the trunk are called. Here the trunk is `ir_back` (POSTER's
+name) and the linear layer `head`; a card's `rename` maps other names onto them.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthfer.classifiers import InputSpec, Recipe
+from synthfer.classifiers import InputSpec, TrainingRecipe
 from synthfer.classifiers._network import Classifier
 from synthfer.config import option
 
@@ -34,7 +34,7 @@ AUGMENTATION = (
     {"name": "random_erasing", "p": 0.5, "scale": (0.02, 0.1)},
 )
 """Shared with POSTER; the noise's variance is in steps of 0..255, squared."""
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     optimizer={"name": "sam", "rho": 0.05, "adaptive": False, "base": "adam", "weight_decay": 1e-4},
     lr=1.095e-6,
     schedule={"name": "exponential", "gamma": 0.98, "every": "epoch"},
@@ -68,7 +68,7 @@ class Trunk(nn.Module):
     """
 
     unused = ("output_layer.", "body.21.", "body.22.", "body.23.")
-    """Keys of published checkpoints that nothing reads: the recognition layer, and the fourth stage."""
+    """Prefixes of keys in published checkpoints that are ignored: the recognition layer, and the fourth stage."""
 
     def __init__(self, tokens: str, width: float = 1.0) -> None:
         super().__init__()

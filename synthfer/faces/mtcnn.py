@@ -1,13 +1,13 @@
-"""Where the faces of a picture are, with five points each: MTCNN, inference only, in plain torch.
+"""Detects the faces of a picture, with five points each: MTCNN, inference only, in plain torch.
 
 Zhang, Zhang, Li and Qiao, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks",
-2016 (arXiv 1604.02878). P-Net slides over a pyramid of the picture and proposes windows, R-Net refuses most of
-them, O-Net judges the rest, refines the box and places the points. The weights are the authors' own, as the wheel
+2016 (arXiv 1604.02878). P-Net slides over a pyramid of the picture and proposes windows, R-Net rejects most of
+them, O-Net scores the rest, refines the box and predicts the points. The weights are the authors' own, as the wheel
 of facenet-pytorch 2.6.0 ships them (MIT); that package pins an old torch, so it is never imported.
 
-Faces are sought in proportion to the picture: it is first brought to the size at which the smallest face that is
-sought fills O-Net's input, so that a face filling a 48 x 48 picture is found like one in a photograph, for the same
-time. Around it lies grey, the middle of the networks' range, so that windows may be larger than the picture.
+The size of a face counts relative to the picture: the picture is first resized so that the smallest face to detect
+fills O-Net's input. So a face that fills a 48 x 48 picture is detected like one in a photograph, in the same time. The
+picture is padded with grey, the middle of the networks' range, so that windows may be larger than it.
 
 Coordinates are continuous: (0, 0) is the picture's upper left corner, and pixel i covers [i, i + 1).
 """
@@ -28,7 +28,7 @@ from synthfer.config import ConfigError
 from synthfer.faces.align import Box
 
 INSTALL = "pip install --no-deps facenet-pytorch==2.6.0"
-"""The command that brings the weights, and nothing else that is used."""
+"""The command that installs the weights; nothing else of the package is used."""
 SHA256 = {
     "pnet.pt": "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
     "rnet.pt": "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
@@ -39,8 +39,8 @@ THRESHOLDS = (0.6, 0.7, 0.7)
 
 _P_INPUT, _R_INPUT, _O_INPUT, _P_STRIDE = 12, 24, 48, 2
 _SHRINK = 0.8  # finer than the 0.709 of the paper: more of the small and tightly cut faces are found
-_LONGEST = 4  # a picture's longer side, in shorter ones, that still counts; beyond, it is worked on smaller
-_BORDER = 0.25  # shown around the picture to P-Net, in shorter sides
+_LONGEST = 4  # the longest aspect ratio at full resolution; beyond it, the picture is resized smaller
+_BORDER = 0.25  # padding around the picture for P-Net, in shorter sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Face:
     points: np.ndarray
 
     def shifted(self, right: float, down: float) -> "Face":
-        """The same face in a picture that begins that much further left and up, in pixels."""
+        """The same face in a picture whose origin lies that many pixels further left and up."""
         left, top, end, bottom = self.box
         box = (left + right, top + down, end + right, bottom + down)
         return replace(self, box=box, points=self.points + np.array([right, down]))
@@ -69,8 +69,8 @@ class Detector:
     def __init__(self, weights: Path | None = None, min_face: float = 0.2) -> None:
         """`weights` is a folder with pnet.pt, rnet.pt and onet.pt; None takes those of facenet-pytorch 2.6.0.
 
-        `min_face` is the smallest face sought, in shorter sides of the picture, in (0, 1]; time grows with its
-        inverse square. `ConfigError` says what to do where weights are missing or are not the published ones.
+        `min_face` is the smallest face that is detected, in shorter sides of the picture, in (0, 1]; time grows
+        with its inverse square. `ConfigError` says what to do where weights are missing or are not the published ones.
         """
         if not 0 < min_face <= 1:
             raise ConfigError(f"min_face: expected a share of the picture's shorter side in (0, 1], got {min_face}")
@@ -81,14 +81,14 @@ class Detector:
         )
 
     def producer(self) -> dict[str, Any]:
-        """What the result is a function of, beside the pixels: method, weights, smallest face."""
+        """What the result depends on beside the pixels: method, weights, smallest face."""
         return {"name": "mtcnn", "weights": dict(SHA256), "min_face": self.min_face}
 
     def detect(self, pixels: np.ndarray) -> list[Face]:
-        """The faces of a picture (uint8, H x W x 3, RGB), the one that it is about first.
+        """The faces of a picture (uint8, H x W x 3, RGB), the most prominent first.
 
         They are ordered by score x area x (1 - the distance of the box's centre from the picture's, in half
-        diagonals). `ValueError`: these are no pixels of a picture.
+        diagonals). `ValueError`: another kind of array.
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
             raise ValueError(f"expected uint8 pixels (height, width, 3), got {pixels.dtype} {pixels.shape}.")
@@ -111,12 +111,12 @@ class Detector:
         boxes, scores, moves = boxes[good], scores[good], moves[good]
         kept = nms(boxes, scores, 0.7)
         boxes = squared(moved(boxes[kept], moves[kept]))
-        scores, moves, places = _run(self._output, canvas.cut(boxes, _O_INPUT))
+        scores, moves, landmarks = _run(self._output, canvas.cut(boxes, _O_INPUT))
         good = scores >= THRESHOLDS[2]
-        boxes, scores, moves, places = boxes[good], scores[good], moves[good], places[good]
+        boxes, scores, moves, landmarks = boxes[good], scores[good], moves[good], landmarks[good]
         sides = (boxes[:, 2:] - boxes[:, :2])[:, None]
         # O-Net gives the five x first, then the five y, as shares of its window.
-        points = (boxes[:, None, :2] + places.reshape(-1, 2, 5).transpose(0, 2, 1) * sides).reshape(-1, 10)
+        points = (boxes[:, None, :2] + landmarks.reshape(-1, 2, 5).transpose(0, 2, 1) * sides).reshape(-1, 10)
         boxes = moved(boxes, moves)
         kept = nms(boxes, scores, 0.7, of_smaller=True)
         return boxes[kept], scores[kept], points[kept]
@@ -137,7 +137,7 @@ class Detector:
 
 
 class _Canvas:
-    """The picture at working size with grey around it; its origin is the canvas's own corner."""
+    """The picture at working size with grey around it; coordinates start at the corner of the grey."""
 
     def __init__(self, pixels: np.ndarray, scale: float) -> None:
         height, width = pixels.shape[:2]
@@ -150,14 +150,14 @@ class _Canvas:
         )
         self._cut_off = self.border - round(_BORDER * min(size))
 
-    def to_picture(self, places: np.ndarray) -> np.ndarray:
+    def to_picture(self, points: np.ndarray) -> np.ndarray:
         """Canvas coordinates (N x 2k: x, y, x, y ...) as those of the picture."""
-        repeats = places.shape[1] // 2
-        return (places - self.border) / np.tile(self.scale, repeats)
+        repeats = points.shape[1] // 2
+        return (points - self.border) / np.tile(self.scale, repeats)
 
-    def from_level(self, places: np.ndarray) -> np.ndarray:
-        """Coordinates in the part that the pyramid shows as those of the canvas."""
-        return places + self._cut_off
+    def from_level(self, points: np.ndarray) -> np.ndarray:
+        """Coordinates in the part of which the pyramid is made as those of the canvas."""
+        return points + self._cut_off
 
     def pyramid(self) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
         """Normalised pictures (3 x H x W) of falling size, and each one's scale (4: x, y, x, y)."""
@@ -172,7 +172,7 @@ class _Canvas:
 
     def cut(self, boxes: np.ndarray, side: int) -> torch.Tensor:
         """The boxes' pixels at side x side, normalised (N x 3 x side x side)."""
-        # Regression may carry a box off the canvas or make it empty: at least one pixel is shown.
+        # Regression may move a box off the canvas or make it empty: it keeps at least one pixel.
         low = boxes[:, :2].clip(0, np.array(self.image.size) - 1)
         high = np.maximum(boxes[:, 2:].clip(0, self.image.size), low + 1)
         cuts = np.zeros((len(boxes), side, side, 3), dtype=np.uint8)
@@ -184,7 +184,7 @@ class _Canvas:
 def nms(boxes: np.ndarray, scores: np.ndarray, threshold: float, of_smaller: bool = False) -> np.ndarray:
     """Non-maximum suppression: the indices of `boxes` (N x 4) that stay, best score first.
 
-    A box goes where it overlaps a better one by more than `threshold`: intersection over union, or over the
+    A box is dropped where it overlaps a better one by more than `threshold`: intersection over union, or over the
     smaller of the two boxes.
     """
     areas = (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)
@@ -217,7 +217,7 @@ def _box(edges: np.ndarray) -> Box:
 
 
 def prominence(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """How much a picture is about each box (N x 4): area x (1 - distance from its centre in half diagonals), >= 0."""
+    """Prominence of each box (N x 4): area x (1 - distance from the picture's centre in half diagonals), >= 0."""
     area = (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1)
     away = (boxes[:, :2] + boxes[:, 2:]) / 2 - np.array([width, height]) / 2
     return area * (1 - np.hypot(*away.T) / (np.hypot(width, height) / 2)).clip(0)
@@ -295,10 +295,10 @@ def _package() -> dict[str, Path]:
         listed = files("facenet-pytorch") or []
     except PackageNotFoundError as error:
         raise ConfigError(f"the face detector's weights are not installed; run: {INSTALL}") from error
-    found = {file.name: Path(str(file.locate())) for file in listed if file.name in SHA256}
-    if missing := SHA256.keys() - found.keys():
+    paths = {file.name: Path(str(file.locate())) for file in listed if file.name in SHA256}
+    if missing := SHA256.keys() - paths.keys():
         raise ConfigError(f"facenet-pytorch is installed without {', '.join(sorted(missing))}; run: {INSTALL}")
-    return found
+    return paths
 
 
 def _loaded(net: nn.Module, path: Path) -> nn.Module:

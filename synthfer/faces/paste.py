@@ -1,9 +1,10 @@
-"""An edited face goes back into its picture without a visible seam, in place of the square that was cut out for it.
+"""Cuts a face out of its picture as a square, and pastes the edited square back without a visible seam.
 
-Two things hide the seam. The patch first takes the picture's colours along its border: the difference there, seen on
-a coarse grid, is continued inwards by Laplace's equation and added, the membrane of Perez, Gangnet and Blake, "Poisson
-image editing", SIGGRAPH 2003. What is left fades out under a mask that falls to 0 at the patch's border. On a coarse
-grid the membrane carries light and tint; hair or a collar that crosses the border does not bleed into the face.
+Two things hide the seam. The patch first takes the picture's colours along its border: the difference there, on a
+coarse grid, is continued inwards by Laplace's equation and added, the membrane of Perez, Gangnet and Blake, "Poisson
+image editing", SIGGRAPH 2003. The rest of the difference fades out under a mask that falls to 0 at the patch's
+border. On a coarse grid the membrane carries light and tint, and hair or a collar across the border does not bleed
+into the face.
 
 Coordinates and matrices are those of align.py. The scales along x and y may differ: editors stretch a face's box to
 their square.
@@ -18,12 +19,12 @@ from synthfer.faces.align import Box, inverse, resampled, transformed, visible
 
 MODES = ("feather", "hard")
 FEATHER = 0.15
-"""Over which share of a side the mask rises from 0 to 1."""
+"""The share of a side over which the mask rises from 0 to 1."""
 _CELLS = 16  # of the membrane's grid, per side
 
 
 def cut(picture: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The part of `picture` (uint8, H x W x 3) in `box`, stretched to a square, and the matrix that took it there.
+    """The part of `picture` (uint8, H x W x 3) in `box`, stretched to a square, and the matrix of that mapping.
 
     `box` is (left, top, right, bottom) in pixels and may leave the picture, whose edges are then replicated. The
     square is uint8, size x size x 3, bicubic and antialiased; the matrix is float64, 2 x 3. `ValueError`: the box is
@@ -39,18 +40,18 @@ def cut(picture: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, np.ndarra
 def paste(picture: np.ndarray, patch: np.ndarray, matrix: np.ndarray, mode: str = "feather") -> np.ndarray:
     """`picture` (uint8, H x W x 3) with `patch` (uint8, h x w x 3) in its place; a new array, bit-equal elsewhere.
 
-    `matrix` (float64, 2 x 3) takes the picture's coordinates to the patch's. In mode "feather" the patch takes the
-    picture's colours at its border and fades out there; "hard" replaces the rectangle as it is, as SyntFER does, seam
-    and all. `ValueError`: another mode or kind of array, a matrix that cannot be inverted, or a patch outside.
+    `matrix` (float64, 2 x 3) maps the picture's coordinates to the patch's. In mode "feather" the patch takes the
+    picture's colours at its border and fades out there; "hard" replaces the rectangle with a visible seam, as SyntFER
+    does. `ValueError`: another mode or kind of array, a matrix that cannot be inverted, or a patch outside.
     """
     _check(picture, patch, matrix, mode)
     left, top, right, bottom = _covered(picture, patch, matrix)
     width, height = right - left, bottom - top
-    there = inverse(matrix) - [[0, 0, left], [0, 0, top]]
-    new = _fetched(patch, there, width, height)
+    into_box = inverse(matrix) - [[0, 0, left], [0, 0, top]]
+    new = _fetched(patch, into_box, width, height)
     if mode == "feather":
         cells = _CELLS / np.array(patch.shape[1::-1])
-        new += _fetched(_membrane(picture, patch, matrix, cells), there / [*cells, 1], width, height)
+        new += _fetched(_membrane(picture, patch, matrix, cells), into_box / [*cells, 1], width, height)
     old = picture[top:bottom, left:right]
     mask = _mask(patch, matrix, (left, top, right, bottom), mode)[..., None]
     result = picture.copy()
@@ -60,7 +61,7 @@ def paste(picture: np.ndarray, patch: np.ndarray, matrix: np.ndarray, mode: str 
 
 def _check(picture: np.ndarray, patch: np.ndarray, matrix: np.ndarray, mode: str) -> None:
     if mode not in MODES:
-        raise ValueError(f"paste: mode {mode!r} is not known; one of {', '.join(MODES)} is.")
+        raise ValueError(f"paste: mode {mode!r} is not known; give one of {', '.join(MODES)}.")
     for name, pixels in (("picture", picture), ("patch", patch)):
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
             raise ValueError(f"paste: the {name} is {pixels.dtype} {pixels.shape}, expected uint8 (height, width, 3).")
@@ -69,7 +70,7 @@ def _check(picture: np.ndarray, patch: np.ndarray, matrix: np.ndarray, mode: str
 
 
 def _covered(picture: np.ndarray, patch: np.ndarray, matrix: np.ndarray) -> tuple[int, int, int, int]:
-    """The least box of whole pixels (left, top, right, bottom) that has all of the patch that the picture shows."""
+    """The smallest box of whole pixels (left, top, right, bottom) with all of the patch that lies in the picture."""
     height, width = patch.shape[:2]
     corners = transformed(inverse(matrix), np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64))
     low, high = corners.min(axis=0), corners.max(axis=0)
@@ -80,7 +81,7 @@ def _covered(picture: np.ndarray, patch: np.ndarray, matrix: np.ndarray) -> tupl
 
 
 def _fetched(pixels: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
-    """As `resampled`, but in one pass where nothing turns: a face goes both ways, and each pass more would blur it."""
+    """As `resampled`, but in one pass where nothing rotates: a face is cut and pasted, and each pass blurs it."""
     back = inverse(matrix)
     scale = np.diag(back[:, :2])
     if back[0, 1] or back[1, 0] or scale.min() <= 0:
@@ -98,12 +99,12 @@ def _fetched(pixels: np.ndarray, matrix: np.ndarray, width: int, height: int) ->
 
 
 def _mask(patch: np.ndarray, matrix: np.ndarray, box: tuple[int, int, int, int], mode: str) -> np.ndarray:
-    """How much of the patch each pixel of `box` takes, 0..1: float64 (height, width), by its centre's place."""
+    """The patch's weight in each pixel of `box`, 0..1: float64 (height, width), by the pixel's centre."""
     left, top, right, bottom = box
     x, y = np.meshgrid(np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5)
     size = patch.shape[1::-1]
-    place = transformed(matrix, np.stack([x.ravel(), y.ravel()], axis=1)) / size
-    inside = np.minimum(place, 1 - place)  # of the patch's side, from the nearer border; along x and along y
+    position = transformed(matrix, np.stack([x.ravel(), y.ravel()], axis=1)) / size
+    inside = np.minimum(position, 1 - position)  # distance to the nearer border, in sides; along x and along y
     if mode == "hard":
         return (inside >= 0).all(axis=1).reshape(x.shape).astype(np.float64)
     rise = (inside / FEATHER).clip(0, 1)
@@ -113,11 +114,11 @@ def _mask(patch: np.ndarray, matrix: np.ndarray, box: tuple[int, int, int, int],
 def _membrane(picture: np.ndarray, patch: np.ndarray, matrix: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """What to add to the patch, on the coarse grid: float32 (_CELLS, _CELLS, 3). `cells` is cells per pixel, (x, y).
 
-    The picture is seen as `cut` saw it: where the patch leaves it, by its replicated edges.
+    Where the patch leaves the picture, the picture's edges are replicated, as in `cut`.
     """
-    seen = _fetched(picture, cells[:, None] * matrix, _CELLS, _CELLS)
+    around = _fetched(picture, cells[:, None] * matrix, _CELLS, _CELLS)
     own = _fetched(patch, np.column_stack([np.diag(cells), np.zeros(2)]), _CELLS, _CELLS)
-    difference, inner = (seen - own).reshape(_CELLS**2, 3), _inner()
+    difference, inner = (around - own).reshape(_CELLS**2, 3), _inner()
     difference[inner] = _continuation() @ difference[~inner]
     return difference.reshape(_CELLS, _CELLS, 3)
 

@@ -23,11 +23,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedImage:
-    """A picture with what was seen on the way.
+    """A picture with what its generator knows of it.
 
-    `pixels` uint8 (H, W, 3), RGB. `scores` are numbers to keep with the sample, by name. Of a picture whose face alone
-    was changed, `box` (left, top, right, bottom in pixels) is where, and `matrix` (float64, 2 x 3) takes the picture's
-    coordinates to those of the crop that the network saw.
+    `pixels` uint8 (H, W, 3), RGB. `scores` are numbers to store with the sample, by name. For a picture in which only a
+    face was changed, `box` (left, top, right, bottom in pixels) is where, and `matrix` (float64, 2 x 3) maps the
+    picture's coordinates to those of the crop that the network got.
     """
 
     pixels: np.ndarray
@@ -38,36 +38,36 @@ class GeneratedImage:
 
 Picture = np.ndarray | GeneratedImage | Failure
 Faces = tuple[np.ndarray, ...]
-"""The pictures that a row is made from, uint8 (H, W, 3) each: its parent's, then its partner's; empty for prompts."""
+"""The source pictures of a row, uint8 (H, W, 3) each: its parent's, then its partner's; empty for prompts."""
 
 
 class OutOfMemory(RuntimeError):
-    """The device cannot hold a batch of this shape; the job may go on with half of it."""
+    """The device has too little memory for a batch of this shape; the job tries again with half of it."""
 
 
 class Generator(Protocol):
-    """Makes pictures of rows. A picture is a function of (weights, row, settings) alone, never of its neighbours.
+    """Turns rows into pictures. A picture is a function of (weights, row, settings) alone, never of its neighbours.
 
-    The module says by `PLAN` which kind of plan its rows come from (`synthfer.planning`): "prompts" where it says
-    nothing, "edits", "variations" or "latents". Rows of edits and variations are made from faces: `make(rows, faces)`.
+    The module's `PLAN` names the kind of plan that its rows come from (`synthfer.planning`): "prompts" (the
+    default), "edits", "variations" or "latents". Rows of edits and variations have source faces: `make(rows, faces)`.
 
-    Used where a generator has them: the method `prepare(texts)`, called once with all prompts of a plan that has few;
-    `device_notes()`, JSON about the device that is recorded with every shard; and `source_type`, the IPTC code of its
-    pictures where that is another than `images.GENERATED`.
+    Optional are the method `prepare(texts)`, called once with all prompts of a plan that has few; `device_notes()`,
+    JSON about the device that is recorded with every shard; and `source_type`, the IPTC code of its pictures where it
+    is not `images.GENERATED`.
     """
 
     batch_size: int
-    """Rows per call of `make` that keep the device busy; the shape is fixed, short batches are padded inside."""
+    """Rows per call of `make`. The shape on the device is fixed: shorter batches are padded inside."""
 
     def make(self, rows: Sequence[Row], faces: Sequence[Faces] = ()) -> list[Picture]:
         """One picture (uint8, H x W x 3, RGB) or `Failure` per row, in order; at most `batch_size` rows.
 
-        `faces` has what each row is made from; it is not given where rows are made from prompts.
+        `faces` has the sources of each row; it is not given where rows have none.
         """
         ...
 
     def producer(self) -> dict[str, Any]:
-        """What makes the pictures, as JSON: options that matter, the weights' sha256, versions. Part of the spec."""
+        """What the pictures depend on, as JSON: options, the weights' sha256, versions. Part of the dataset's spec."""
         ...
 
 
@@ -82,5 +82,5 @@ def plan_of(name: str) -> str:
 
 def build(name: str, **options: Any) -> Generator:
     """A ready generator: weights loaded, warmed up where its options say so."""
-    found = module(name)
-    return found.build(found.Config(**options))
+    member = module(name)
+    return member.build(member.Config(**options))

@@ -1,6 +1,6 @@
-"""A device of known service time: it sleeps as long as a device would and returns pictures of seeded noise.
+"""A simulated device: it sleeps for a given time per call and returns pictures of seeded noise.
 
-For measuring what the engine costs around a device, and for trying a plan, a store and a cluster without weights.
+It serves to measure the engine's own cost, and to try a plan, a store and a cluster without weights.
 """
 
 import time

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from synthfer import classifiers
-from synthfer.classifiers import Recipe
+from synthfer.classifiers import TrainingRecipe
 from synthfer.config import ConfigError
 
 _OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -52,7 +52,7 @@ class _UnsayableError(Exception):
     """A part of a recipe that no key says."""
 
 
-def _recipe(name: str, options: Mapping[str, Any]) -> Recipe:
+def _recipe(name: str, options: Mapping[str, Any]) -> TrainingRecipe:
     module = classifiers.module(name)
     recipes = getattr(module, "RECIPES", None)
     if recipes is not None:
@@ -60,7 +60,7 @@ def _recipe(name: str, options: Mapping[str, Any]) -> Recipe:
         if variant not in recipes:
             raise ConfigError(f"preset=published: classifier {name} has no recipe for classifier.variant={variant};"
                               f" there is one for {', '.join(recipes)}.")  # fmt: skip
-        recipe: Recipe = recipes[variant]
+        recipe: TrainingRecipe = recipes[variant]
     elif hasattr(module, "RECIPE"):
         recipe = module.RECIPE
     else:
@@ -127,7 +127,7 @@ def _independent(steps: tuple[Mapping[str, Any], ...]) -> list[Mapping[str, Any]
     return flat
 
 
-def _optimizer(recipe: Recipe) -> dict[str, Any]:
+def _optimizer(recipe: TrainingRecipe) -> dict[str, Any]:
     given = recipe.optimizer
     sharp = given["name"] == "sam"
     name = given["base"] if sharp else given["name"]

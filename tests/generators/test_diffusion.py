@@ -420,13 +420,13 @@ def test_what_is_no_model_is_refused_with_what_to_give(folder: Folder, tmp_path:
         "builtin:cats": "there is no 'builtin:cats'",
         str(file): "is a single file",
         str(tmp_path / "absent"): "there is no folder",
-        str(tmp_path): "is no pipeline folder",
+        str(tmp_path): "is not a pipeline folder",
     }.items():
         with pytest.raises(ConfigError, match=problem):
             tiny(Path(model))
     with pytest.raises(ConfigError, match="only models of the hub have revisions"):
         tiny(folder("sd"), revision="main")
-    with pytest.raises(ConfigError, match=r"generator.device: 'tpu' is none|no CUDA device"):
+    with pytest.raises(ConfigError, match=r"generator.device: unknown device 'tpu'|no CUDA device"):
         tiny(folder("sd"), device="cuda:99")
 
 

@@ -123,7 +123,7 @@ def test_codes_reach_the_pixels(weights: Path) -> None:
     generator, source = editor(weights, batch_size=8), face(5)
     rows = [row(3, code=(0.2,)), row(3, code=(1.0,)), row(4), row(3, "polar", (1.0, 0.7)), row(3, "point", (0.1, 0.9))]
     assert len(set(hashes(generator.make(rows, [source] * 5)))) == 5
-    axis = generator.plane.places[3]
+    axis = generator.plane.landmarks[3]
     same = [row(3, code=(0.5,)), row(1, "point", tuple(0.5 * axis))]
     made = hashes(generator.make(same, [source] * 2))
     assert made[0] == made[1]
@@ -289,7 +289,7 @@ def test_another_architecture_or_an_open_card_is_refused(tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"main\.0\.weight"):
         editor(larger)
     odd = saved(tmp_path / "odd.safetensors", {"options": options | {"channels": "RGB", "size": 50}})
-    with pytest.raises(ConfigError, match="size: 50 is no multiple of 4"):
+    with pytest.raises(ConfigError, match="size: 50 is not a multiple of 4"):
         editor(odd)
 
 

@@ -167,7 +167,7 @@ def test_linear_places_are_unit_axes_about_neutral() -> None:
     )
     root = 0.5**0.5
     expected = torch.tensor([[0, 0], [0.6, 0.8], [-1, 0], [0, 1], [root, root], [0, -1], [1, 0]])
-    torch.testing.assert_close(generator.places(), expected)
+    torch.testing.assert_close(generator.landmarks(), expected)
 
 
 def test_closeness_is_minus_the_squared_mahalanobis_distance() -> None:
@@ -176,7 +176,7 @@ def test_closeness_is_minus_the_squared_mahalanobis_distance() -> None:
     generator.covariance_angles.weight.data = torch.rand(1, 7, generator=chance) * 3
     generator.covariance_axes.weight.data = torch.rand(7, 2, generator=chance) * 2 - 1
     points = torch.rand(5, 2, generator=chance) * 2 - 1
-    means = generator.places()
+    means = generator.landmarks()
     torch.testing.assert_close(means, generator.mu.weight.tanh())
     for k in range(7):
         angle = generator.covariance_angles.weight[0, k].item()
@@ -213,7 +213,7 @@ def test_an_expression_is_its_axis_times_the_intensity() -> None:
 
 def test_a_gaussian_expression_is_on_the_way_from_neutral_to_its_mean() -> None:
     found = plane("gaussian")
-    neutral, happy = found.places[NEUTRAL], found.places[HAPPY]
+    neutral, happy = found.landmarks[NEUTRAL], found.landmarks[HAPPY]
     np.testing.assert_allclose(found.point(asked("expression", 1.0)), happy, atol=1e-6)
     np.testing.assert_allclose(found.point(asked("expression", 0.25)), neutral + 0.25 * (happy - neutral), atol=1e-6)
     np.testing.assert_allclose(found.point(asked("expression", 0.0)), neutral, atol=1e-6)
@@ -258,7 +258,7 @@ def test_a_wrong_code_is_refused_with_its_range(space: str, row: Row, problem: s
 def test_networks_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="kernel: 4 is even"):
         NetworkConfig(space="linear", channels="RGB", kernel=4)
-    with pytest.raises(ValueError, match="size: 50 is no multiple of 4"):
+    with pytest.raises(ValueError, match="size: 50 is not a multiple of 4"):
         NetworkConfig(space="linear", channels="RGB", size=50)
     with pytest.raises(ValueError, match="use 4 at most"):
         Discriminator("linear", size=48, layers=5)

@@ -5,7 +5,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from synthfer.generators.vae_gan.networks import Discriminator, Encoder, Generator, Judge, NetworkConfig, Seen, VaeGan
+from synthfer.generators.vae_gan.networks import (
+    AuxiliaryClassifier,
+    CriticOutput,
+    Discriminator,
+    Encoder,
+    Generator,
+    NetworkConfig,
+    VaeGan,
+)
 
 
 def number(module: nn.Module) -> int:
@@ -42,22 +50,23 @@ def test_sizes_and_parameters(size: int, width: int, latent: int, parameters: tu
         seen = discriminator(pictures, labels)
     assert tuple(map(number, (encoder, generator, discriminator))) == parameters
     assert mean.shape == log_variance.shape == (2, latent)
-    assert seen.verdict.shape == (2,)
+    assert seen.scores.shape == (2,)
     assert [len(maps[0]) for maps in seen.maps] == config.channels[1:]
     assert seen.maps[-1].shape[-1] == {32: 4, 48: 6, 64: 4, 112: 7}[size]
 
 
 def test_every_parameter_gets_a_gradient() -> None:
     torch.manual_seed(0)
-    net, discriminator, judge, labels = VaeGan(small()), Discriminator(small()), Judge(small()), torch.arange(7)
+    net, discriminator, classifier = VaeGan(small()), Discriminator(small()), AuxiliaryClassifier(small())
+    labels = torch.arange(7)
     mean, log_variance = net.encoder(noise(7, 3, 32, 32))
     pictures = net.generator(mean + log_variance, labels)
-    (discriminator(pictures, labels).verdict.sum() + judge(pictures).verdict.square().sum()).backward()
-    for module in (net, discriminator, judge):
+    (discriminator(pictures, labels).scores.sum() + classifier(pictures).scores.square().sum()).backward()
+    for module in (net, discriminator, classifier):
         assert [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum()] == []
 
 
-def test_the_generator_is_told_class_and_style() -> None:
+def test_the_generator_depends_on_class_and_style() -> None:
     torch.manual_seed(0)
     net = Generator(small())
     codes, labels = noise(3, 16), torch.tensor([0, 1, 2])
@@ -70,11 +79,11 @@ def test_the_generator_is_told_class_and_style() -> None:
     assert not torch.equal(net(codes, labels.flip(0))[0], pictures[0])
 
 
-def test_what_is_seen_of_three_batches_comes_apart() -> None:
-    seen = Seen(torch.arange(6.0), [noise(6, 4, 2, 2)])
-    parts = seen.thirds()
-    assert [part.verdict.tolist() for part in parts] == [[0, 1], [2, 3], [4, 5]]
-    assert torch.equal(torch.cat([part.maps[0] for part in parts]), seen.maps[0])
+def test_the_output_of_three_batches_is_split_into_theirs() -> None:
+    output = CriticOutput(torch.arange(6.0), [noise(6, 4, 2, 2)])
+    parts = output.thirds()
+    assert [part.scores.tolist() for part in parts] == [[0, 1], [2, 3], [4, 5]]
+    assert torch.equal(torch.cat([part.maps[0] for part in parts]), output.maps[0])
 
 
 def test_style_reaches_the_late_blocks_alone() -> None:

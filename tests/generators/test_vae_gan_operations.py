@@ -96,7 +96,7 @@ def test_covariances_of_no_spread_have_factors_and_damaged_ones_are_told() -> No
     factors = Classes.of(torch.zeros(7, LATENT), flat, torch.ones(7)).factors
     torch.testing.assert_close(factors @ factors.transpose(1, 2), flat, atol=1e-5, rtol=0)
     for spoilt in (-flat, flat * float("nan")):
-        with pytest.raises(ValueError, match="not positive: the file is damaged"):
+        with pytest.raises(ValueError, match="not positive definite: the file is damaged"):
             Classes.of(torch.zeros(7, LATENT), spoilt, torch.ones(7))
 
 

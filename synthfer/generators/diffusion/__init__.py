@@ -1,9 +1,8 @@
 """Faces by text-to-image diffusion: any such pipeline of diffusers, one picture a pure function of its row.
 
-The options and `build` stand here; pipelines.py finds, checks and loads weights; families.py knows how each
-family of pipelines takes text and guidance; texts.py encodes prompts; kernels.py chooses the kernels;
-generator.py turns rows into pictures. This module imports no torch, so that options can be listed and checked
-in a moment.
+The options and `build` are here; pipelines.py finds, checks and loads weights; families.py has how each family of
+pipelines takes text and guidance; settings.py resolves options; texts.py encodes prompts; kernels.py chooses kernels;
+generator.py turns rows into pictures. This module does not import torch, so that options are listed and checked fast.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Options of the diffusion generator. None means: what the pipeline itself recommends."""
+    """Options of the diffusion generator. None: as the pipeline itself recommends."""
 
     model: str = option("builtin:faces", "builtin:NAME, a local pipeline folder, or a model id on the Hugging Face hub")
     revision: str | None = option(None, "branch, tag or commit of a hub model; the commit found is recorded")
@@ -45,8 +44,12 @@ class Config:
     text_encoder: str = option("device", "where text encoders live", choices=("device", "cpu"))
     text_tokens: int | None = option(None, "text length in tokens, where the pipeline has a choice", low=16, high=1024)
     text_cache_mb: int = option(2048, "memory for encoded prompts in MiB", low=1)
-    long_prompts: str = option("cut", "what becomes of a prompt beyond the text length", choices=("cut", "fail"))
-    trained_on: list[str] = option([], "collection:split of faces that the weights have learned from, for guard G7")
+    long_prompts: str = option(
+        "cut", "whether a prompt beyond the text length is cut, or its row fails", choices=("cut", "fail")
+    )
+    trained_on: list[str] = option(
+        [], "collection:split of faces that the weights have learned from, for the check of shared training data (G7)"
+    )
     threads: int = option(1, "CPU threads of torch; the number changes the bits of pictures made on a CPU", low=1)
 
 

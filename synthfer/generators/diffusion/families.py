@@ -1,11 +1,11 @@
-"""How each family of pipelines takes text and guidance: the one table that knows their differences.
+"""How each family of pipelines takes text and guidance: one table with all their differences.
 
-A family says how texts become embeddings of one canonical shape, which number is the guidance and from where
-on it costs a second forward pass, and which tensors to halve when guidance is cut off. What is written here
-was read in the pipelines of diffusers 0.42 and is tested with tiny ones.
+A family states how texts become embeddings of one canonical shape, which argument is the guidance and from which value
+on it costs a second forward pass, and which tensors to halve when guidance is cut off. All this comes from the code of
+the pipelines of diffusers 0.42 and is tested with tiny ones.
 
-Pipelines that are not in the table run too, one row per call and with the prompt itself: whatever they do
-with a batch, a picture then cannot depend on its neighbours.
+Pipelines that are not in the table run too, one row per call and with the prompt itself: whatever they do with a
+batch, a picture cannot depend on its neighbours then.
 """
 
 import inspect
@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 from synthfer.config import ConfigError
 
 Embeds = dict[str, torch.Tensor]
-"""What a pipeline is called with in place of one text: argument name -> tensor without batch dimension."""
+"""The arguments of a pipeline's call that replace one text: name -> tensor without batch dimension."""
 Encoder = Callable[[Any, list[str], int, torch.device], list[Embeds]]
 
 
@@ -30,14 +30,14 @@ class Family:
     encode: Encoder | None
     """(text pipeline, texts, tokens, device) -> one `Embeds` per text; None: the pipeline is given the prompt."""
     encode_rows: int = 8
-    """Texts per encoder call, always filled up: pooled embeddings differ in the last bits between batch sizes."""
+    """Texts per encoder call, always padded: pooled embeddings differ in the last bits between batch sizes."""
     guidance: str = "guidance_scale"
     guided_above: float | None = 1.0
     """Guidance beyond which an unconditional pass is made; None: never, the model has its guidance built in."""
     cut: tuple[str, ...] | None = None
-    """Tensors that hold (unconditional, conditional) halves in the loop; None: cut-off is not proven."""
+    """Tensors that hold (unconditional, conditional) halves in the loop; None: a cut-off is not supported."""
     text_limit: int | None = None
-    """Longest text length one may ask for; None: fixed by the tokenizer."""
+    """The longest text length that can be chosen; None: fixed by the tokenizer."""
     template: int = 0
     """Tokens that the pipeline's own template takes from the text length."""
     multiple: int = 2

@@ -42,7 +42,7 @@ from synthfer.generators._device import (
 from synthfer.generators.diffusion import Config, kernels, pipelines
 from synthfer.generators.diffusion.families import Embeds, cut_guidance, family_of
 from synthfer.generators.diffusion.settings import settle, takes
-from synthfer.generators.diffusion.texts import Text, Texts
+from synthfer.generators.diffusion.texts import Text, TextEncoder
 from synthfer.sample import Row
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Diffusion:
 
     def __init__(self, config: Config) -> None:
         """Loads the weights and makes one trial batch; see `build` for errors."""
-        # Read when CUDA starts; without it cuBLAS may choose other kernels from run to run.
+        # CUDA reads it when it starts; without it cuBLAS may choose other kernels from run to run.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self._config = config
         self._device = device_of(config.device)
@@ -128,7 +128,7 @@ class Diffusion:
 
     # -- setting up
 
-    def _split_text(self) -> Texts | None:
+    def _split_text(self) -> TextEncoder | None:
         """Moves text encoders and tokenizers into a pipeline of their own, which can live elsewhere and be freed."""
         if self._family.encode is None:
             return None
@@ -139,7 +139,7 @@ class Diffusion:
             elif isinstance(part, torch.nn.Module):
                 setattr(text_pipe, name, None)
         text_pipe.to(self._text_device)
-        return Texts(
+        return TextEncoder(
             text_pipe,
             self._family,
             tokens=self._settings.text_tokens or 0,
@@ -201,13 +201,13 @@ class Diffusion:
         return fill_missing([self._refusal(row, embedded) for row in rows], run)
 
     def _texts_of(self, row: Row) -> list[Text]:
-        """Texts that a row needs; the negative one only where it counts."""
+        """Texts that a row needs; the negative one only where it has an effect."""
         return [row.prompt, row.negative_prompt] if self._settings.guided else [row.prompt]
 
     def _embed(self, rows: Sequence[Row]) -> _Embedded:
         """The embeddings of all texts of these rows; none where the pipeline is given the prompt itself."""
         wanted = [text for row in rows if row.prompt for text in self._texts_of(row)]
-        return self._texts.find(wanted) if self._texts else {}
+        return self._texts.encode(wanted) if self._texts else {}
 
     def _refusal(self, row: Row, embedded: _Embedded) -> Failure | None:
         """Why no picture can be made of a row; None where one can."""

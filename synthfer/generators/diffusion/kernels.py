@@ -21,7 +21,7 @@ def decode_in_batches(vae: Any, batch_size: int, most: int) -> int:
     whole = vae.decode
 
     def decode(z: torch.Tensor, return_dict: bool = True, **options: Any) -> Any:
-        options.pop("generator", None)  # of no use to a decoder, and one per row of the whole batch
+        options.pop("generator", None)  # has one entry per row of the whole batch, and decoders do not use it
         parts = torch.cat([whole(part, return_dict=False, **options)[0] for part in z.split(share)])
         return DecoderOutput(sample=parts) if return_dict else (parts,)
 

@@ -1,8 +1,8 @@
-"""Finding, checking and loading the weights of a pipeline, and saying exactly what was loaded.
+"""Finds, checks and loads the weights of a pipeline, and records exactly what was loaded.
 
-Weights are safetensors and nothing else, since other formats can run code when read; pipelines that bring
-their own Python are refused. What was loaded is known by its content: the commit of a hub model, and the
-sha256 of every file that was read. A path of this machine never becomes part of it.
+Weights are safetensors and nothing else, since other formats can run code when they are read; pipelines that bring
+their own Python are refused. What was loaded is recorded by its content: the commit of a hub model, and the sha256 of
+every file that was read; never by a path of this machine.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ _Index = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A pipeline on the CPU, what is known of it (JSON, for the record), and what it recommends."""
+    """A pipeline on the CPU, facts about it as JSON for the dataset's spec, and what its card recommends."""
 
     pipe: Any
     facts: dict[str, Any]
@@ -93,7 +93,7 @@ def _find(config: Config) -> tuple[Path, str, str | None]:
 def _download(config: Config) -> Path:
     try:
         with _quiet():
-            found = DiffusionPipeline.download(
+            folder = DiffusionPipeline.download(
                 config.model,
                 revision=config.revision,
                 variant=config.variant,
@@ -102,14 +102,14 @@ def _download(config: Config) -> Path:
             )
     except (OSError, ValueError) as error:
         raise ConfigError(f"generator.model: {config.model} cannot be fetched from the hub: {error}") from error
-    return Path(found)
+    return Path(folder)
 
 
 def _read_index(folder: Path, model: str) -> _Index:
     try:
         index = json.loads((folder / "model_index.json").read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"generator.model: {model} is no pipeline folder: {error}") from error
+        raise ConfigError(f"generator.model: {model} is not a pipeline folder: {error}") from error
     if not isinstance(index.get("_class_name"), str):
         raise ConfigError(
             f"generator.model: {model} brings its own pipeline code ({index.get('_class_name')}), which is not"
@@ -130,10 +130,10 @@ def _parts(folder: Path, index: _Index, model: str) -> list[str]:
                 f"generator.model: {name} of {model} is {class_name} from {library}.py, code that the model"
                 " brings along and that is not run; its parts must be classes of diffusers or transformers."
             )
-        found = [path for path in (folder / name).glob("*") if path.suffix in _UNSAFE]
-        if found and not any((folder / name).glob("*.safetensors")):
+        unsafe = [path for path in (folder / name).glob("*") if path.suffix in _UNSAFE]
+        if unsafe and not any((folder / name).glob("*.safetensors")):
             raise ConfigError(
-                f"generator.model: {name} of {model} has only {found[0].name}, a format that can run code"
+                f"generator.model: {name} of {model} has only {unsafe[0].name}, a format that can run code"
                 " when read; save it as safetensors with `save_pretrained(folder, safe_serialization=True)`."
             )
         parts.append(name)
@@ -178,10 +178,10 @@ def _fingerprints(folder: Path, parts: Iterable[str], variant: str | None) -> di
     """
     weights, others = [], []
     for part in parts:
-        found = sorted(path for path in (folder / part).rglob("*") if path.is_file())
-        weights += _variant_of([path for path in found if path.suffix == ".safetensors"], variant)
-        # The scheduler is recorded by its final config; indexes only say which shard holds what.
-        others += [p for p in found if p.suffix in {".json", ".txt", ".model", ".jinja"} and part != "scheduler"]
+        paths = sorted(path for path in (folder / part).rglob("*") if path.is_file())
+        weights += _variant_of([path for path in paths if path.suffix == ".safetensors"], variant)
+        # The scheduler is recorded by its final config; indexes only list which file holds which tensors.
+        others += [p for p in paths if p.suffix in {".json", ".txt", ".model", ".jinja"} and part != "scheduler"]
     others = [path for path in others if not path.name.endswith(".index.json")]
     return {
         "weights_sha256": sha256(_file_hashes(folder, weights)),
@@ -189,10 +189,10 @@ def _fingerprints(folder: Path, parts: Iterable[str], variant: str | None) -> di
     }
 
 
-def _variant_of(found: list[Path], variant: str | None) -> list[Path]:
+def _variant_of(paths: list[Path], variant: str | None) -> list[Path]:
     """Weight files of one component that are read: name.variant.safetensors, or those without a variant."""
-    special = [path for path in found if variant and f".{variant}" in path.name]
-    return special or [path for path in found if path.name.count(".") == 1]
+    special = [path for path in paths if variant and f".{variant}" in path.name]
+    return special or [path for path in paths if path.name.count(".") == 1]
 
 
 def _file_hashes(folder: Path, paths: list[Path]) -> dict[str, str]:
@@ -208,13 +208,13 @@ def _file_sha256(path: Path) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _cached_sha256(path: Path, size: int, mtime_ns: int) -> str:
-    """Within the process only: a file that is changed and keeps size and time would be a lie on disk for ever."""
+    """Cached in memory only: on disk, a file changed later with the same size and time would keep the old hash."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fuse_lora(pipe: Any, config: Config) -> list[dict[str, str]]:
-    """Adds the LoRA weights to those of the pipeline for good, so that they cost nothing later; names and sha256."""
+    """Adds the LoRA weights to those of the pipeline for good, so that they cost no time later; names and sha256."""
     if not config.lora:
         return []
     if not hasattr(pipe, "load_lora_weights"):
@@ -222,16 +222,16 @@ def _fuse_lora(pipe: Any, config: Config) -> list[dict[str, str]]:
     if importlib.util.find_spec("peft") is None:
         raise ConfigError("generator.lora needs the peft library: pip install 'synthfer[lora]'.")
     facts = []
-    for number, wanted in enumerate(config.lora):
-        path = _lora_file(wanted)
+    for number, lora in enumerate(config.lora):
+        path = _lora_file(lora)
         try:
             pipe.load_lora_weights(
                 str(path.parent), weight_name=path.name, adapter_name=f"lora{number}", use_safetensors=True
             )
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            raise ConfigError(f"generator.lora: {wanted} does not fit {type(pipe).__name__}: {error}") from error
+            raise ConfigError(f"generator.lora: {lora} does not fit {type(pipe).__name__}: {error}") from error
         if not any(f"lora{number}" in names for names in pipe.get_list_adapters().values()):
-            raise ConfigError(f"generator.lora: no weight of {wanted} belongs to {type(pipe).__name__}.")
+            raise ConfigError(f"generator.lora: no weight of {lora} belongs to {type(pipe).__name__}.")
         facts.append({"file": path.name, "sha256": _file_sha256(path)})
     if len(facts) > 1:
         pipe.set_adapters([f"lora{number}" for number in range(len(facts))])
@@ -240,20 +240,21 @@ def _fuse_lora(pipe: Any, config: Config) -> list[dict[str, str]]:
     return facts
 
 
-def _lora_file(wanted: str) -> Path:
-    path = Path(wanted)
-    if not path.exists() and wanted.count("/") == 1:
-        path = _download_lora(wanted)
+def _lora_file(lora: str) -> Path:
+    """The .safetensors file that is named by itself, by its folder or by a hub id."""
+    path = Path(lora)
+    if not path.exists() and lora.count("/") == 1:
+        path = _download_lora(lora)
     if path.is_dir():
-        found = sorted(path.glob("*.safetensors"))
-        if len(found) != 1:
+        inside = sorted(path.glob("*.safetensors"))
+        if len(inside) != 1:
             raise ConfigError(
-                f"generator.lora: {wanted} holds {len(found)} .safetensors files"
-                f" ({', '.join(file.name for file in found) or 'none'}); name one file."
+                f"generator.lora: {lora} holds {len(inside)} .safetensors files"
+                f" ({', '.join(file.name for file in inside) or 'none'}); name one file."
             )
-        return found[0]
+        return inside[0]
     if not path.is_file() or path.suffix != ".safetensors":
-        raise ConfigError(f"generator.lora: {wanted} is neither a .safetensors file, a folder of one, nor a hub id.")
+        raise ConfigError(f"generator.lora: {lora} is neither a .safetensors file, a folder of one, nor a hub id.")
     return path
 
 
@@ -290,7 +291,7 @@ def _set_scheduler(pipe: Any, name: str | None) -> None:
 
 def compatible_schedulers(pipe: Any) -> list[str]:
     """Names of the schedulers that may stand in for the pipeline's own, itself among them."""
-    names = {found.__name__ for found in pipe.scheduler.compatibles} | {type(pipe.scheduler).__name__}
+    names = {scheduler.__name__ for scheduler in pipe.scheduler.compatibles} | {type(pipe.scheduler).__name__}
     return sorted(names - {"DPMSolverSDEScheduler"})
 
 

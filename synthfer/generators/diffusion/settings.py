@@ -1,4 +1,4 @@
-"""What a job runs with: the user's options, else what the model's card recommends, else the pipeline's own values."""
+"""The settings of a job: the user's options, else what the model's card recommends, else the pipeline's defaults."""
 
 import inspect
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from synthfer.generators.diffusion.families import Family
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Settings with nothing left open; all of them decide over the pixels."""
+    """All that decides over the pixels, with a value for each; pixels depend on every one."""
 
     steps: int
     guidance: float | None
     guided: bool
-    """Whether an unconditional pass is made too, and so whether negative prompts count."""
+    """Whether there is an unconditional pass, too, and so whether negative prompts have an effect."""
     guidance_until: float
     height: int
     width: int
     text_tokens: int | None
-    """Text length where the pipeline has a choice."""
+    """Text length in tokens where the pipeline has a choice."""
 
 
 def settle(config: Config, pipe: Any, family: Family, card: dict[str, Any]) -> Settings:
@@ -53,8 +53,8 @@ def _first(*values: Any) -> Any:
 
 
 def _default(pipe: Any, argument: str) -> Any:
-    found = inspect.signature(pipe.__call__).parameters.get(argument)
-    return None if found is None or found.default is inspect.Parameter.empty else found.default
+    parameter = inspect.signature(pipe.__call__).parameters.get(argument)
+    return None if parameter is None or parameter.default is inspect.Parameter.empty else parameter.default
 
 
 def _guides(pipe: Any, family: Family, guidance: float | None) -> bool:
@@ -66,7 +66,7 @@ def _guides(pipe: Any, family: Family, guidance: float | None) -> bool:
 
 
 def _size(config: Config, pipe: Any, family: Family, card: dict[str, Any]) -> tuple[int, int]:
-    """Height and width in pixels; some pipelines would silently make another size than the one asked for."""
+    """Height and width in pixels; some pipelines would silently make another size than the given one."""
     scale = int(getattr(pipe, "vae_scale_factor", 8))
     sample = getattr(pipe, "default_sample_size", None)
     if sample is None and getattr(pipe, "unet", None) is not None:
@@ -84,11 +84,11 @@ def _size(config: Config, pipe: Any, family: Family, card: dict[str, Any]) -> tu
 
 
 def _text_tokens(config: Config, pipe: Any, family: Family) -> int | None:
-    asked, limit, name = config.text_tokens, family.text_limit, type(pipe).__name__
+    tokens, limit, name = config.text_tokens, family.text_limit, type(pipe).__name__
     if limit is None:
-        if asked is not None:
+        if tokens is not None:
             raise ConfigError(f"generator.text_tokens: the tokenizer of {name} fixes the length; leave it out.")
         return None
-    if asked is not None and asked > limit:
-        raise ConfigError(f"generator.text_tokens: {name} reads at most {limit} tokens, not {asked}.")
-    return asked or int(_default(pipe, "max_sequence_length"))
+    if tokens is not None and tokens > limit:
+        raise ConfigError(f"generator.text_tokens: {name} reads at most {limit} tokens, not {tokens}.")
+    return tokens or int(_default(pipe, "max_sequence_length"))

@@ -1,9 +1,9 @@
-"""Prompts to embeddings: each distinct text once, always in one canonical shape, kept in memory on the CPU.
+"""Prompts to embeddings: each distinct text once, always in one canonical shape, cached in memory on the CPU.
 
-Text encoders give slightly different bits for different batch sizes, so texts go through in calls of a fixed
-number of rows, filled up. A plan may hold thousands of prompts or millions, so texts are encoded when a batch
-first needs them and the least recently used are forgotten beyond a memory limit: both change time only, never
-a bit. A job with few prompts can `prepare` them all, which frees the text encoders (11 GB for SD3).
+Text encoders give slightly different bits for different batch sizes, so texts are encoded in calls of a fixed number of
+rows, padded. A plan may have thousands of prompts or millions, so texts are encoded when a batch first needs them, and
+the least recently used are dropped beyond a memory limit: this changes the time, never a bit. A job with few prompts
+can `prepare` them all, which frees the text encoders (11 GB for SD3).
 """
 
 import logging
@@ -20,11 +20,11 @@ from synthfer.generators.diffusion.families import Embeds, Family
 log = logging.getLogger(__name__)
 
 Text = str | None
-"""None is an absent negative prompt, which SDXL tells from an empty one."""
+"""None is an absent negative prompt, which SDXL treats differently from an empty one."""
 
 
-class Texts:
-    """Embeddings by text, for one pipeline of a family that takes them."""
+class TextEncoder:
+    """Embeddings by text, for one pipeline of a family that takes embeddings."""
 
     def __init__(
         self, pipe: Any, family: Family, *, tokens: int, device: torch.device, limit: int, cut_long: bool
@@ -36,47 +36,49 @@ class Texts:
         self._zeros = bool(pipe.config.get("force_zeros_for_empty_prompt"))
         self._known: OrderedDict[Text, Embeds | Failure] = OrderedDict()
         self._bytes = 0
-        self._said_cut = False
+        self._warned_of_cut = False
 
-    def find(self, texts: Iterable[Text]) -> dict[Text, Embeds | Failure]:
+    def encode(self, texts: Iterable[Text]) -> dict[Text, Embeds | Failure]:
         """The embeddings of every text, on the CPU, or why it has none."""
-        found: dict[Text, Embeds | Failure] = {}
+        embedded: dict[Text, Embeds | Failure] = {}
         missing = []
         for text in dict.fromkeys(texts):
             if text in self._known:
                 self._known.move_to_end(text)
-                found[text] = self._known[text]
+                embedded[text] = self._known[text]
             else:
                 missing.append(text)
         rows = self._family.encode_rows
         for start in range(0, len(missing), rows):
             chunk = missing[start : start + rows]
             for text, embeds in zip(chunk, self._encode(chunk), strict=True):
-                found[text] = embeds
+                embedded[text] = embeds
                 self._keep(text, embeds)
-        return found
+        return embedded
 
     def prepare(self, texts: Iterable[Text]) -> bool:
         """Encodes all texts of a job and frees the text encoders; False, and nothing freed, if they do not fit."""
         wanted = list(dict.fromkeys(texts))
         for start in range(0, len(wanted), self._family.encode_rows):
-            self.find(wanted[start : start + self._family.encode_rows])
+            self.encode(wanted[start : start + self._family.encode_rows])
             if self._bytes / len(self._known) * len(wanted) > self._limit:
-                log.info("%d prompts do not fit into generator.text_cache_mb; text encoders stay.", len(wanted))
+                log.info(
+                    "%d prompts do not fit into generator.text_cache_mb; the text encoders stay in memory.", len(wanted)
+                )
                 return False
         self._pipe = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         return True
 
-    def batch(self, found: Sequence[Embeds | Failure], device: torch.device, prefix: str = "") -> dict[str, Any]:
+    def batch(self, embeds: Sequence[Embeds | Failure], device: torch.device, prefix: str = "") -> dict[str, Any]:
         """Arguments of a pipeline's call for these rows; each distinct embedding crosses to the device once."""
-        rows = [row for row in found if not isinstance(row, Failure)]
+        rows = [row for row in embeds if not isinstance(row, Failure)]
         if self._family.ragged:
             return {prefix + name: [row[name].to(device) for row in rows] for name in rows[0]}
         distinct = {id(row): row for row in rows}
-        places = {key: place for place, key in enumerate(distinct)}
-        order = torch.tensor([places[id(row)] for row in rows], device=device)
+        positions = {key: position for position, key in enumerate(distinct)}
+        order = torch.tensor([positions[id(row)] for row in rows], device=device)
         return {
             prefix + name: torch.stack([row[name] for row in distinct.values()]).to(device)[order] for name in rows[0]
         }
@@ -84,10 +86,10 @@ class Texts:
     def _encode(self, chunk: Sequence[Text]) -> list[Embeds | Failure]:
         if self._pipe is None:
             return [Failure("this prompt was not prepared, and the text encoders are gone")] * len(chunk)
-        filled = [text or "" for text in chunk] + [""] * (self._family.encode_rows - len(chunk))
+        padded = [text or "" for text in chunk] + [""] * (self._family.encode_rows - len(chunk))
         try:
             with torch.no_grad():
-                batch = self._encode_batch(self._pipe, filled, self._tokens, self._device)
+                batch = self._encode_batch(self._pipe, padded, self._tokens, self._device)
         except ROW_ERRORS as error:
             if concerns_the_device(error):
                 raise
@@ -103,9 +105,9 @@ class Texts:
         if tokens > room:
             if not self._cut_long:
                 return Failure(f"the prompt has {tokens} tokens, {tokens - room} more than the model reads")
-            if not self._said_cut:
+            if not self._warned_of_cut:
                 log.warning("Prompts of more than %d tokens are cut, such as this one of %d: %s", room, tokens, text)
-                self._said_cut = True
+                self._warned_of_cut = True
         # A copy, since a row would keep the whole batch alive.
         return {name: value.to("cpu", copy=True) for name, value in row.items()}
 

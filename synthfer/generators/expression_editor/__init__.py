@@ -1,6 +1,6 @@
 """Faces with another expression, by a network of the GANmut family (d'Apolito et al., CVPR 2021).
 
-The options and `build` stand here; networks.py has the networks, codes.py what a row may ask for, editor.py the
+The options and `build` stand here; networks.py has the networks, codes.py the codes that a row may have, editor.py the
 steps: detect a face, cut it out, edit it, restore it where that is asked for, paste it back. Rows come from the plan of
 edits. No torch is imported here.
 """

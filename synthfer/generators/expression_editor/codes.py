@@ -1,10 +1,10 @@
 """Codes of edits: what a plan row asks for, as a point of the network's plane.
 
-- expression (intensity): on the way from neutral to the row's expression, at that share of it
+- expression (intensity): on the line from neutral to the row's expression, at that share of it
 - polar (theta, rho): a direction in radians and a distance from the origin
 - point (x, y): the point itself
-A linear space reaches beyond the strength 1 that it was trained with to `MOST_RHO` (SyntFER asks for 1.2); a Gaussian
-one ends at -1 and 1. Networks have AffectNet's order of classes; here and outside it is that of `EXPRESSIONS`.
+A linear space reaches beyond the strength 1 that it was trained with to `MOST_RHO` (SyntFER uses 1.2); a Gaussian one
+ends at -1 and 1. Networks have AffectNet's order of classes; here and outside it is that of `EXPRESSIONS`.
 """
 
 import math
@@ -14,9 +14,9 @@ import torch
 
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.generators.expression_editor.networks import Generator
+from synthfer.planning.edits import MOST_RHO
 from synthfer.sample import Row
 
-MOST_RHO = 1.5
 TO_NETWORK = tuple(ORDERS["affectnet"].index(name) for name in EXPRESSIONS)
 """A label's class in the network's order."""
 _NUMBERS = {"expression": ("intensity",), "polar": ("theta", "rho"), "point": ("x", "y")}
@@ -24,13 +24,13 @@ _SLACK = 1e-6  # codes are rounded to single precision
 
 
 class Plane:
-    """The landmarks of a network's plane; made once."""
+    """The landmarks of a network's plane, and the points of rows on it."""
 
     def __init__(self, network: Generator) -> None:
         self.space = network.config.space
         with torch.no_grad():
-            self.places = network.places().double().cpu().numpy()[list(TO_NETWORK)]
-        """(7, 2), in the order of `EXPRESSIONS`."""
+            self.landmarks = network.landmarks().double().cpu().numpy()[list(TO_NETWORK)]
+        """(7, 2), where each expression is at full strength, in the order of `EXPRESSIONS`."""
 
     def point(self, row: Row) -> np.ndarray:
         """The row's point, float32 (2,); `ValueError` says what is wrong with its code and what it may be."""
@@ -54,8 +54,8 @@ class Plane:
         most = MOST_RHO if self.space == "linear" else 1.0
         if not 0 <= intensity <= most + _SLACK:
             raise ValueError(f"intensity is {intensity:g}, expected 0..{most:g} in a {self.space} space")
-        neutral = self.places[EXPRESSIONS.index("neutral")]
-        point: np.ndarray = neutral + intensity * (self.places[label] - neutral)
+        neutral = self.landmarks[EXPRESSIONS.index("neutral")]
+        point: np.ndarray = neutral + intensity * (self.landmarks[label] - neutral)
         return point
 
     def _inside(self, point: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ the plane's landmarks, in the order of AffectNet's classes, neutral first:
 - linear: six axes, one per expression; neutral is the origin, the distance from it is the strength;
 - Gaussian: a mean and a covariance per class, by eigenvectors' angle and eigenvalues.
 Names of parameters are those of the published files: 8,421,138 (linear) and 8,421,155 (Gaussian) in all. The published
-discriminator is StarGAN's PatchGAN with a head that tells the point.
+discriminator is StarGAN's PatchGAN with a head that estimates the point.
 """
 
 import math
@@ -19,13 +19,13 @@ from synthfer.config import REQUIRED, option
 
 SPACES = ("linear", "gaussian")
 CLASSES = 7
-_TOLD = 64  # numbers that tell the point to modulated blocks
+_EMBEDDING = 64  # length of the point's embedding for modulated blocks
 _SLOPE = 0.01  # of the leaky rectifiers
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """The generator; the defaults are the published one, which must be told its space, and BGR, by its card."""
+    """The generator; the defaults are the published one, whose card must state its space, and BGR channels."""
 
     space: str = option(
         REQUIRED, "what codes are: directions with a strength, or points among Gaussians", choices=SPACES
@@ -36,7 +36,7 @@ class NetworkConfig:
     kernel: int = option(7, "side of the first and the last convolution's kernel, odd", low=3)
     code: str = option(
         "maps",
-        "how the point comes in: as maps beside the picture; or as scale and shift in each block, learned faster",
+        "how the point enters: as maps beside the picture; or as scale and shift in each block, learned faster",
         choices=("maps", "blocks"),
     )
     output: str = option(
@@ -48,16 +48,16 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.size % 4:
-            raise ValueError(f"size: {self.size} is no multiple of 4, which two halvings need.")
+            raise ValueError(f"size: {self.size} is not a multiple of 4, as two halvings need.")
         if self.kernel % 2 == 0:
-            raise ValueError(f"kernel: {self.kernel} is even; a picture would change its size.")
+            raise ValueError(f"kernel: {self.kernel} is even, which would change the picture's size; give an odd one.")
 
 
 class InstanceNorm(nn.InstanceNorm2d):
     """Always by the statistics of the instance.
 
-    Published files have running statistics, which their authors' code never used: it ran in training mode. They are
-    loaded and saved, and neither used nor changed.
+    Published files have running statistics, which their authors' code never used, since it ran in training mode. They
+    are loaded and saved, and neither used nor changed.
     """
 
     def __init__(self, channels: int) -> None:
@@ -81,19 +81,19 @@ class ResidualBlock(nn.Module):
 
 
 class ModulatedBlock(nn.Module):
-    """A residual block whose first normalised maps are scaled and shifted channel by channel, as a point says.
+    """A residual block whose first normalised maps are scaled and shifted channel by channel, by a point's embedding.
 
-    A constant map is all but lost in an instance norm that follows; this is not.
+    A constant map is all but removed by the instance norm that follows; scale and shift are not.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2))
         self.norm1, self.norm2 = InstanceNorm(channels), InstanceNorm(channels)
-        self.told = nn.Linear(_TOLD, 2 * channels)
+        self.told = nn.Linear(_EMBEDDING, 2 * channels)  # a key of checkpoints written so far, hence its name
 
-    def forward(self, maps: Tensor, told: Tensor) -> Tensor:
-        scale, shift = self.told(told)[:, :, None, None].chunk(2, 1)
+    def forward(self, maps: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.told(embedding)[:, :, None, None].chunk(2, 1)
         changed = F.relu(self.norm1(self.conv1(maps)) * (1 + scale) + shift)
         out: Tensor = maps + self.norm2(self.conv2(changed))
         return out
@@ -107,7 +107,7 @@ class Generator(nn.Module):
         self.config = config
         if config.space == "linear":
             self.axes = nn.Linear(2, CLASSES - 1)
-            # Small, so that few steps turn them: only their directions count. The bias is the published file's alone.
+            # Only their directions matter: small ones are turned by few steps. Only published files use the bias.
             self.axes.weight.data.mul_(1e-4)
         else:
             self.covariance_angles = nn.Linear(CLASSES, 1, bias=False)
@@ -116,7 +116,7 @@ class Generator(nn.Module):
             self.covariance_angles.weight.data.zero_()
             self.covariance_axes.weight.data.fill_(1.0)
         if config.code == "blocks":
-            self.tell = nn.Sequential(nn.Linear(2, _TOLD), nn.ReLU(), nn.Linear(_TOLD, _TOLD), nn.ReLU())
+            self.tell = nn.Sequential(nn.Linear(2, _EMBEDDING), nn.ReLU(), nn.Linear(_EMBEDDING, _EMBEDDING), nn.ReLU())
         self.main = nn.Sequential(*_layers(config))
 
     def forward(self, images: Tensor, points: Tensor) -> Tensor:
@@ -125,14 +125,14 @@ class Generator(nn.Module):
             maps = points[:, :, None, None].expand(-1, -1, *images.shape[2:])
             out: Tensor = self.main(torch.cat([images, maps], 1))
         else:
-            out, told = images, self.tell(points)
+            out, embedding = images, self.tell(points)
             for layer in self.main:
-                out = layer(out, told) if isinstance(layer, ModulatedBlock) else layer(out)
+                out = layer(out, embedding) if isinstance(layer, ModulatedBlock) else layer(out)
         if self.config.output == "face":
             return out
         return torch.lerp(images, out[:, :3].tanh(), out[:, 3:].sigmoid())
 
-    def places(self) -> Tensor:
+    def landmarks(self) -> Tensor:
         """Where each class is at full strength: (7, 2), neutral first."""
         if self.config.space == "gaussian":
             return self.mu.weight.tanh()
@@ -146,9 +146,9 @@ class Generator(nn.Module):
         return turn @ torch.diag_embed(self.covariance_axes.weight.abs()) @ turn.mT
 
     def closeness(self, points: Tensor) -> Tensor:
-        """Of the Gaussian space: minus the squared Mahalanobis distance to each class, (n, 7); by softmax a label."""
-        away = points[:, None] - self.places()
-        # The inverse by its formula: a solver of libraries would add nothing for two by two.
+        """Of the Gaussian space: minus the squared Mahalanobis distance to each class, (n, 7), as logits."""
+        away = points[:, None] - self.landmarks()
+        # The inverse of a 2 x 2 matrix by its formula.
         (a, b), (_, d) = self.covariances().permute(1, 2, 0)
         x, y = away.unbind(2)
         return -(d * x * x - 2 * b * x * y + a * y * y) / (a * d - b * b)
@@ -169,7 +169,7 @@ def _layers(config: NetworkConfig) -> list[nn.Module]:
     if config.output == "face":
         return [*layers, nn.Conv2d(width, 3, kernel, padding=around, bias=False), nn.Tanh()]
     last = nn.Conv2d(width, 4, kernel, padding=around)
-    # The source almost alone at first: what an edit need not change stays as it is.
+    # At first the output is almost the source: what an edit need not change stays as it is.
     last.get_parameter("bias").data[3] = -2.0
     return [*layers, last]
 
@@ -181,10 +181,12 @@ def _normed(channels: int) -> list[nn.Module]:
 class Discriminator(nn.Module):
     """Faces (n, 3, size, size) to: how real each patch is, class logits (n, 7), the point of the edit (n, 2).
 
-    With `made` there is one more class after the seven: that of edits.
+    With `edited_class` there is one more class after the seven: that of edited faces.
     """
 
-    def __init__(self, space: str, size: int = 128, width: int = 64, layers: int = 6, made: bool = False) -> None:
+    def __init__(
+        self, space: str, size: int = 128, width: int = 64, layers: int = 6, edited_class: bool = False
+    ) -> None:
         """`ValueError`: the size cannot be halved `layers` times."""
         super().__init__()
         if size % 2**layers:
@@ -197,16 +199,16 @@ class Discriminator(nn.Module):
         self.main = nn.Sequential(*body)
         self.conv1 = nn.Conv2d(width, 1, 3, padding=1, bias=False)
         last = size // 2**layers
-        self.classes = CLASSES + made
-        # Published: the Gaussian one tells the point by two more channels of the class head.
+        self.classes = CLASSES + edited_class
+        # As published: the Gaussian one gives the point by two more channels of the class head.
         self.conv2 = nn.Conv2d(width, self.classes + 2 * (space == "gaussian"), last, bias=False)
         self.conv3 = nn.Conv2d(width, 2, last, bias=False) if space == "linear" else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         maps = self.main(images)
-        told = self.conv2(maps).flatten(1)
-        points = told[:, self.classes :] if self.conv3 is None else self.conv3(maps).flatten(1)
-        return self.conv1(maps), told[:, : self.classes], points
+        classes = self.conv2(maps).flatten(1)
+        points = classes[:, self.classes :] if self.conv3 is None else self.conv3(maps).flatten(1)
+        return self.conv1(maps), classes[:, : self.classes], points
 
 
 def parameters(module: nn.Module) -> int:

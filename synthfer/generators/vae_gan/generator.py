@@ -37,7 +37,7 @@ class VaeGanGenerator:
 
     def __init__(self, config: Config) -> None:
         """Loads the weights; see `build` for errors."""
-        # Read when CUDA starts; without it cuBLAS may choose other kernels from run to run.
+        # CUDA reads it when it starts; without it cuBLAS may choose other kernels from run to run.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self._config, self.batch_size = config, config.batch_size
         self._device = device_of(config.device)

@@ -1,7 +1,7 @@
-"""The networks of the VAE-GAN: an encoder that sees no label, a generator that is told one, a discriminator.
+"""The networks of the VAE-GAN: an encoder without labels, a generator and a discriminator conditioned on the class.
 
 Semantic augmentation for the long tail (Li, Wang, Guan and Yin, arXiv 2411.17254) names the parts and the losses and no
-layers; these are ours. The plan is that of Larsen, Sonderby, Larochelle and Winther (ICML 2016). A class reaches the
+layers; these are ours. The design is that of Larsen, Sonderby, Larochelle and Winther (ICML 2016). A class reaches the
 generator by feature-wise affine maps (FiLM; Perez et al., AAAI 2018) and the discriminator by the inner product of its
 embedding and the pooled features (Miyato and Koyama, ICLR 2018) under spectral norm (Miyato et al., ICLR 2018).
 
@@ -26,7 +26,7 @@ GRIDS = {32: 4, 48: 6, 64: 4, 112: 7}
 """Sides of pictures, and of the smallest map of each."""
 MOST = 256
 _GROUP = 8  # channels that are normalised together
-_EMBEDDING = 32  # numbers that say the class
+_EMBEDDING = 32  # length of the embedding of a class
 _SLOPE = 0.2
 
 
@@ -53,9 +53,9 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CardOptions(NetworkConfig):
-    """What a card says of a network."""
+    """The options of a network in its card."""
 
-    grey: bool = option(False, "all pictures that it was trained on were grey; so are those that it makes")
+    grey: bool = option(False, "all pictures that it was trained on were grey, and so are those that it makes")
 
 
 class Encoder(nn.Module):
@@ -74,21 +74,21 @@ class Encoder(nn.Module):
         for block in self.blocks:
             maps = block(maps)
         mean, log_variance = self.head(_leaky(self.norm(maps)).flatten(1)).chunk(2, 1)
-        # Beyond these the exponential says nothing more, and a far-off picture would overflow.
+        # Beyond these bounds the exponential underflows or overflows, for pictures far from the training data.
         return mean, log_variance.clamp(-12.0, 6.0)
 
 
 class Generator(nn.Module):
-    """Codes and classes to pictures. The last `late` blocks may be told another code, which decides the style."""
+    """Codes and classes to pictures. The last `late` blocks may be given another code, which decides the style."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         channels, self.grid = config.channels[::-1], GRIDS[config.size]
-        told = config.latent + _EMBEDDING
+        condition = config.latent + _EMBEDDING
         self.late = (len(channels) - 1) // 2
         self.classes = nn.Embedding(CLASSES, _EMBEDDING)
-        self.start = nn.Linear(told, channels[0] * self.grid**2)
-        self.blocks = nn.ModuleList(_Up(a, b, told) for a, b in pairwise(channels))
+        self.start = nn.Linear(condition, channels[0] * self.grid**2)
+        self.blocks = nn.ModuleList(_Up(a, b, condition) for a, b in pairwise(channels))
         self.norm = _norm(channels[-1])
         self.last = nn.Conv2d(channels[-1], 3, 3, 1, 1)
 
@@ -98,32 +98,32 @@ class Generator(nn.Module):
         `style`, codes (n, latent), goes to the late blocks in place of `codes`.
         """
         of_class = self.classes(labels)
-        told = torch.cat([codes, of_class], 1)
-        told_late = told if style is None else torch.cat([style, of_class], 1)
-        maps = _nhwc(self.start(told).view(len(codes), -1, self.grid, self.grid))
+        early = torch.cat([codes, of_class], 1)
+        late = early if style is None else torch.cat([style, of_class], 1)
+        maps = _nhwc(self.start(early).view(len(codes), -1, self.grid, self.grid))
         first_late = len(self.blocks) - self.late
         for number, block in enumerate(self.blocks):
-            maps = block(maps, told_late if number >= first_late else told)
+            maps = block(maps, late if number >= first_late else early)
         pictures: Tensor = self.last(F.relu(self.norm(maps))).tanh()
         return pictures
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a network of the training sees in pictures: its verdict (n, ...), and the maps that are compared."""
+class CriticOutput:
+    """The output of a network that rates pictures in training: scores (n, ...), and feature maps to compare."""
 
-    verdict: Tensor
+    scores: Tensor
     maps: Sequence[Tensor]
 
-    def thirds(self) -> tuple["Seen", "Seen", "Seen"]:
-        """The same of three batches that were seen as one."""
-        parts = zip(self.verdict.chunk(3), *(maps.chunk(3) for maps in self.maps), strict=True)
-        one, two, three = (Seen(verdict, maps) for verdict, *maps in parts)
+    def thirds(self) -> tuple["CriticOutput", "CriticOutput", "CriticOutput"]:
+        """The outputs of three batches of one size that went through the network as one."""
+        parts = zip(self.scores.chunk(3), *(maps.chunk(3) for maps in self.maps), strict=True)
+        one, two, three = (CriticOutput(scores, maps) for scores, *maps in parts)
         return one, two, three
 
 
 class Discriminator(nn.Module):
-    """Says whether pictures float32 (n, 3, size, size) are real ones of the classes int64 (n,): above 0, or below."""
+    """Scores pictures float32 (n, 3, size, size) of classes int64 (n,): above 0 for real, below for generated."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -133,17 +133,17 @@ class Discriminator(nn.Module):
         self.real = spectral_norm(nn.Linear(channels[-1], 1))
         self.of_class = spectral_norm(nn.Embedding(CLASSES, channels[-1]))
 
-    def forward(self, pictures: Tensor, labels: Tensor) -> Seen:
-        maps, kept = self.stem(_nhwc(pictures)), []
+    def forward(self, pictures: Tensor, labels: Tensor) -> CriticOutput:
+        maps, features = self.stem(_nhwc(pictures)), []
         for block in self.blocks:
             maps = block(maps)
-            kept.append(maps)
+            features.append(maps)
         pooled = _leaky(maps).mean((2, 3))
-        return Seen(self.real(pooled).squeeze(1) + (self.of_class(labels) * pooled).sum(1), kept)
+        return CriticOutput(self.real(pooled).squeeze(1) + (self.of_class(labels) * pooled).sum(1), features)
 
 
-class Judge(nn.Module):
-    """A classifier for the training only: pictures float32 (n, 3, size, size) in [-1, 1] to logits (n, classes)."""
+class AuxiliaryClassifier(nn.Module):
+    """A classifier that only serves the training: pictures float32 (n, 3, size, size) in [-1, 1] to logits (n, 7)."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -153,16 +153,16 @@ class Judge(nn.Module):
         self.norm = _norm(channels[-1])
         self.head = nn.Linear(channels[-1], CLASSES)
 
-    def forward(self, pictures: Tensor) -> Seen:
-        maps, kept = self.stem(_nhwc(pictures)), []
+    def forward(self, pictures: Tensor) -> CriticOutput:
+        maps, features = self.stem(_nhwc(pictures)), []
         for block in self.blocks:
             maps = block(maps)
-            kept.append(maps)
-        return Seen(self.head(_leaky(self.norm(maps)).mean((2, 3))), kept)
+            features.append(maps)
+        return CriticOutput(self.head(_leaky(self.norm(maps)).mean((2, 3))), features)
 
 
 class VaeGan(nn.Module):
-    """Encoder and generator with what is known of each class: what makes new pictures, and all that is kept.
+    """Encoder, generator and statistics of each class: all that makes new pictures, and all that a checkpoint holds.
 
     `means` (classes, latent) and `covariances` (classes, latent, latent) are of the encoded means of the training
     pictures of each class, `counts` how many there were: none before `learn_classes`.
@@ -184,9 +184,9 @@ class VaeGan(nn.Module):
     def learn_classes(self, codes: Tensor, labels: Tensor) -> None:
         """Sets mean and covariance of each class from the means (n, latent) of all training pictures' codes.
 
-        A class of n rows with covariance S_c has (n S_c + latent S) / (n + latent), where S is the covariance within
-        all classes: as if `latent` rows of an average class stood beside its own, so that few rows do not decide on
-        directions in which they do not differ. A class without rows has the mean of all and S.
+        A class of n rows with covariance S_c gets (n S_c + latent S) / (n + latent), where S is the covariance within
+        all classes: shrinkage, as if it had `latent` more rows of an average class, so that a few rows alone do not
+        decide on directions in which they happen not to differ. A class without rows gets the mean of all and S.
         """
         codes, labels = codes.double(), labels.to(codes.device)
         counts = torch.bincount(labels, minlength=CLASSES)
@@ -234,31 +234,31 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """Convolve, double the size, convolve, each after a norm whose scale and shift are told, beside a shortcut."""
+    """Convolve, double the size, convolve, each after a norm with scale and shift by the condition; and a shortcut."""
 
-    def __init__(self, before: int, after: int, told: int) -> None:
+    def __init__(self, before: int, after: int, condition: int) -> None:
         super().__init__()
-        self.film1, self.film2 = _Film(before, told), _Film(after, told)
+        self.film1, self.film2 = _Film(before, condition), _Film(after, condition)
         self.conv1 = nn.Conv2d(before, after, 3, 1, 1)
         self.conv2 = nn.Conv2d(after, after, 3, 1, 1)
         self.shortcut = nn.Conv2d(before, after, 1, bias=False)
 
-    def forward(self, maps: Tensor, told: Tensor) -> Tensor:
-        inner = self.conv1(F.relu(self.film1(maps, told)))
-        inner = self.conv2(F.relu(self.film2(_doubled(inner), told)))
+    def forward(self, maps: Tensor, condition: Tensor) -> Tensor:
+        inner = self.conv1(F.relu(self.film1(maps, condition)))
+        inner = self.conv2(F.relu(self.film2(_doubled(inner), condition)))
         return inner + _doubled(self.shortcut(maps))
 
 
 class _Film(nn.Module):
-    """A group norm, then scale and shift of each channel by a linear map of what is told."""
+    """A group norm, then scale and shift of each channel by a linear map of the condition."""
 
-    def __init__(self, channels: int, told: int) -> None:
+    def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(channels // _GROUP, channels, affine=False)
-        self.told = nn.Linear(told, 2 * channels)
+        self.told = nn.Linear(condition, 2 * channels)  # a key of checkpoints written so far, hence its name
 
-    def forward(self, maps: Tensor, told: Tensor) -> Tensor:
-        scale, shift = self.told(told)[:, :, None, None].chunk(2, 1)
+    def forward(self, maps: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.told(condition)[:, :, None, None].chunk(2, 1)
         result: Tensor = self.norm(maps) * (1 + scale) + shift
         return result
 

@@ -1,10 +1,10 @@
-"""What is done to codes to get new pictures of a class: arithmetic on the encodings of source pictures.
+"""Operations on codes that give new pictures of a class: arithmetic on the encodings of source pictures.
 
 `noise` is that of "Semantic Data Augmentation for Long-tailed Facial Expression Recognition" (Li, Wang, Guan and Yin,
 arXiv 2411.17254): z = m + s * d * e, with mean m and deviations d of the encoding and e ~ N(0, I). `interpolate` goes
 along the arc between two pictures of a class (Shoemake, SIGGRAPH 1985; White, arXiv 1609.04468). `recondition` decodes
-the code of a picture of another class under the class asked for, `direction` also moves it by the way from one class's
-mean to the other's. `style` has the late blocks of the generator follow a second picture. `tail` draws from the
+the code of a picture of another class under the row's class, `direction` also moves it by the difference of the two
+classes' means. `style` has the late blocks of the generator follow a second picture. `tail` draws from the
 Gaussian of the class itself. Seeds, classes and strengths are the row's; the same row gives the same code.
 """
 
@@ -42,21 +42,21 @@ OPERATIONS = {
 
 
 def refusal(row: Row, faces: int) -> str | None:
-    """What is wrong with a row that has so many pictures, and what is allowed; None where nothing is."""
-    found = OPERATIONS.get(row.operation or "")
-    if found is None:
+    """Why no code can be computed for a row with so many pictures, and what is allowed; None where one can."""
+    operation = OPERATIONS.get(row.operation or "")
+    if operation is None:
         return f"operation {row.operation!r} is none of {', '.join(OPERATIONS)}"
     if row.label is None or not 0 <= row.label < CLASSES:
         return f"{row.operation}: label {row.label} is no class; 0..{CLASSES - 1} are"
     if row.split != "train":
         return f"{row.operation}: the row is of split {row.split}; only train is ever varied"
-    if faces != found.faces:
-        return f"{row.operation}: needs {found.faces} picture(s), has {faces}"
+    if faces != operation.faces:
+        return f"{row.operation}: needs {operation.faces} picture(s), has {faces}"
     code = row.code or ()
-    if len(code) != len(found.code):
-        names = ", ".join(name for name, _, _ in found.code) or "nothing"
-        return f"{row.operation}: the code has {len(code)} numbers, expected {len(found.code)} ({names})"
-    for value, (name, low, high) in zip(code, found.code, strict=True):
+    if len(code) != len(operation.code):
+        names = ", ".join(name for name, _, _ in operation.code) or "nothing"
+        return f"{row.operation}: the code has {len(code)} numbers, expected {len(operation.code)} ({names})"
+    for value, (name, low, high) in zip(code, operation.code, strict=True):
         if not low <= value <= high or (name.startswith("label") and value != int(value)):
             return f"{row.operation}: {name} is {value:g}, allowed is {low:g} to {high:g}"
     return None
@@ -64,7 +64,7 @@ def refusal(row: Row, faces: int) -> str | None:
 
 @dataclass(frozen=True)
 class Classes:
-    """What is known of the classes' codes: means float32 (classes, latent), their factors, and numbers of rows.
+    """Statistics of the classes' codes: means float32 (classes, latent), factors of covariances, numbers of rows.
 
     A factor L is lower triangular with L L' the covariance.
     """
@@ -75,17 +75,19 @@ class Classes:
 
     @staticmethod
     def of(means: Tensor, covariances: Tensor, counts: Tensor) -> "Classes":
-        """From means and covariances on any device. `ValueError` where a matrix is no covariance."""
+        """From means and covariances on any device. `ValueError` where a matrix is not a covariance."""
         exact = covariances.detach().cpu().double()
-        # A direction in which nothing differs has variance 0, which rounding makes negative.
+        # A direction without any variation has variance 0, which rounding can make negative.
         ridge = 1e-6 * exact.diagonal(dim1=1, dim2=2).mean(1).clamp(1e-6)
         factors, info = torch.linalg.cholesky_ex(exact + ridge[:, None, None] * torch.eye(exact.shape[1]).double())
         if info.any() or not factors.isfinite().all():
-            raise ValueError("the class covariances of the weights are not positive: the file is damaged")
+            raise ValueError(
+                "the class covariances of the weights are not positive definite: the file is damaged, copy it again"
+            )
         return Classes(means.detach().cpu().float(), factors.float(), counts.detach().cpu())
 
     def lacking(self, row: Row) -> str | None:
-        """Which class that a row's arithmetic needs had no training picture; None where none."""
+        """Why a row's operation cannot use a class that had no training picture; None where it can."""
         needed = {"tail": [row.label or 0], "direction": [row.label or 0, int(row.code[-1]) if row.code else 0]}
         for label in needed.get(row.operation or "", []):
             if not self.counts[label]:
@@ -102,21 +104,21 @@ class Encoded:
 
 
 def codes(row: Row, faces: Sequence[Encoded], classes: Classes) -> tuple[Tensor, Tensor]:
-    """What the early and the late blocks are told for a row that nothing is wrong with, float32 (latent,) each."""
-    code, label = row.code or (), row.label or 0
+    """The codes for the early and for the late blocks of a row without `refusal`, float32 (latent,) each."""
+    numbers, label = row.code or (), row.label or 0
     if row.operation == "style":
         return faces[0].mean, faces[1].mean
     if row.operation == "noise":
-        found = faces[0].mean + code[0] * faces[0].deviation * _noise(row, classes)
+        code = faces[0].mean + numbers[0] * faces[0].deviation * _noise(row, classes)
     elif row.operation == "interpolate":
-        found = slerp(faces[0].mean, faces[1].mean, code[0])
+        code = slerp(faces[0].mean, faces[1].mean, numbers[0])
     elif row.operation == "direction":
-        found = faces[0].mean + code[0] * (classes.means[label] - classes.means[int(code[1])])
+        code = faces[0].mean + numbers[0] * (classes.means[label] - classes.means[int(numbers[1])])
     elif row.operation == "tail":
-        found = classes.means[label] + code[0] * (classes.factors[label] @ _noise(row, classes))
+        code = classes.means[label] + numbers[0] * (classes.factors[label] @ _noise(row, classes))
     else:
-        found = faces[0].mean
-    return found, found
+        code = faces[0].mean
+    return code, code
 
 
 def slerp(start: Tensor, end: Tensor, t: float) -> Tensor:

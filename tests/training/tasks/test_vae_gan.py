@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from synthfer.generators.vae_gan.networks import Seen
+from synthfer.generators.vae_gan.networks import CriticOutput
 from synthfer.sources.avatars import draw, sample_attributes
 from synthfer.training import tasks
 from synthfer.training.batch_rng import BatchRng
@@ -69,8 +69,8 @@ def test_hinge_counts_what_is_on_the_wrong_side_of_the_margin_and_averages_over_
 
 def test_maps_differ_by_the_sum_of_their_mean_differences() -> None:
     none = torch.zeros(2)
-    one = Seen(none, [torch.zeros(2, 1, 2, 2), torch.ones(2, 3, 1, 1)])
-    other = Seen(none, [torch.full((2, 1, 2, 2), 0.5), torch.full((2, 3, 1, 1), -1.0)])
+    one = CriticOutput(none, [torch.zeros(2, 1, 2, 2), torch.ones(2, 3, 1, 1)])
+    other = CriticOutput(none, [torch.full((2, 1, 2, 2), 0.5), torch.full((2, 3, 1, 1), -1.0)])
     assert difference(one, other).item() == pytest.approx(0.5 + 2.0)
 
 
@@ -97,16 +97,16 @@ def test_a_step_tells_the_losses_that_its_parts_have() -> None:
     of_real = before.discriminator(pictures, given.labels)
     of_again, of_fresh = before.discriminator(again, given.labels), before.discriminator(fresh, labels)
     judged_real, judged_again, judged_fresh = (before.judge(shown) for shown in (given.images, again, fresh))
-    (slope,) = torch.autograd.grad(of_real.verdict.sum(), pictures, retain_graph=True)
+    (slope,) = torch.autograd.grad(of_real.scores.sum(), pictures, retain_graph=True)
     expected = {
         "pixel": (again - given.images).abs().mean(),
         "feature": sum((a - b).abs().mean() for a, b in zip(of_real.maps, of_again.maps, strict=True)),
         "class_feature": sum((a - b).abs().mean() for a, b in zip(judged_real.maps, judged_again.maps, strict=True)),
         "kl": divergence(mean, log_variance, 0.05).mean(),
-        "adversarial": -torch.cat([of_again.verdict, of_fresh.verdict]).mean(),
-        "classification": nn.functional.cross_entropy(judged_fresh.verdict, labels),
-        "discriminator": hinge(of_real.verdict, of_again.verdict, of_fresh.verdict),
-        "judge": nn.functional.cross_entropy(judged_real.verdict, given.labels),
+        "adversarial": -torch.cat([of_again.scores, of_fresh.scores]).mean(),
+        "classification": nn.functional.cross_entropy(judged_fresh.scores, labels),
+        "discriminator": hinge(of_real.scores, of_again.scores, of_fresh.scores),
+        "judge": nn.functional.cross_entropy(judged_real.scores, given.labels),
         "r1": slope.square().sum((1, 2, 3)).mean(),
     }
     assert told.keys() == expected.keys()
