@@ -124,7 +124,7 @@ def test_bgr_and_grey_networks_are_fed_rgb_like_all_others():
     torch.testing.assert_close(grey[:, 0], grey[:, 2])
     red, green, blue = (images / 255).unbind(1)
     torch.testing.assert_close(grey[:, 1], 0.299 * red + 0.587 * green + 0.114 * blue)
-    with pytest.raises(ValueError, match=r"'rgb' is not known; one of RGB, BGR, grey"):
+    with pytest.raises(ValueError, match=r"'rgb' is not known; give one of RGB, BGR, grey"):
         InputSpec(size=48, channels="rgb")
 
 
