@@ -59,7 +59,7 @@ class ExpressionEditor(Task):
         if s.space == "linear" and s.axes == "even":
             angles = torch.arange(CLASSES - 1) * (2 * torch.pi / (CLASSES - 1))
             self.generator.axes.weight.data = _AXIS * torch.stack([angles.cos(), angles.sin()], 1)
-        self.critic = Discriminator(s.space, s.size, s.critic_width, s.critic_layers, made=s.critic == "joint")
+        self.critic = Discriminator(s.space, s.size, s.critic_width, s.critic_layers, edited_class=s.critic == "joint")
         self.average = Average(self.generator, s.ema)
         self.modules: dict[str, nn.Module] = {
             "generator": self.generator,
@@ -102,7 +102,7 @@ class ExpressionEditor(Task):
     def validate_batch(self, batch: Batch, rng: BatchRng) -> dict[str, float]:
         network, images = self._kept, batch.images
         labels = self._to_network.to(images.device)[batch.labels]
-        places = network.places()
+        places = network.landmarks()
         agreed, changed, back = [], [], []
         for c in range(CLASSES):
             edits = network(images, places[c].expand(len(images), 2))
@@ -116,7 +116,7 @@ class ExpressionEditor(Task):
     def grid(self, batch: Batch, rng: BatchRng) -> np.ndarray:
         """Rows of a face and its seven edits, in the order of `EXPRESSIONS`."""
         network, images = self._kept, batch.images
-        places = network.places()[list(TO_NETWORK)]
+        places = network.landmarks()[list(TO_NETWORK)]
         columns = [images, *(network(images, place.expand(len(images), 2)) for place in places)]
         levels = to_uint8(torch.stack(columns, 1)).cpu()
         rows, tiles, _, side, _ = levels.shape
@@ -192,7 +192,7 @@ class ExpressionEditor(Task):
             values["point"] = (points - targets.points) ** 2
             some["class"] = right, targets.guided
             some["strength"] = (confidence - targets.strengths) ** 2, targets.strengths > _LEAST_STRENGTH
-            back = self.generator.places()[labels] * seen.softmax(1).amax(1, keepdim=True)
+            back = self.generator.landmarks()[labels] * seen.softmax(1).amax(1, keepdim=True)
         else:
             values["class"] = symmetric_divergence(classes, self.generator.closeness(targets.points))
             some["prediction"] = right, targets.guided
@@ -209,7 +209,7 @@ class ExpressionEditor(Task):
 
     def _targets(self, rng: BatchRng) -> Targets:
         """Codes of the rows to edit, free ones first: of the linear space by class and strength, else by mean."""
-        world, places = rng.world, self.generator.places()
+        world, places = rng.world, self.generator.landmarks()
         rows = torch.arange(world.rank, self._edited(rng), world.size, device=places.device)
         n, free = len(rows), round(self.settings.free * self._edited(rng))
         guided = rows >= free

@@ -22,7 +22,14 @@ from torch import Tensor, nn
 
 from synthfer.checkpoints import Card
 from synthfer.config import option
-from synthfer.generators.vae_gan.networks import CLASSES, Discriminator, Judge, NetworkConfig, Seen, VaeGan
+from synthfer.generators.vae_gan.networks import (
+    CLASSES,
+    AuxiliaryClassifier,
+    CriticOutput,
+    Discriminator,
+    NetworkConfig,
+    VaeGan,
+)
 from synthfer.tensors import to_uint8
 from synthfer.training.batch_rng import BatchRng
 from synthfer.training.ema import Average
@@ -68,7 +75,7 @@ def hinge(real: Tensor, *made: Tensor) -> Tensor:
     return F.relu(1 - real).mean() + torch.stack([F.relu(1 + values).mean() for values in made]).mean()
 
 
-def difference(one: Seen, other: Seen) -> Tensor:
+def difference(one: CriticOutput, other: CriticOutput) -> Tensor:
     """Mean absolute difference of the maps of two batches, summed over maps."""
     return torch.stack([(a - b).abs().mean() for a, b in zip(one.maps, other.maps, strict=True)]).sum()
 
@@ -87,7 +94,7 @@ class VaeGanTask(Task):
         self._network = NetworkConfig(**{field.name: getattr(config, field.name) for field in fields(NetworkConfig)})
         self.net, self.discriminator = VaeGan(self._network), Discriminator(self._network)
         self._average = Average(self.net, config.ema)
-        self.judge = Judge(self._network) if config.classification or config.class_feature else None
+        self.judge = AuxiliaryClassifier(self._network) if config.classification or config.class_feature else None
         self.modules: dict[str, nn.Module] = {
             "net": self.net,
             "discriminator": self.discriminator,
@@ -151,17 +158,19 @@ class VaeGanTask(Task):
         real, again, fresh = self.discriminator(pictures, shown).thirds()
         return {
             "feature": difference(real, again),
-            "adversarial": -(again.verdict.mean() + fresh.verdict.mean()) / 2,
-            "discriminator": hinge(real.verdict, again.verdict, fresh.verdict),
+            "adversarial": -(again.scores.mean() + fresh.scores.mean()) / 2,
+            "discriminator": hinge(real.scores, again.scores, fresh.scores),
         }
 
-    def _judged(self, judge: Judge, batch: Batch, made: tuple[Tensor, Tensor], labels: Tensor) -> dict[str, Tensor]:
+    def _judged(
+        self, judge: AuxiliaryClassifier, batch: Batch, made: tuple[Tensor, Tensor], labels: Tensor
+    ) -> dict[str, Tensor]:
         """The same before the classifier."""
         real, again, fresh = judge(torch.cat([batch.images, *made])).thirds()
         return {
             "class_feature": difference(real, again),
-            "classification": F.cross_entropy(fresh.verdict, labels),
-            "judge": F.cross_entropy(real.verdict, batch.labels),
+            "classification": F.cross_entropy(fresh.scores, labels),
+            "judge": F.cross_entropy(real.scores, batch.labels),
         }
 
     def _wanted(self, told: dict[str, Tensor], step: int) -> Tensor:
@@ -174,7 +183,7 @@ class VaeGanTask(Task):
     def _steepness(self, batch: Batch) -> Tensor:
         """Mean squared gradient of the verdict on real pictures with respect to their pixels."""
         pictures = batch.images.detach().requires_grad_()
-        verdict = self.discriminator(pictures, batch.labels).verdict.sum()
+        verdict = self.discriminator(pictures, batch.labels).scores.sum()
         (gradient,) = torch.autograd.grad(verdict, pictures, create_graph=True)
         return gradient.square().flatten(1).sum(1).mean()
 

@@ -129,7 +129,7 @@ def test_losses_of_the_generator_are_the_papers(space: str) -> None:
     assert losses["made"].item() == pytest.approx(-real.mean().item(), abs=1e-6)
     guided = targets.guided
     ce = F.cross_entropy(logits[guided], targets.classes[guided]).item()
-    places = made.generator.places()
+    places = made.generator.landmarks()
     if space == "linear":
         expressive = targets.strengths > 0.2
         confidence = logits.softmax(1).max(1).values
@@ -214,7 +214,7 @@ def test_losses_of_the_generator_count_strong_codes_more_under_a_joint_critic() 
     with torch.no_grad():
         edits = made.generator(given.images, targets.points)
         told = made.critic(edits)[1]
-        back = made.generator(edits, made.generator.places()[labels])
+        back = made.generator(edits, made.generator.landmarks()[labels])
     counted = [1.0 if c == 0 else s for c, s in zip(targets.classes.tolist(), targets.strengths.tolist(), strict=True)]
     each = -told.log_softmax(1)[range(40), targets.classes] * torch.tensor(counted)
     assert losses["class"].item() == pytest.approx(each.mean().item(), rel=1e-5)
@@ -225,7 +225,7 @@ def test_losses_of_the_generator_count_strong_codes_more_under_a_joint_critic() 
     assert losses["strength"].item() == pytest.approx(off.mean().item(), rel=1e-5)
     assert losses["cycle"].item() == pytest.approx((back - given.images).abs().mean().item(), rel=1e-5)
     full = targets.strengths == 1
-    assert torch.equal(targets.points[full], made.generator.places()[targets.classes[full]])
+    assert torch.equal(targets.points[full], made.generator.landmarks()[targets.classes[full]])
 
 
 def test_a_joint_critic_is_for_the_linear_space() -> None:
@@ -245,7 +245,7 @@ def test_linear_codes_have_the_strengths_of_the_paper_and_free_ones_come_first()
     counts = torch.bincount(targets.classes, minlength=7)
     assert counts.min() > 480
     assert counts.max() < 670
-    places = made.generator.places().detach()
+    places = made.generator.landmarks().detach()
     off = targets.points[1000:] - places[targets.classes[1000:]] * targets.strengths[1000:, None]
     assert off.std().item() == pytest.approx(0.075, rel=0.05)
     torch.testing.assert_close(targets.points[:1000].norm(dim=1), targets.strengths[:1000])
@@ -254,7 +254,7 @@ def test_linear_codes_have_the_strengths_of_the_paper_and_free_ones_come_first()
 def test_gaussian_codes_are_the_means_in_turn_after_free_ones_in_the_square() -> None:
     made = task(space="gaussian", free=9 / 16, edited=1.0)
     targets = made._targets(BatchRng(1, 16, World()))
-    torch.testing.assert_close(targets.points[9:], made.generator.places())
+    torch.testing.assert_close(targets.points[9:], made.generator.landmarks())
     assert targets.classes[9:].tolist() == list(range(7))
     assert (targets.points[:9].abs() <= 1).all()
 
@@ -288,13 +288,13 @@ def test_steps_repeat_and_depend_on_their_draws(kind: dict[str, Any]) -> None:
 
 def test_the_generator_moves_every_n_critic_steps_only_and_its_axes_with_it() -> None:
     made, given = task(n_critic=3, warmup=0.0), batch()
-    before, axes = flat(made.generator).clone(), made.generator.places().detach().clone()
+    before, axes = flat(made.generator).clone(), made.generator.landmarks().detach().clone()
     for step in range(2):
         assert "generator_cycle" not in made.step(step, given, BatchRng(step, 8, World()))
         assert torch.equal(flat(made.generator), before)
     assert "generator_cycle" in made.step(2, given, BatchRng(2, 8, World()))
     assert not torch.equal(flat(made.generator), before)
-    assert not torch.equal(made.generator.places(), axes)
+    assert not torch.equal(made.generator.landmarks(), axes)
 
 
 def test_the_class_head_learns_alone_at_first() -> None:
@@ -417,7 +417,7 @@ def test_the_published_preset_is_ganmuts() -> None:
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="size: 50 is no multiple of 4"):
+    with pytest.raises(ValueError, match="size: 50 is not a multiple of 4"):
         tasks.build("expression_editor", size=50)
     with pytest.raises(ValueError, match="critic_layers: 4 layers halve 40 pixels too often; use 3 at most"):
         tasks.build("expression_editor", size=40)
