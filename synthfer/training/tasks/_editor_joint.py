@@ -41,7 +41,7 @@ class JointEditor(ExpressionEditor):
 
     def _generator_losses(self, images: Tensor, labels: Tensor, targets: Targets, rng: BatchRng) -> dict[str, Tensor]:
         """Edits shall be of the target class, at high strength above all, and the way back shall give the face."""
-        places = self.generator.places()
+        places = self.generator.landmarks()
         edits = self.generator(images, targets.points)
         classes = self.critic(edits)[1]
         counted = torch.where(targets.classes == 0, 1.0, targets.strengths)
