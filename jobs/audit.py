@@ -1,4 +1,4 @@
-"""Says with evidence whether training data touches test data: `python jobs/audit.py train=URI test=URI out=...`."""
+"""Looks for test data in training data, with evidence: `python jobs/audit.py train=URI test=URI out=...`."""
 
 from synthfer.cli import run_command
 from synthfer.engine.audit import COMMAND

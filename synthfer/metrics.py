@@ -1,9 +1,10 @@
 """Scores of a classifier: from confusion counts (integers, so parts add up exactly) and from probabilities.
 
-A confusion matrix has truth in its rows and answers in its columns. Every metric of counts takes `(..., K, K)`, so that
-two thousand bootstrap replicates are scored at once. One rule for classes without any true row: their recall, precision
-and F1 are NaN and the means over classes leave them out, so that a test set without contempt is not scored on contempt;
-answers that name such a class still count as wrong. A class that has rows and is never answered has precision 0.
+A confusion matrix has truth in its rows and predictions in its columns. Every metric of counts takes `(..., K, K)`, so
+that two thousand bootstrap replicates are scored at once. One rule for classes without any true row: their recall,
+precision and F1 are NaN and the means over classes leave them out, so that a test set without contempt is not scored
+on contempt; predictions of such a class still count as wrong. A class that has rows and is never predicted has
+precision 0.
 """
 
 import math
@@ -46,30 +47,30 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _parts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Right answers, true rows and answers of each class, all (..., K)."""
+    """Right predictions, true rows and predictions of each class, all (..., K)."""
     return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2)
 
 
 def recall(counts: np.ndarray) -> np.ndarray:
-    """Share of each class's rows that were answered right, float64 (..., K); NaN for a class without rows."""
+    """Share of each class's rows that were predicted right, float64 (..., K); NaN for a class without rows."""
     right, rows, _ = _parts(counts)
     return _ratio(right, rows)
 
 
 def precision(counts: np.ndarray) -> np.ndarray:
-    """Share of each class's answers that are right, float64 (..., K); 0 if never answered, NaN without rows."""
-    right, rows, answers = _parts(counts)
-    return np.where(rows > 0, right / np.maximum(answers, 1), np.nan)
+    """Share of each class's predictions that are right, float64 (..., K); 0 if never predicted, NaN without rows."""
+    right, rows, predictions = _parts(counts)
+    return np.where(rows > 0, right / np.maximum(predictions, 1), np.nan)
 
 
 def f1(counts: np.ndarray) -> np.ndarray:
     """Harmonic mean of precision and recall of each class, float64 (..., K); NaN for a class without rows."""
-    right, rows, answers = _parts(counts)
-    return np.where(rows > 0, 2 * right / np.maximum(rows + answers, 1), np.nan)
+    right, rows, predictions = _parts(counts)
+    return np.where(rows > 0, 2 * right / np.maximum(rows + predictions, 1), np.nan)
 
 
 def accuracy(counts: np.ndarray) -> np.ndarray:
-    """Share of right answers, float64 (...); NaN without rows."""
+    """Share of right predictions, float64 (...); NaN without rows."""
     right, rows, _ = _parts(counts)
     return _ratio(right.sum(-1), rows.sum(-1))
 
@@ -96,9 +97,9 @@ def weighted_f1(counts: np.ndarray) -> np.ndarray:
 
 def cohen_kappa(counts: np.ndarray) -> np.ndarray:
     """Agreement beyond chance (Cohen 1960), float64 (...) in [-1, 1]; NaN where chance alone agrees fully."""
-    right, rows, answers = _parts(counts)
+    right, rows, predictions = _parts(counts)
     total = rows.sum(-1, keepdims=True)
-    chance = (_ratio(rows, total) * _ratio(answers, total)).sum(-1)
+    chance = (_ratio(rows, total) * _ratio(predictions, total)).sum(-1)
     return _ratio(_ratio(right.sum(-1), total[..., 0]) - chance, 1 - chance)
 
 
@@ -122,7 +123,7 @@ def finite(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """All that confusion counts tell. Per class, in the order of `names`: recall, precision, F1, `support` (true rows).
+    """All scores of confusion counts. Per class, in the order of `names`: recall, precision, F1, `support` (true rows).
 
     Shares in [0, 1]; per-class numbers are NaN for a class without rows, which the means leave out.
     """
@@ -178,7 +179,7 @@ def checked(probs: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbabilitySums:
-    """What adds up over rows: hits of the two best answers, log loss and Brier score in units of 2**-40.
+    """Sums over rows: hits of the two most probable classes, log loss and Brier score in units of 2**-40.
 
     Integers, so that sums of parts are exactly the sum of the whole, in any order.
     """
@@ -223,11 +224,11 @@ def probability_sums(probs: np.ndarray, truth: np.ndarray) -> ProbabilitySums:
     """
     probs = checked(probs)
     confusion(truth, probs.argmax(1), probs.shape[1])
-    told = probs[np.arange(len(probs)), truth]
+    of_truth = probs[np.arange(len(probs)), truth]
     before = np.arange(probs.shape[1]) < np.asarray(truth)[:, None]
-    rank = (probs > told[:, None]).sum(1) + ((probs == told[:, None]) & before).sum(1)
-    nll = -np.log(np.clip(told, np.finfo(np.float64).eps, 1))
-    brier = (probs**2).sum(1) - 2 * told + 1
+    rank = (probs > of_truth[:, None]).sum(1) + ((probs == of_truth[:, None]) & before).sum(1)
+    nll = -np.log(np.clip(of_truth, np.finfo(np.float64).eps, 1))
+    brier = (probs**2).sum(1) - 2 * of_truth + 1
     return ProbabilitySums(
         rows=len(probs), top2_hits=int((rank < 2).sum()), nll_units=_units(nll), brier_units=_units(brier)
     )
@@ -238,7 +239,7 @@ def _units(values: np.ndarray) -> int:
 
 
 def masked(probs: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Probabilities with the classes that a test set does not have ruled out: float64 (n, K), 0 there, sum one.
+    """Probabilities without the classes that a test set does not have: float64 (n, K), 0 there, sum one.
 
     The same as softmax over the logits of the present classes. `present`: bool (K,). `ValueError` names a row that
     gives no probability to any present class.
@@ -250,19 +251,3 @@ def masked(probs: np.ndarray, present: np.ndarray) -> np.ndarray:
         raise ValueError(f"probabilities: row {int((total == 0).argmax())} has none in the classes "
                          f"{np.flatnonzero(present).tolist()}: mask the logits before softmax.")  # fmt: skip
     return kept / total
-
-
-def masked_and_unmasked(
-    probs: np.ndarray, truth: np.ndarray, present: np.ndarray, names: Sequence[str]
-) -> dict[str, Scores]:
-    """A classifier of K classes on a test set that has some of them: scores `masked` and, as it stands, `unmasked`.
-
-    `probs` (n, K), `truth` integer (n,), `present` bool (K,), K `names`. Rows of an absent class are left out of both;
-    masked, no answer names an absent class, unmasked, such answers are wrong.
-    """
-    present = np.asarray(present, bool)
-    probs, truth = checked(probs), np.asarray(truth)
-    confusion(truth, probs.argmax(1), len(names))
-    kept = present[truth]
-    ways = {"masked": masked(probs[kept], present), "unmasked": probs[kept]}
-    return {way: scores(confusion(truth[kept], p.argmax(1), len(names)), names) for way, p in ways.items()}

@@ -7,12 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfer.expressions import EXPRESSIONS
 from synthfer.metrics import (
     METRICS,
     confusion,
     masked,
-    masked_and_unmasked,
     precision,
     probability_sums,
     recall,
@@ -173,17 +171,3 @@ def test_masking_a_class_is_softmax_without_its_logit():
     assert not told[:, 7].any()
     with pytest.raises(ValueError, match=r"row 0 has none.*logits"):
         masked(np.eye(8)[[7]], present)
-
-
-def test_an_absent_class_is_scored_both_ways():
-    names = (*EXPRESSIONS, "contempt")
-    probs = np.full((4, 8), 0.02)
-    probs[[0, 1, 2, 3], [0, 1, 7, 7]] = 0.6  # the third row is fear, told as contempt; the fourth is contempt
-    probs[[0, 1, 2, 3], [1, 0, 2, 6]] = 0.28
-    told = masked_and_unmasked(probs, np.array([0, 1, 2, 7]), np.arange(8) != 7, names)
-    assert {way: (s.rows, s.accuracy) for way, s in told.items()} == {
-        "masked": (3, 1.0),
-        "unmasked": (3, pytest.approx(2 / 3)),
-    }
-    assert told["unmasked"].confusion[2][7] == 1
-    assert told["unmasked"].balanced_accuracy == pytest.approx(2 / 3)

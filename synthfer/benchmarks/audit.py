@@ -16,15 +16,15 @@ import numpy as np
 import torch
 
 from synthfer import images
+from synthfer.audit import copies, near_duplicates, neighbours
+from synthfer.audit.copies import CopyScan
+from synthfer.audit.features import Features
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import option
 from synthfer.environment import describe_environment
-from synthfer.evaluation import copies, near, neighbours
-from synthfer.evaluation.copies import CopyScan
-from synthfer.evaluation.features import Features
-from synthfer.evaluation.statistics import clopper_pearson
 from synthfer.sample import seed_of
 from synthfer.sources import avatars
+from synthfer.statistics import clopper_pearson
 from synthfer.store import Dataset
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,9 @@ def capped(rows: int, cap_mb: int, block: int = 4096) -> dict[str, Any]:
     test = _random_features(128, 10**6)
     blocks = (_random_features(size, number) for number, size in enumerate(sizes))
     start = time.perf_counter()
-    near.compare(blocks, starts, test, near.Levels(near.Limits(), 0.9, 0.9), CopyScan())
+    near_duplicates.compare(
+        blocks, starts, test, near_duplicates.Levels(near_duplicates.Limits(), 0.9, 0.9), CopyScan()
+    )
     return {
         "train_rows": rows,
         "features_mb": round(rows * _bytes_per_row(test) / 2**20),

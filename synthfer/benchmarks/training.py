@@ -32,7 +32,7 @@ from synthfer.engine.paced_training import paced_training, worker_niceness
 from synthfer.engine.train import TrainJob, open_job, with_absolute_paths
 from synthfer.engine.worker_group import WorkerGroup, WorkerGroupConfig
 from synthfer.environment import describe_environment
-from synthfer.evaluation.cells import VARIANTS
+from synthfer.evaluation.inputs import VARIANTS
 from synthfer.evaluation.scoring import Scored, Scorer
 from synthfer.store import Dataset
 from synthfer.store.dataset_ref import open_ref, unit_ranges

@@ -161,6 +161,18 @@ def session(nodes: NodeConfig | None = None) -> Iterator[ClusterResources]:
             ray.shutdown()
 
 
+@contextmanager
+def unwrap_ray_errors() -> Iterator[None]:
+    """Raises an error of a task or an actor as what it was there, however many tasks it came through."""
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        cause: Exception = error
+        while isinstance(cause, ray.exceptions.RayTaskError):
+            cause = cause.cause
+        raise cause from None
+
+
 def _available(nodes: NodeConfig) -> ClusterResources:
     """The sum over the matching nodes that are alive."""
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"] and nodes.matches(node["Labels"])]

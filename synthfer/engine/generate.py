@@ -127,7 +127,7 @@ def generate(config: GenerateConfig, invocation: Invocation) -> Outcome:
         if dataset.manifest is None:
             make_missing(dataset, worker_pool(config, plan), stats, invocation, metrics)
     manifest = seal(dataset, stats)
-    return Outcome(summary(dataset, manifest, stats, metrics.bill, time.monotonic() - start))
+    return Outcome(summary(dataset, manifest, stats, metrics.cost, time.monotonic() - start))
 
 
 def worker_pool(config: GenerateConfig, plan: Plan) -> WorkerPoolSpec:

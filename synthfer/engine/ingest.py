@@ -129,7 +129,7 @@ def read_missing(
         if dataset.manifest is None:
             spec = IngestSpec(config.out, config.root, config.source.name, config.face, config.image)
             make_missing(dataset, WorkerPoolSpec(IngestWorker, spec, config.engine), stats, invocation, metrics)
-    return dataset, stats, metrics.bill
+    return dataset, stats, metrics.cost
 
 
 def collection_facts(collection: Collection, index: Index, invocation: Invocation) -> dict[str, Any]:

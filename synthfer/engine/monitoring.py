@@ -1,9 +1,9 @@
-"""What a running job tells Prometheus, and what its GPUs cost.
+"""A running job's gauges for Prometheus, and what its GPUs cost.
 
-Ray serves these numbers on the metrics port of the driver's node, with `ray_` before each name. The driver sets them
-all, since it has every report; workers count nothing. A thread sets them again and again, because Ray forgets a gauge
-that nobody has set for 20 seconds: what is shown is never old, a stalled job shows that nothing moves, a job that has
-ended shows nothing, and what is not known is not there.
+Ray serves the gauges on the metrics port of the driver's node, with `ray_` before each name. The driver sets all of
+them, since it has every report; workers count nothing. A thread sets them every few seconds, because Ray drops a gauge
+that was not set for 20 seconds: values are never old, a stalled job shows that nothing moves, a job that has ended has
+no gauges, and an unknown value is left out.
 """
 
 import logging
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 Values = Mapping[str, float | None]
 
 REFRESH = 5.0
-"""Seconds between two settings of all gauges, and between two looks at the cluster's nodes."""
+"""Seconds between two updates of all gauges and of the cluster's nodes."""
 
 BUSY_WINDOW = 300.0
 """Seconds that the busy share is taken over: several units of every worker."""
@@ -37,16 +37,16 @@ TAGS = ("stage", "dataset")
 
 GAUGES = {
     "synthfer_images_per_second": "Images per second over the last minute, failed ones too",
-    "synthfer_device_busy_share": "Share of the last five minutes that the workers' devices were at work, 0 to 1",
+    "synthfer_device_busy_share": "Share of the last five minutes that the workers' devices were busy, 0 to 1",
     "synthfer_units_committed": "Units of the dataset that are committed",
     "synthfer_units_planned": "Units of the dataset",
     "synthfer_rows_failed": "Rows that failed in this run",
     "synthfer_failed_share": "Share of this run's rows that failed, 0 to 1",
     "synthfer_rejected_share": "Share of this run's rows that a gate rejected, 0 to 1",
     "synthfer_steps_done": "Steps of training that this run has done, those before its checkpoints included",
-    "synthfer_steps_planned": "Steps of training that this run is for",
+    "synthfer_steps_planned": "Steps of training that this run will do in all",
     "synthfer_blocks_done": "Blocks of rows that this run has compared or scored",
-    "synthfer_blocks_planned": "Blocks of rows that this run is to compare or score",
+    "synthfer_blocks_planned": "Blocks of rows that this run will compare or score in all",
     "synthfer_seconds_left": "Seconds until all is done at the rate of the last minute",
     "synthfer_gpu_hours": "GPU-hours that the cluster has held during this run, idle ones too",
     "synthfer_spend": "What these GPU-hours cost by engine.prices",
@@ -54,10 +54,10 @@ GAUGES = {
 
 
 class CostMeter:
-    """GPU-hours of all nodes that the cluster holds while this run goes on, whoever uses them, and their price.
+    """GPU-hours of all nodes that the cluster holds during this run, used or not, and their price.
 
-    As Ray sees nodes, while the job works with them: those that still start are not in it, nor is the sealing of a
-    dataset. An earlier run of the same job has a bill of its own.
+    Nodes count while Ray lists them as alive and the job uses the cluster: nodes that are starting do not, nor does the
+    sealing of a dataset. An earlier run of the same job is not included.
     `prices`: pool -> price of one GPU-hour, in any currency.
     """
 
@@ -65,7 +65,7 @@ class CostMeter:
         self.prices, self.hours = prices, defaultdict[str, float](float)
 
     def add(self, nodes: Iterable[Mapping[str, Any]], seconds: float) -> None:
-        """Charges `seconds` of all GPUs that are there now, by what `ray.nodes()` says."""
+        """Adds `seconds` of all GPUs of these nodes, as `ray.nodes()` returns them."""
         for pool, gpus in gpus_held(nodes).items():
             if self.prices and pool not in self.prices and pool not in self.hours:
                 log.warning(
@@ -82,13 +82,13 @@ class CostMeter:
         return sum(hours * self.prices[pool] for pool, hours in self.hours.items())
 
     def summary(self) -> dict[str, float]:
-        """The lines of a job's summary; none where no GPU was held."""
+        """The entries for a job's summary; none where the cluster held no GPU."""
         spend = {} if self.spend is None else {"spend": self.spend}
         return {"gpu_hours": sum(self.hours.values()), **spend} if self.hours else {}
 
 
 def gpus_held(nodes: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """GPUs by pool of the nodes that are alive. A node that says no pool is named after its group, else `gpu`."""
+    """GPUs by pool of the nodes that are alive. The pool of a node without that label is its node group, else `gpu`."""
     held = defaultdict[str, float](float)
     for node in nodes:
         if node["Alive"] and (gpus := node["Resources"].get("GPU")):
@@ -98,18 +98,18 @@ def gpus_held(nodes: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 
 class Metrics:
-    """Sets the gauges of one run of a job while it is open, from `progress` and the bill. No error here ends a job.
+    """Sets the gauges of one run of a job while it is open, from `progress` and `cost`. No error here ends a job.
 
-    `with Metrics("generate", uri, prices) as metrics: metrics.progress = GenerationProgress(...)`, once work begins.
+    `with Metrics("generate", uri, prices) as metrics: metrics.progress = GenerationProgress(...)`, once work starts.
     """
 
     def __init__(self, stage: str, dataset: str, prices: Mapping[str, float]) -> None:
-        self.bill = CostMeter(prices)
+        self.cost = CostMeter(prices)
         self.progress: Callable[[], Values] = dict
         self._tags = dict(zip(TAGS, (stage, open_store(dataset).uri), strict=True))
         self._gauges: dict[str, Gauge] = {}
         self._broken = False
-        self._ended, self._thread = threading.Event(), threading.Thread(target=self._keep, daemon=True)
+        self._ended, self._thread = threading.Event(), threading.Thread(target=self._update, daemon=True)
 
     def __enter__(self) -> "Metrics":
         self._thread.start()
@@ -118,23 +118,23 @@ class Metrics:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._ended.set()
         self._thread.join(REFRESH)  # a lost cluster may never answer
-        told = self.bill.summary()
-        if told:
-            log.info("this run: %s", ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
+        cost = self.cost.summary()
+        if cost:
+            log.info("this run: %s", ", ".join(f"{name} {value:.4g}" for name, value in cost.items()))
         if isinstance(error, Stopped):
-            error.summary |= told
+            error.summary |= cost
 
-    def _keep(self) -> None:
-        charged = time.monotonic()
+    def _update(self) -> None:
+        counted_until = time.monotonic()
         while True:
             last = self._ended.wait(REFRESH)
             try:
                 nodes, now = ray.nodes(), time.monotonic()
-                self.bill.add(nodes, now - charged)
-                charged = now
+                self.cost.add(nodes, now - counted_until)
+                counted_until = now
                 self._set(self.progress())
-                self._set({f"synthfer_{name}": value for name, value in self.bill.summary().items()})
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with metrics, the job goes on
+                self._set({f"synthfer_{name}": value for name, value in self.cost.summary().items()})
+            except Exception as error:  # noqa: BLE001 - an error in metrics must not end the job
                 if not self._broken:
                     log.warning("metrics are missing or late: %s", error)
                 self._broken = True
@@ -149,7 +149,7 @@ class Metrics:
 
 
 class GenerationStats(Protocol):
-    """What a job that makes a dataset counts of this run: units committed, rows made, failed and rejected."""
+    """What a job has added to a dataset up to now."""
 
     units: int
     rows: int
@@ -158,12 +158,12 @@ class GenerationStats(Protocol):
 
     @property
     def device_seconds(self) -> tuple[float, float]:
-        """Seconds that the devices were at work, and between the first and last picture of each; summed over all."""
+        """Seconds that the workers' devices were busy, and from the first to the last picture of each; both summed."""
         ...
 
 
 class GenerationProgress:
-    """The progress of a job that makes a dataset; `committed` units were there before."""
+    """Gauge values of a job that fills a dataset; `committed` units were there before."""
 
     def __init__(self, meter: Meter, stats: GenerationStats, spec: Spec, committed: int) -> None:
         self.meter, self.stats, self.spec, self.committed = meter, stats, spec, committed
@@ -183,7 +183,7 @@ class GenerationProgress:
         }
 
     def _busy(self) -> float | None:
-        """None before the first report; 0 where none came for the whole window."""
+        """None before the first report; 0 where there was none in the whole window."""
         now, (busy, span) = time.monotonic(), self.stats.device_seconds
         self._device.append((now, busy, span))
         while now - self._device[0][0] > BUSY_WINDOW:
@@ -193,7 +193,7 @@ class GenerationProgress:
 
 
 def counting(what: str, meter: Meter) -> Callable[[], Values]:
-    """The progress of a job that counts `what`: steps of a training, blocks of an audit or an evaluation."""
+    """Gauge values of a job that counts `what`: steps of a training, blocks of an audit or an evaluation."""
     return lambda: {
         f"synthfer_{what}_done": meter.done,
         f"synthfer_{what}_planned": meter.total,

@@ -107,7 +107,7 @@ def run_experiment(experiment: Experiment, config: TrainJob | TaskJob, invocatio
         if runs:
             with session(config.engine) as resources, Metrics("train", store.uri, config.engine.prices) as metrics:
                 WorkerGroup(experiment, config.engine).train(runs, resources, invocation, tracker, metrics)
-            cost = metrics.bill.summary()
+            cost = metrics.cost.summary()
     return {"trained_now": len(runs), **cost}
 
 

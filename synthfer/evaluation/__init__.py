@@ -1,1 +1,1 @@
-"""Honest evaluation: metrics, statistics and the guards against test pictures that were trained on."""
+"""The cross-dataset evaluation: scores of classifiers with intervals, paired tests, fairness and calibration."""

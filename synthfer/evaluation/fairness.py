@@ -1,9 +1,9 @@
 """Is a classifier as good for one group of people as for another? Rates per group, gaps between groups, their chance.
 
 Groups are values of an attribute that somebody perceived or a model guessed, not what people are. A gap is a largest
-difference, so it is above zero by chance alone and the more so the smaller the groups: its interval tells its size,
-only its p-value whether there is one. The p-values deal the groups' names out anew over the rows. For equalised odds
-they stay within each true class, since groups that show other expressions are no unfairness of the classifier.
+difference, so it is above zero by chance alone and the more so the smaller the groups: its interval gives its size,
+only its p-value says whether there is one. The p-values permute the groups' names over the rows. For equalised odds
+they permute within each true class: that groups show different expressions is not the classifier's unfairness.
 
 Equalised odds as in Hardt et al. 2016, each class against the rest, the difference as fairlearn defines it.
 """
@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from synthfer.evaluation.statistics import REPLICATES, Interval, percentile, permutation_p, resampled, wilson
 from synthfer.expressions import EXPRESSIONS
 from synthfer.metrics import accuracy, balanced_accuracy, confusion, finite, recall
+from synthfer.statistics import REPLICATES, Interval, percentile, permutation_p, resampled, wilson
 
 MIN_ROWS = 30
 
@@ -68,10 +68,10 @@ class Fairness:
 
 
 def false_positive_rate(counts: np.ndarray) -> np.ndarray:
-    """Share of the rows of other classes that were answered as each class, float64 (..., K); NaN without such rows."""
-    right, rows, answers = np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2)
+    """Share of the rows of other classes that were predicted as each class, float64 (..., K); NaN without such rows."""
+    right, rows, predictions = np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2)
     others = rows.sum(-1, keepdims=True) - rows
-    return np.where(others > 0, (answers - right) / np.maximum(others, 1), np.nan)
+    return np.where(others > 0, (predictions - right) / np.maximum(others, 1), np.nan)
 
 
 def _spread(rates: np.ndarray, axis: int) -> np.ndarray:
@@ -94,7 +94,7 @@ def equalized_odds_difference(counts: np.ndarray) -> np.ndarray:
 
 
 def demographic_parity_difference(counts: np.ndarray) -> np.ndarray:
-    """Largest gap between groups in the share of answers that any class gets; counts (..., G, K, K) to (...)."""
+    """Largest gap between groups in the share of predictions that any class gets; counts (..., G, K, K) to (...)."""
     rows = counts.sum((-2, -1))[..., None]
     shares = np.where(rows > 0, counts.sum(-2) / np.maximum(rows, 1), np.nan)
     return _largest(_spread(shares, -2))
@@ -112,7 +112,7 @@ def lowest_accuracy(counts: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Kind:
-    """How a gap is computed, whether its chance is within true classes, and the sign that makes larger worse."""
+    """How a gap is computed, whether its p-value permutes within true classes, and the sign that makes larger worse."""
 
     of: Callable[[np.ndarray], np.ndarray]
     within_class: bool = False
@@ -125,12 +125,6 @@ GAPS = {
     "accuracy_range": _Kind(accuracy_range),
     "lowest_accuracy": _Kind(lowest_accuracy, sign=-1),
 }
-
-
-def intersect(attributes: Mapping[str, Sequence[str | None]]) -> list[str | None]:
-    """The joint value of several attributes for each row, such as "female x old"; None where one of them is None."""
-    rows = zip(*attributes.values(), strict=True)
-    return [None if None in row else " x ".join(row) for row in rows]
 
 
 def assess(
@@ -169,9 +163,9 @@ def _counts(
     confusion(truth, predicted, classes)
     names = sorted({value for value in values if value is not None})
     index: dict[str | None, int] = {name: number for number, name in enumerate(names)}
-    place = np.array([index.get(value, -1) for value in values], np.int64)
-    cells = (place * classes + truth) * classes + predicted
-    counts = np.bincount(cells[place >= 0], minlength=len(names) * classes**2)
+    number = np.array([index.get(value, -1) for value in values], np.int64)
+    cells = (number * classes + truth) * classes + predicted
+    counts = np.bincount(cells[number >= 0], minlength=len(names) * classes**2)
     return names, counts.reshape(-1, classes, classes).astype(np.int64)
 
 
@@ -192,27 +186,27 @@ def _gaps(counts: np.ndarray, replicates: int, seed: int) -> dict[str, Gap]:
     drawn = resampled(counts, replicates, seed)
     rng = np.random.default_rng([seed, 1])
     groups, classes, _ = counts.shape
-    anyhow = _dealt(counts.reshape(groups, -1), replicates, rng).reshape(-1, *counts.shape)
-    within = np.stack([_dealt(counts[:, c], replicates, rng) for c in range(classes)], 2)
+    over_all_rows = _permuted(counts.reshape(groups, -1), replicates, rng).reshape(-1, *counts.shape)
+    within_classes = np.stack([_permuted(counts[:, c], replicates, rng) for c in range(classes)], 2)
     gaps = {}
     for name, kind in GAPS.items():
-        dealt = kind.of(within if kind.within_class else anyhow)
+        permuted = kind.of(within_classes if kind.within_class else over_all_rows)
         interval = percentile(float(kind.of(counts)), kind.of(drawn))
-        p = permutation_p(kind.sign * interval.value, kind.sign * dealt)
+        p = permutation_p(kind.sign * interval.value, kind.sign * permuted)
         gaps[name] = Gap(value=interval.value, low=interval.low, high=interval.high, p=p)
     return gaps
 
 
-def _dealt(counts: np.ndarray, deals: int, rng: np.random.Generator) -> np.ndarray:
-    """Counts (G, cells) when the rows are dealt out anew to groups of the same sizes: int64 (deals, G, cells)."""
-    left = np.tile(counts.sum(0), (deals, 1))
-    dealt = np.zeros((deals, *counts.shape), np.int64)
+def _permuted(counts: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Counts (G, cells) when rows are assigned at random to groups of the same sizes: int64 (draws, G, cells)."""
+    left = np.tile(counts.sum(0), (draws, 1))
+    permuted = np.zeros((draws, *counts.shape), np.int64)
     for group, size in enumerate(counts.sum(1)[:-1]):
-        wanted, rest = np.full(deals, size), left.sum(1)
+        wanted, rest = np.full(draws, size), left.sum(1)
         for cell in np.flatnonzero(counts.sum(0)):
             rest -= left[:, cell]
-            dealt[:, group, cell] = rng.hypergeometric(left[:, cell], rest, wanted)
-            wanted -= dealt[:, group, cell]
-        left -= dealt[:, group]
-    dealt[:, -1] = left
-    return dealt
+            permuted[:, group, cell] = rng.hypergeometric(left[:, cell], rest, wanted)
+            wanted -= permuted[:, group, cell]
+        left -= permuted[:, group]
+    permuted[:, -1] = left
+    return permuted

@@ -1,8 +1,8 @@
 """The cross-dataset matrix: every recipe on every test set, with intervals, guards and what may be averaged.
 
 The result is plain JSON, `synthfer-matrix/1`, from which report/ draws tables and pages. A cell is contaminated where
-one of its checkpoints has learned from its test rows, or was chosen on test rows of its own collection. It keeps its
-numbers, but no mean, rank or comparison counts it.
+one of its checkpoints has learned from its test rows, or was selected on test rows of its own collection. It keeps its
+numbers, but no mean, rank or comparison includes it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,17 @@ import numpy as np
 
 from synthfer.config import ConfigError
 from synthfer.evaluation import comparisons, summary
-from synthfer.evaluation.cells import SELECTIONS, VARIANTS, Answers, Candidate, MatrixConfig, TestSet, diagonal, told
-from synthfer.evaluation.guards import NO_AUDITS, Audits, Contact, ceiling_of, contact, selection
+from synthfer.evaluation.contamination import NO_AUDITS, Audits, Overlap, ceiling_of, checkpoint_selection, overlap
+from synthfer.evaluation.inputs import (
+    SELECTIONS,
+    VARIANTS,
+    Candidate,
+    MatrixConfig,
+    Predictions,
+    TestSet,
+    align,
+    diagonal,
+)
 from synthfer.evaluation.runs import HEADLINES, run
 from synthfer.expressions import EXPRESSIONS
 from synthfer.metrics import finite
@@ -23,32 +32,32 @@ from synthfer.suggest import nearest
 FORMAT = "synthfer-matrix/1"
 
 _Predicted = dict[tuple[str, str], dict[str, np.ndarray]]
-"""By test set and variant, the answers of each candidate by name, int64 (n,)."""
+"""By test set and variant, the predictions of each candidate by name, int64 (n,)."""
 
 
 def matrix(
     candidates: Sequence[Candidate],
     tests: Sequence[TestSet],
-    answers: Answers,
+    predictions: Predictions,
     config: MatrixConfig,
     audits: Audits = NO_AUDITS,
 ) -> dict[str, Any]:
     """The whole matrix as JSON-able values, the same for the same input: cells by recipe, test set and variant.
 
     `audits`: what audits of training data against test data found. `ValueError` (`ConfigError` for a key of `config`)
-    names what is missing, stands twice or does not fit.
+    names what is missing, occurs twice or does not fit.
     """
     recipes = _recipes(candidates, config)
-    variants = _variants(candidates, tests, answers)
-    audited = {test.name: audits.concern(test) for test in tests}
-    found = {
-        (one.name, test.name): contact(one, test, audits, audited[test.name], config.max_flagged_share)
+    variants = _variants(candidates, tests, predictions)
+    audited = {test.name: audits.cover(test) for test in tests}
+    overlaps = {
+        (one.name, test.name): overlap(one, test, audits, audited[test.name], config.max_flagged_share)
         for one in candidates
         for test in tests
     }
     predicted: _Predicted = {}
     cells = [
-        _cell(recipe, test, variant, answers, found, config, predicted.setdefault((test.name, variant), {}))
+        _cell(recipe, test, variant, predictions, overlaps, config, predicted.setdefault((test.name, variant), {}))
         for recipe in recipes.values()
         for test in tests
         for variant in variants
@@ -85,46 +94,52 @@ def _recipes(candidates: Sequence[Candidate], config: MatrixConfig) -> dict[str,
     return recipes
 
 
-def _variants(candidates: Sequence[Candidate], tests: Sequence[TestSet], answers: Answers) -> list[str]:
-    """The variants that there are answers of; each needs them for every candidate on every test set."""
+def _variants(candidates: Sequence[Candidate], tests: Sequence[TestSet], predictions: Predictions) -> list[str]:
+    """The variants that there are predictions of; each needs them for every candidate on every test set."""
     _unique("test set", [test.name for test in tests])
-    variants = [variant for variant in VARIANTS if any(key[2] == variant for key in answers)]
+    variants = [variant for variant in VARIANTS if any(key[2] == variant for key in predictions)]
     wanted = {(one.name, test.name, variant) for one in candidates for test in tests for variant in variants}
     if not wanted:
-        raise ValueError(f"a matrix needs a candidate, a test set, and answers of a variant {' or '.join(VARIANTS)}.")
+        raise ValueError(
+            f"a matrix needs a candidate, a test set, and predictions of a variant {' or '.join(VARIANTS)}."
+        )
     for keys, problem in (
-        (wanted - answers.keys(), "are missing: give them, or leave the candidate or the test set out"),
-        (answers.keys() - wanted, "belong to no candidate, test set and variant of the matrix: check the names"),
+        (wanted - predictions.keys(), "are missing: give them, or leave the candidate or the test set out"),
+        (predictions.keys() - wanted, "belong to no candidate, test set and variant of the matrix: check the names"),
     ):
         if keys:
             first = ", ".join(sorted(keys)[0])
-            raise ValueError(f"answers of {len(keys):,} (candidate, test set, variant), first ({first}), {problem}.")
+            raise ValueError(
+                f"predictions of {len(keys):,} (candidate, test set, variant), first ({first}), {problem}."
+            )
     return variants
 
 
 def _unique(what: str, names: Sequence[str | int]) -> None:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise ValueError(f"{what} {twice[0]} stands twice: the matrix tells them apart by it, so give each its own.")
+        raise ValueError(f"{what} {twice[0]} occurs twice: the matrix identifies them by it, so give each its own.")
 
 
 def _cell(
     recipe: Sequence[Candidate],
     test: TestSet,
     variant: str,
-    answers: Answers,
-    found: Mapping[tuple[str, str], Contact],
+    predictions: Predictions,
+    overlaps: Mapping[tuple[str, str], Overlap],
     config: MatrixConfig,
     predicted: dict[str, np.ndarray],
 ) -> dict[str, Any]:
-    """One cell, not yet compared; puts the answers of its candidates into `predicted`."""
+    """One cell, not yet compared; puts the predictions of its candidates into `predicted`."""
     runs = []
     for candidate in recipe:
-        given = told(candidate, test, answers[candidate.name, test.name, variant])
-        predicted[candidate.name] = given.predicted
-        runs.append(run(candidate, test, variant, given, found[candidate.name, test.name], config))
-    reasons = [f"{one.name}: {reason}" for one in recipe for reason in _reasons(one, test, found[one.name, test.name])]
-    flagged = np.any([found[one.name, test.name].flagged for one in recipe], axis=0)
+        aligned = align(candidate, test, predictions[candidate.name, test.name, variant])
+        predicted[candidate.name] = aligned.predicted
+        runs.append(run(candidate, test, variant, aligned, overlaps[candidate.name, test.name], config))
+    reasons = [
+        f"{one.name}: {reason}" for one in recipe for reason in _reasons(one, test, overlaps[one.name, test.name])
+    ]
+    flagged = np.any([overlaps[one.name, test.name].flagged for one in recipe], axis=0)
     return {
         "recipe": recipe[0].recipe,
         "test": test.name,
@@ -139,11 +154,11 @@ def _cell(
     }
 
 
-def _reasons(candidate: Candidate, test: TestSet, found: Contact) -> list[str]:
+def _reasons(candidate: Candidate, test: TestSet, overlap: Overlap) -> list[str]:
     """Why a candidate's scores on a test set do not count."""
-    chosen = selection(candidate)
-    own = chosen.status == "fail" and diagonal(candidate, test)
-    return [*found.reasons, *([chosen.message] if own else [])]
+    selection = checkpoint_selection(candidate)
+    own = selection.status == "fail" and diagonal(candidate, test)
+    return [*overlap.reasons, *([selection.message] if own else [])]
 
 
 def _compare(
@@ -177,7 +192,7 @@ def _described(test: TestSet, config: MatrixConfig) -> dict[str, Any]:
 
 
 def _row(name: str, members: Sequence[Candidate]) -> dict[str, Any]:
-    """A recipe; of its checkpoints' selections the worst. `classes`: the outputs of each, as answers have them."""
+    """A recipe; of its checkpoints' selections the worst. `classes`: the outputs of each, in order."""
     return {
         "name": name,
         "checkpoints": [one.name for one in members],

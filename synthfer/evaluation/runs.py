@@ -1,63 +1,73 @@
 """All scores of one candidate on one test set: with intervals, calibration, groups of people, and its guards."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from synthfer.evaluation import agreement, calibration, fairness, guards
-from synthfer.evaluation.cells import AlignedPredictions, Candidate, MatrixConfig, TestSet
-from synthfer.evaluation.guards import Contact
-from synthfer.evaluation.statistics import cluster_bootstrap
-from synthfer.evaluation.verdict import Verdict
+from synthfer.evaluation import calibration, contamination, fairness
+from synthfer.evaluation.contamination import Overlap
+from synthfer.evaluation.inputs import AlignedPredictions, Candidate, MatrixConfig, TestSet
 from synthfer.expressions import EXPRESSIONS
+from synthfer.guards.predictions import class_order, score_without_copies
+from synthfer.guards.verdict import Verdict
 from synthfer.metrics import METRICS, accuracy, confusion, finite, macro_f1, probability_sums, scores
 from synthfer.sample import seed_of
+from synthfer.statistics import cluster_bootstrap
 
 HEADLINES = ("accuracy", "macro_f1", "balanced_accuracy")
 """The metrics that get intervals and means."""
 
 
 def run(
-    candidate: Candidate, test: TestSet, variant: str, answers: AlignedPredictions, found: Contact, config: MatrixConfig
+    candidate: Candidate,
+    test: TestSet,
+    variant: str,
+    predictions: AlignedPredictions,
+    overlap: Overlap,
+    config: MatrixConfig,
 ) -> dict[str, Any]:
     """One run of a cell, JSON-able. All but `unmasked` is over the classes that the test set has rows of.
 
-    Intervals draw whole lineages, since pictures of one person or photo hang together. Groups are those of the
+    Intervals draw whole lineages, since pictures of one person or photo are not independent. Groups are those of the
     attributes that some row has a value of.
     """
     truth = test.labels
-    counts = confusion(truth, answers.predicted)
+    counts = confusion(truth, predictions.predicted)
     seed = seed_of(config.seed, candidate.name, test.name, variant)
     settings: dict[str, Any] = {"replicates": config.replicates, "seed": seed, "level": config.level}
-    right = answers.predicted == truth
+    right = predictions.predicted == truth
     return {
         "checkpoint": candidate.name,
         "seed": candidate.seed,
         "scores": scores(counts).to_json(),
-        "unmasked": unmasked(answers, truth) if answers.was_masked else None,
+        "unmasked": unmasked(predictions, truth) if predictions.was_masked else None,
         "intervals": {
-            name: cluster_bootstrap(truth, answers.predicted, test.lineages, METRICS[name], **settings).to_json()
+            name: cluster_bootstrap(truth, predictions.predicted, test.lineages, METRICS[name], **settings).to_json()
             for name in HEADLINES
         },
-        **probabilities(answers, test),
-        "without_flagged": without(found.flagged, truth, answers.predicted) if found.flagged.any() else None,
-        "guards": [asdict(verdict) for verdict in verdicts(candidate, test, answers, right.mean(), found, config)],
-        "groups": groups(test, answers.predicted, config, seed),
+        **probabilities(predictions, test),
+        "without_flagged": without_flagged(overlap.flagged, truth, predictions.predicted)
+        if overlap.flagged.any()
+        else None,
+        "guards": [
+            one.to_json() for one in verdicts(candidate, test, predictions, float(right.mean()), overlap, config)
+        ],
+        "groups": groups(test, predictions.predicted, config, seed),
     }
 
 
-def unmasked(answers: AlignedPredictions, truth: np.ndarray) -> dict[str, Any]:
-    """Scores of the answers as they stand: those that name a class without rows are wrong."""
-    return scores(confusion(truth, answers.unmasked.argmax(1), len(answers.names)), answers.names).to_json()
+def unmasked(predictions: AlignedPredictions, truth: np.ndarray) -> dict[str, Any]:
+    """Scores of the unmasked predictions: those that name a class without rows are wrong."""
+    counts = confusion(truth, predictions.unmasked.argmax(1), len(predictions.names))
+    return scores(counts, predictions.names).to_json()
 
 
-def probabilities(answers: AlignedPredictions, test: TestSet) -> dict[str, Any]:
+def probabilities(predictions: AlignedPredictions, test: TestSet) -> dict[str, Any]:
     """Scores of the probabilities (`probability`) and the table behind the calibration error (`reliability`)."""
     present = np.flatnonzero(test.support)
-    probs, truth = answers.probs[:, present], np.searchsorted(present, test.labels)
-    sums, table = probability_sums(probs, truth), calibration.of_answers(probs, truth)
+    probs, truth = predictions.probs[:, present], np.searchsorted(present, test.labels)
+    sums, table = probability_sums(probs, truth), calibration.of_predictions(probs, truth)
     return {
         "probability": {
             "top2": sums.top2,
@@ -70,37 +80,38 @@ def probabilities(answers: AlignedPredictions, test: TestSet) -> dict[str, Any]:
     }
 
 
-def without(flagged: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+def without_flagged(flagged: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     """Scores of the rows that are not `flagged`, bool (n,); null where none is left."""
     counts = confusion(truth[~flagged], predicted[~flagged])
-    told = {"accuracy": float(accuracy(counts)), "macro_f1": float(macro_f1(counts))}
-    return {"rows": int(counts.sum()), **finite(told)}
+    return finite({"rows": int(counts.sum()), "accuracy": float(accuracy(counts)), "macro_f1": float(macro_f1(counts))})
 
 
 def verdicts(
-    candidate: Candidate, test: TestSet, answers: AlignedPredictions, score: float, found: Contact, config: MatrixConfig
+    candidate: Candidate,
+    test: TestSet,
+    predictions: AlignedPredictions,
+    score: float,
+    overlap: Overlap,
+    config: MatrixConfig,
 ) -> list[Verdict]:
-    """Guards G7, G8, G9, G10 and G12. `score`: the accuracy."""
-    ceiling = guards.ceiling_of(test, config.ceilings)
-    # Of the masked answers: taking one class for another that has no row here would look like another order.
-    order = agreement.class_order(answers.predicted, test.labels, "the classifier")
-    copies = agreement.copies_score(answers.predicted, test.labels, found.flagged, "The classifier")
+    """The verdicts of a cell's guards, in the order of their numbers. `score`: the accuracy."""
+    predicted = predictions.predicted  # masked: confusing a class with one that has no row here is no other order
     return [
-        guards.training_data(candidate, found),
-        guards.plausible(float(score), test, ceiling),
-        order,
-        guards.selection(candidate),
-        copies,
+        contamination.training_overlap(candidate, overlap),
+        contamination.plausible_score(score, test, contamination.ceiling_of(test, config.ceilings)),
+        class_order(predicted, test.labels, "the classifier"),
+        contamination.checkpoint_selection(candidate),
+        score_without_copies(predicted, test.labels, overlap.flagged, "The classifier"),
     ]
 
 
 def groups(test: TestSet, predicted: np.ndarray, config: MatrixConfig, seed: int) -> Mapping[str, Any]:
     """Rates and gaps by attribute, for the attributes that some row has a value of."""
-    told = {}
+    by_attribute = {}
     for name in config.attributes:
         values = test.attribute(name)
         if any(value is not None for value in values):
-            drawn = {"replicates": config.replicates, "seed": seed_of(seed, name)}
-            found = fairness.assess(test.labels, predicted, values, len(EXPRESSIONS), config.min_group_rows, **drawn)
-            told[name] = found.to_json()
-    return told
+            draws = {"replicates": config.replicates, "seed": seed_of(seed, name)}
+            rates = fairness.assess(test.labels, predicted, values, len(EXPRESSIONS), config.min_group_rows, **draws)
+            by_attribute[name] = rates.to_json()
+    return by_attribute

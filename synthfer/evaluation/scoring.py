@@ -1,6 +1,6 @@
-"""Classifiers over the pictures of a test set: each is decoded once and goes through all of them.
+"""Runs classifiers over the pictures of a test set: each picture is decoded once for all of them.
 
-A part's rows go through in batches that depend on the part alone, so whoever scores it gets the same numbers.
+The batches of a part depend on the part alone, so every worker computes the same numbers for it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,16 +15,16 @@ from torch import Tensor
 
 from synthfer import images
 from synthfer.classifiers._network import Classifier
-from synthfer.evaluation.cells import VARIANTS
+from synthfer.evaluation.inputs import VARIANTS
 from synthfer.sample import LINEAGE, SCHEMA
 from synthfer.store import Dataset
 from synthfer.store.dataset_ref import UnitRange
 from synthfer.store.view import View
 
 FACTS = ("sample_id", "label", "source", "split", *LINEAGE, "pixels_hash", "attributes")
-"""What is known of a test row besides its picture."""
+"""The columns of a test row besides its picture."""
 
-_OPEN = 8  # datasets, and views, that are kept open; parts of one come after another
+_OPEN = 8  # datasets, and views, that stay open: the parts of one follow each other
 
 _CHANGES = dict(zip(VARIANTS, (lambda pixels: pixels, images.grey48), strict=True))
 
@@ -38,7 +38,7 @@ class Scored:
 
 
 class Scorer:
-    """Classifiers on a device, in eval mode; what it reads must stay as it is."""
+    """Classifiers on a device, in eval mode. Datasets that it reads must not change meanwhile."""
 
     def __init__(
         self, models: Mapping[str, Classifier], variants: Sequence[str], batch: int, device: torch.device
@@ -49,21 +49,21 @@ class Scorer:
         self._dataset, self._view = lru_cache(_OPEN)(Dataset), lru_cache(_OPEN)(View)
 
     def score(self, part: UnitRange, splits: Sequence[str]) -> Scored:
-        """Every classifier's answers for the labelled rows of a part; `ValueError` names an unreadable picture."""
-        facts, found = [], {(name, variant): list[np.ndarray]() for name in self.models for variant in self.variants}
+        """Every classifier's predictions for the labelled rows of a part; `ValueError` names an unreadable picture."""
+        facts, batches = [], {(name, variant): list[np.ndarray]() for name in self.models for variant in self.variants}
         for table in self._batches(part, splits):
             facts.append(table.select(FACTS))
             rows = table.select(["sample_id", "image"]).to_pylist()
             pictures = [part.decode(row["sample_id"], row["image"]["bytes"]) for row in rows]
-            for (name, variant), probs in self.answers(pictures):
-                found[name, variant].append(probs)
+            for (name, variant), probs in self.predict(pictures):
+                batches[name, variant].append(probs)
         schema = pa.schema([SCHEMA.field(name) for name in FACTS])
         if not facts:
             return Scored(schema.empty_table(), {})
-        return Scored(pa.concat_tables(facts), {key: np.concatenate(parts) for key, parts in found.items()})
+        return Scored(pa.concat_tables(facts), {key: np.concatenate(parts) for key, parts in batches.items()})
 
     def _batches(self, part: UnitRange, splits: Sequence[str]) -> Iterator[pa.Table]:
-        """The labelled rows with their pictures, `batch` at a time; batches of the files may be of any length."""
+        """The labelled rows with their pictures, `batch` at a time; batches of the files may have any length."""
         held: list[pa.Table] = []
         dataset, view = self._dataset(part.dataset), self._view(part.view) if part.view else None
         for record in part.batches_from(dataset, view, [*FACTS, "image"], splits):
@@ -76,7 +76,7 @@ class Scorer:
             yield pa.concat_tables(held)
 
     @torch.inference_mode()
-    def answers(self, pictures: Sequence[np.ndarray]) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+    def predict(self, pictures: Sequence[np.ndarray]) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
         """(classifier, variant) and probabilities float32 (n, K) of pictures, each uint8 (H, W, 3)."""
         for variant in self.variants:
             changed = [_CHANGES[variant](picture) for picture in pictures]

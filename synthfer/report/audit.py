@@ -1,4 +1,4 @@
-"""The audit's page: what the guards said about training and test data, and the pictures that are their evidence."""
+"""The page of an audit: the verdicts of its guards, and the pictures that are their evidence."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from synthfer.evaluation.verdict import Audit, Status, Verdict
+from synthfer.audit.result import AuditResult
+from synthfer.guards.verdict import Status, Verdict
 from synthfer.report.contact_sheets import Thumbnail, thumbnail
 from synthfer.report.dataset_counts import expression_of
 from synthfer.report.html import document, public_uri, render
@@ -15,28 +16,28 @@ from synthfer.report.html import document, public_uri, render
 PER_GUARD = 24
 _OVERALL: Mapping[Status, tuple[str, str]] = {
     "fail": ("Contaminated", "A guard failed: do not rely on scores from these data until its cause is removed."),
-    "warn": ("Needs a look", "No guard failed, but one found something that a person should judge."),
+    "warn": ("Needs a look", "No guard failed, but one found something that a person should look at."),
     "pass": ("Clean", "No guard that ran found anything."),
     "skipped": ("Not checked", "No guard ran, so this page says nothing about the data."),
 }
 _OUTCOMES: Mapping[Status, str] = {"fail": "failed", "warn": "to look at", "pass": "passed", "skipped": "skipped"}
-_SIDES = {"train": "Training", "test": "Test"}
+_DATA = {"train": "Training", "test": "Test"}
 
 Pair = dict[str, Any]
 """A row of `verdict.PAIRS`."""
 
 
-def shown(audit: Audit) -> list[str]:
+def shown(audit: AuditResult) -> list[str]:
     """Ids of the samples in the page's pairs: the worst 24 pairs of each guard, failing ones first. Each id once."""
     pairs = [pair for verdict in audit.verdicts for pair in _worst(audit, verdict)[0]]
     return list(dict.fromkeys(pair[f"{end}_sample_id"] for pair in pairs for end in ("left", "right")))
 
 
-def page(audit: Audit, pictures: Mapping[str, bytes]) -> str:
+def page(audit: AuditResult, pictures: Mapping[str, bytes]) -> str:
     """One HTML page, at most about 5 MB with a dozen guards.
 
     `pictures`: the image files of the samples that `shown` names, by sample id; a placeholder stands for a missing or
-    unreadable one. Each side's `uris` and `hashes` stand in the same order. The same audit gives the same page.
+    unreadable one. Each `uris` and its `hashes` have the same order. The same audit gives the same page.
     """
     thumbnails = {name: thumbnail(pictures[name]) for name in shown(audit) if name in pictures}
     worst = {verdict.guard: _worst(audit, verdict) for verdict in audit.verdicts}
@@ -60,28 +61,28 @@ def page(audit: Audit, pictures: Mapping[str, bytes]) -> str:
     )
 
 
-def _outcomes(audit: Audit) -> str:
-    """How many guards came to which status, in words."""
+def _outcomes(audit: AuditResult) -> str:
+    """How many guards have which status, in words."""
     statuses = [verdict.status for verdict in audit.verdicts]
     counts = ", ".join(f"{statuses.count(status)} {word}" for status, word in _OUTCOMES.items() if status in statuses)
     return f"{len(statuses)} guards: {counts}" if counts else "0 guards"
 
 
-def _worst(audit: Audit, verdict: Verdict) -> tuple[list[Pair], int]:
+def _worst(audit: AuditResult, verdict: Verdict) -> tuple[list[Pair], int]:
     """A guard's pairs to show, and how many it has."""
-    own = pc.equal(audit.pairs["guard"], verdict.guard)
+    own = pc.equal(audit.pairs["guard"], verdict.guard.value)
     wanted = [pc.and_(own, pc.equal(audit.pairs["status"], status)) for status in ("fail", "warn")]
-    places = np.concatenate([np.flatnonzero(of_status) for of_status in wanted])
-    worst = [audit.pairs.slice(place, 1).to_pylist()[0] for place in places[:PER_GUARD].tolist()]
-    return worst, len(places)
+    positions = np.concatenate([np.flatnonzero(of_status) for of_status in wanted])
+    worst = [audit.pairs.slice(position, 1).to_pylist()[0] for position in positions[:PER_GUARD].tolist()]
+    return worst, len(positions)
 
 
 def _title(verdict: Verdict) -> str:
-    return f"{verdict.guard} {verdict.name}"
+    return f"{verdict.guard.value} {verdict.guard.label}"
 
 
-def _short_names(audit: Audit, pairs: Iterable[Pair]) -> dict[str, str]:
-    """Datasets by the last parts of their URIs, as few as tell them apart."""
+def _short_names(audit: AuditResult, pairs: Iterable[Pair]) -> dict[str, str]:
+    """Datasets by the last parts of their URIs, as few as keep them distinct."""
     uris = {uri for side in audit.sides.values() for uri in side["uris"]}
     uris |= {pair[f"{end}_dataset"] for pair in pairs for end in ("left", "right")} - {None}
     parts = {uri: public_uri(uri).rstrip("/").split("/") for uri in sorted(uris)}
@@ -93,21 +94,21 @@ def _short_names(audit: Audit, pairs: Iterable[Pair]) -> dict[str, str]:
     return names
 
 
-def _heading(audit: Audit, names: Mapping[str, str]) -> str:
-    sides = [[names[uri] for uri in audit.sides[side]["uris"]] for side in _SIDES]
+def _heading(audit: AuditResult, names: Mapping[str, str]) -> str:
+    sides = [[names[uri] for uri in audit.sides[side]["uris"]] for side in _DATA]
     train, test = (f"{one[0]} and {len(one) - 1} more" if len(one) > 2 else " + ".join(one) for one in sides)
     return f"{train}: train against test" if sides[0] == sides[1] else f"{train} against {test}"
 
 
-def _compared(audit: Audit) -> Markup:
-    cards = {f"{word.lower()} rows": audit.sides[side]["rows"] for side, word in _SIDES.items()}
-    cards |= {f"{word.lower()} rows in failing pairs": audit.flagged.get(side, 0) for side, word in _SIDES.items()}
+def _compared(audit: AuditResult) -> Markup:
+    cards = {f"{word.lower()} rows": audit.sides[side]["rows"] for side, word in _DATA.items()}
+    cards |= {f"{word.lower()} rows in failing pairs": audit.flagged.get(side, 0) for side, word in _DATA.items()}
     sides = {
         word: {
             "splits": audit.sides[side]["splits"],
             "datasets": list(zip(audit.sides[side]["uris"], audit.sides[side]["hashes"], strict=True)),
         }
-        for side, word in _SIDES.items()
+        for side, word in _DATA.items()
     }
     return render("audit_compared.html", cards=cards, sides=sides)
 
@@ -132,7 +133,7 @@ def _pair(pair: Pair, names: Mapping[str, str], thumbnails: Mapping[str, Thumbna
 
 def _end(end: Mapping[str, Any], names: Mapping[str, str], thumbnails: Mapping[str, Thumbnail]) -> dict[str, Any]:
     """One picture of a pair, with its caption."""
-    side, expression, name, uri = _SIDES[end["side"]], expression_of(end["label"]), end["sample_id"], end["dataset"]
+    side, expression, name, uri = _DATA[end["side"]], expression_of(end["label"]), end["sample_id"], end["dataset"]
     split = end["split"] or "no split"
     return {
         "thumbnail": thumbnails.get(name),

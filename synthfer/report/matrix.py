@@ -1,6 +1,6 @@
 """The cross-dataset matrix as Markdown, as LaTeX and in a terminal.
 
-Each place has accuracy above macro-F1. The diagonal is in italics, the best clean value of a column bold, contaminated
+Each cell has accuracy above macro-F1. The diagonal is in italics, the best clean value of a column bold, contaminated
 cells are struck through or carry a dagger, with the reasons below.
 """
 
@@ -20,6 +20,7 @@ from synthfer.report.matrix_grid import (
     Grid,
     Matrix,
     banner_text,
+    guard_title,
     legend,
     notes,
     title,
@@ -52,7 +53,7 @@ _TEX = {
 
 def markdown(matrix: Matrix) -> str:
     """One GitHub table per variant, with banners above and legend and footnotes below; names and messages stay text."""
-    warned = [f"> - **{banner['status']}** {_md(banner['guard'])} {_md(banner_text(banner))}"
+    warned = [f"> - **{banner['status']}** {_md(guard_title(banner['guard']))}, {_md(banner_text(banner))}"
               for banner in matrix["banners"]]  # fmt: skip
     tables = [(f"## {_md(variant_title(grid.variant))}", "\n".join(_md_table(grid))) for grid in _grids(matrix)]
     why = [f"- †{number} {_md(text)}" for text, number in notes(matrix).items()]
@@ -84,9 +85,9 @@ def _md_entry(entry: Entry, metric: str) -> str:
         return entry.value
     name = "acc" if metric == "accuracy" else "F1"
     number = f"**{entry.value}**" if entry.best else entry.value
-    said = f"{name} {number} {entry.spread}".rstrip()
-    said = f"*{said}*" if entry.diagonal else said
-    return f"~~{said}~~ †{entry.note}" if entry.note else f"{said} {entry.mark}".rstrip()
+    text = f"{name} {number} {entry.spread}".rstrip()
+    text = f"*{text}*" if entry.diagonal else text
+    return f"~~{text}~~ †{entry.note}" if entry.note else f"{text} {entry.mark}".rstrip()
 
 
 def latex(matrix: Matrix) -> str:
@@ -112,7 +113,7 @@ def _grids(matrix: Matrix) -> list[Grid]:
 def _panels(tests: list[str], most: int) -> list[list[str]]:
     """Columns in groups of at most `most`, as equal as they can be; one empty group where there is none."""
     number = max(1, -(-len(tests) // most))
-    ends = [len(tests) * place // number for place in range(number + 1)]
+    ends = [len(tests) * panel // number for panel in range(number + 1)]
     return [tests[start:end] for start, end in itertools.pairwise(ends)]
 
 
@@ -123,10 +124,13 @@ def _tex(text: str) -> str:
 
 
 def _tex_table(matrix: Matrix, grid: Grid, tests: Sequence[str], label: str, read: Sequence[str]) -> str:
-    """Banners stand above the table, footnotes and legend below."""
+    """With banners above the table, footnotes and legend below."""
     last = tests[-1:] == list(grid.tests)[-1:]
     head = [*tests, *(_MEANS if last else ())]
-    above = [_tex(f"{banner['status']}, {banner['guard']}: {banner_text(banner)}") for banner in matrix["banners"]]
+    above = [
+        _tex(f"{banner['status']}, {guard_title(banner['guard'])}: {banner_text(banner)}")
+        for banner in matrix["banners"]
+    ]
     below = [f"$^{{\\dagger {number}}}$ {_tex(text)}" for number, text in grid.notes_of(tests)]
     recipes = ["\\midrule\n" + "\n".join(_tex_recipe(grid, recipe, tests, last)) for recipe in grid.recipes]
     return "\n".join(
@@ -169,18 +173,18 @@ def _tex_recipe(grid: Grid, recipe: str, tests: Sequence[str], last: bool) -> li
 
 
 def _tex_entry(entry: Entry) -> str:
-    said = _tex(entry.value)
-    said = f"\\textbf{{{said}}}" if entry.best else said
-    said = f"\\textit{{{said}}}" if entry.diagonal else said
+    text = _tex(entry.value)
+    text = f"\\textbf{{{text}}}" if entry.best else text
+    text = f"\\textit{{{text}}}" if entry.diagonal else text
     mark = f"$^{{\\dagger {entry.note}}}$" if entry.note else _tex(entry.mark)
-    return said + mark + (f" {{\\tiny {_tex(entry.spread)}}}" if entry.spread else "")
+    return text + mark + (f" {{\\tiny {_tex(entry.spread)}}}" if entry.spread else "")
 
 
 def print_matrix(matrix: Matrix, console: Console) -> None:
     """Banners, a table per variant and as many test sets as the terminal has room for, footnotes and legend."""
     for banner in matrix["banners"]:
         status = (banner["status"], _STYLES.get(banner["status"], ""))
-        console.print(Text.assemble(status, f" {banner['guard']} {banner_text(banner)}"), soft_wrap=True)
+        console.print(Text.assemble(status, f" {guard_title(banner['guard'])}, {banner_text(banner)}"), soft_wrap=True)
     for grid in _grids(matrix):
         for tests in _panels(list(grid.tests), _room(grid, console.width)):
             console.print(_terminal_table(grid, tests))
@@ -192,14 +196,14 @@ def print_matrix(matrix: Matrix, console: Console) -> None:
 
 def _room(grid: Grid, width: int) -> int:
     """How many test sets' columns a terminal of this `width` has room for, at least one."""
-    entries = [grid.entry(*place, metric).number for place in grid.cells for metric in SHOWN]
+    entries = [grid.entry(*cell, metric).number for cell in grid.cells for metric in SHOWN]
     column = max(map(len, [*entries, *grid.tests]), default=0) + _MARK_LETTERS
     names = min(max(map(len, grid.recipes), default=0), _NAME_LETTERS)
     return max(1, (width - names - _MEANS_LETTERS) // column)
 
 
 def _terminal_table(grid: Grid, tests: Sequence[str]) -> Table:
-    """Names stand in it as `Text`, so that nothing in them is read as a style."""
+    """Names are `Text`, so that nothing in them is read as a style."""
     heading = Text(f"{variant_title(grid.variant)}: accuracy above macro-F1, %")
     table = Table(title=heading, title_justify="left", box=None, padding=(0, 2, 1, 0))
     for name in ("recipe", *tests, *_MEANS):
@@ -216,5 +220,5 @@ def _terminal_table(grid: Grid, tests: Sequence[str]) -> Table:
 
 def _styled(entry: Entry) -> Text:
     chosen = {"italic": entry.diagonal, "bold": entry.best, "strike dim": bool(entry.note)}
-    said = Text(entry.number, style=" ".join(style for style, wanted in chosen.items() if wanted))
-    return said.append(f" †{entry.note}" if entry.note else f" {entry.mark}".rstrip(), style="not strike")
+    text = Text(entry.number, style=" ".join(style for style, wanted in chosen.items() if wanted))
+    return text.append(f" †{entry.note}" if entry.note else f" {entry.mark}".rstrip(), style="not strike")

@@ -67,7 +67,7 @@ def _p(p: float | None) -> str:
 
 
 def _metric_value(name: str, value: float | None) -> str:
-    """A share in percent; what is no share as it is."""
+    """A share in percent; other numbers as they are."""
     if name not in _NO_SHARES:
         return percent(value)
     return DASH if value is None else f"{value:.3f}"
@@ -79,7 +79,7 @@ def _bounds(bounds: Mapping[str, Any] | None) -> str:
 
 
 def _groups_of_run(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
-    """For each attribute the rates per group, the gaps between groups, and who is in no group."""
+    """For each attribute the rates per group, the gaps between groups, and the rows in no group."""
     for attribute, groups in run["groups"].items():
         if groups:
             yield attribute, _groups(groups, run["scores"]["names"])

@@ -1,12 +1,14 @@
-"""What the tables and the plot of a cross-dataset matrix show in each place, before any of them is written.
+"""The entries of a cross-dataset matrix as its tables, plots and pages show them, formatted once for all.
 
-All of it is read from the dict of `synthfer.evaluation.matrix` as matrix.json holds it, so that a report can be written
+They are read from the dict of `synthfer.evaluation.matrix` as matrix.json holds it, so that a report can be written
 again from the file alone. A number that is null there is a dash here, and so is a cell that does not exist.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from synthfer.guards.verdict import Guard
 
 Matrix = Mapping[str, Any]
 """A cross-dataset matrix, format synthfer-matrix/1."""
@@ -46,13 +48,13 @@ class Entry:
 
     @property
     def spread(self) -> str:
-        """What stands after the value: standard deviation and interval, as far as they are known."""
+        """Standard deviation and interval after the value, as far as they are known."""
         parts = [f"± {self.sd}" if self.sd else "", f"[{self.interval}]" if self.interval else ""]
         return " ".join(part for part in parts if part)
 
     @property
     def number(self) -> str:
-        """The value and what stands after it."""
+        """The value with its standard deviation and interval."""
         return f"{self.value} {self.spread}".rstrip()
 
 
@@ -72,12 +74,12 @@ def percent(share: float | None) -> str:
 
 
 def title(metric: str) -> str:
-    """How a metric, a gap or another number is called in a table."""
+    """The name of a metric, a gap or another number in a table."""
     return _TITLES.get(metric, metric.replace("_", " "))
 
 
 def variant_title(variant: str) -> str:
-    """A variant with what it means, where that is known."""
+    """A variant with its meaning, where that is known."""
     return f"{variant} ({_VARIANTS[variant]})" if variant in _VARIANTS else variant
 
 
@@ -98,9 +100,14 @@ def _why(cell: Mapping[str, Any]) -> str:
 
 
 def banner_text(banner: Mapping[str, Any]) -> str:
-    """A banner's place and message: "recipe on test: message"."""
-    place = " on ".join(str(banner[end]) for end in ("recipe", "test") if banner.get(end) is not None)
-    return f"{place}: {banner['message']}" if place else str(banner["message"])
+    """A banner's cell and message: "recipe on test: message"."""
+    cell = " on ".join(str(banner[end]) for end in ("recipe", "test") if banner.get(end) is not None)
+    return f"{cell}: {banner['message']}" if cell else str(banner["message"])
+
+
+def guard_title(number: str) -> str:
+    """A guard's number and what it checks, where it is known."""
+    return f"{number} {Guard(number).label}" if number in list(Guard) else number
 
 
 def variants(matrix: Matrix) -> list[str]:
@@ -125,7 +132,7 @@ class Grid:
         self._summary = {row["recipe"]: row for row in matrix["summary"] if row["variant"] == variant}
 
     def entry(self, recipe: str, test: str, metric: str) -> Entry:
-        """What stands in a place, a dash where there is no cell."""
+        """The entry of a cell, a dash where there is no cell."""
         cell: Mapping[str, Any] = self.cells.get((recipe, test), {})
         bounds = _mean(cell, metric)
         share = bounds.get("mean")
@@ -168,7 +175,7 @@ def _mean(cell: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
 
 
 def _mark(cell: Mapping[str, Any], metric: str) -> str:
-    """An arrow where the difference from the baseline stands after the correction."""
+    """An arrow where the difference from the baseline is significant after the correction."""
     compared = (cell.get("comparison") or {}).get(metric) or {}
     difference, p = compared.get("difference"), compared.get("p_holm")
     if difference is None or p is None or p >= ALPHA or difference == 0:
@@ -177,7 +184,7 @@ def _mark(cell: Mapping[str, Any], metric: str) -> str:
 
 
 def legend(matrix: Matrix) -> list[str]:
-    """Sentences that define all that stands in a table, only those that this matrix needs."""
+    """Sentences that explain the entries of a table, only those that this matrix needs."""
     cells = matrix["cells"]
     several = any(_mean(cell, metric).get("n", 1) > 1 for cell in cells for metric in SHOWN)
     level = (matrix.get("config") or {}).get("level", 0.95)
@@ -192,18 +199,18 @@ def legend(matrix: Matrix) -> list[str]:
         "column: no clean cell is higher, which does not make it significantly so.",
     ]
     if any(cell["contaminated"] for cell in cells):
-        lines.append("† Contaminated: training data touches this test set, or the checkpoint was chosen on it. The "
-                     "number is left out of every mean, rank and comparison.")  # fmt: skip
+        lines.append("† Contaminated: training data overlaps with this test set, or the checkpoint was selected on it. "
+                     "The number is left out of every mean, rank and comparison.")  # fmt: skip
     if any(cell.get("comparison") for cell in cells):
         lines.append(f"↑ and ↓: better and worse than {matrix['baseline']} on the same rows, p < {ALPHA} after Holm's "
                      f"correction over all compared cells{_tests_used(cells)}. Without a mark no difference is "
                      "shown.")  # fmt: skip
     if unsearched := [test["name"] for test in matrix["tests"] if test.get("audited") is False]:
         lines.append(f"No audit was given (audits=) of {', '.join(unsearched)}: near copies in training data were not "
-                     "searched for, and only lineage, equal pixels and declarations tell what training data touches. "
-                     "An audit speaks only of the training data that it was made with.")  # fmt: skip
+                     "searched for, and only lineage, equal pixels and declarations show overlap with training data. "
+                     "An audit covers only the training data that it compared.")  # fmt: skip
     if any(run["unmasked"] for cell in cells for run in cell["runs"]):
-        lines.append("Classes that a test set does not have are ruled out as answers (masked); the page and "
+        lines.append("Classes that a test set does not have are not allowed as predictions (masked); the page and "
                      "matrix.json have the unmasked numbers, too.")  # fmt: skip
     return [line.strip() for line in lines]
 

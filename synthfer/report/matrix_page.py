@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from synthfer.evaluation.verdict import worst
+from synthfer.guards.verdict import worst
 from synthfer.report.html import document, render
 from synthfer.report.matrix_details import cell_id, details
 from synthfer.report.matrix_grid import (
@@ -14,6 +14,7 @@ from synthfer.report.matrix_grid import (
     Grid,
     Matrix,
     banner_text,
+    guard_title,
     legend,
     notes,
     percent,
@@ -24,23 +25,23 @@ from synthfer.report.matrix_grid import (
 from synthfer.report.plot import svg
 
 _OVERALL = {
-    "fail": ("Do not believe all of it", "A guard failed: read the warnings before any number."),
-    "warn": ("Needs a look", "No guard failed, but one found something that a person should judge."),
+    "fail": ("Do not trust all of it", "A guard failed: read the warnings before any number."),
+    "warn": ("Needs a look", "No guard failed, but one found something that a person should look at."),
     "pass": ("Clean", "No guard that ran found anything."),
-    "skipped": ("Not checked", "No guard ran, so this page does not say whether the numbers can be believed."),
+    "skipped": ("Not checked", "No guard ran, so this page does not say whether the numbers can be trusted."),
 }
 _FILES = {"matrix.json": "every number", "matrix.md": "Markdown tables", "matrix.tex": "LaTeX tables"}
 
 
 def page(matrix: Matrix) -> str:
-    """One HTML page without scripts that fetches nothing; matrix.json, matrix.md and matrix.tex are to lie beside it.
+    """One HTML page without scripts that fetches nothing; it links to matrix.json, matrix.md and matrix.tex beside it.
 
     `matrix`: the dict of `synthfer.evaluation.matrix`, format synthfer-matrix/1. The same matrix gives the same page.
     """
     banners, recipes, tests = matrix["banners"], matrix["recipes"], matrix["tests"]
-    lines = [*legend(matrix), LETTERS]
+    lines, texts = [*legend(matrix), LETTERS], {"guard_title": guard_title, "banner_text": banner_text}
     parts = {
-        "Warnings": render("matrix_warnings.html", banners=banners, banner_text=banner_text) if banners else None,
+        "Warnings": render("matrix_warnings.html", banners=banners, **texts) if banners else None,
         **{f"Matrix {variant}": _variant(matrix, variant) for variant in variants(matrix)},
         "Reading it": render("matrix_reading.html", lines=lines, notes=notes(matrix)),
         "Test sets": render("matrix_tests.html", tests=tests, expressions=list(matrix["expressions"]), percent=percent),
@@ -79,5 +80,5 @@ def _variant(matrix: Matrix, variant: str) -> Markup:
         plot=svg(matrix, "macro_f1", variant),
         metrics=SHOWN,
         metric_title=title,
-        links={place: cell_id(matrix, cell) for place, cell in grid.cells.items()},
+        links={key: cell_id(matrix, cell) for key, cell in grid.cells.items()},
     )

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthfer.audit.evidence import flagged
+from synthfer.audit.lineage import shared_lineage
 from synthfer.classifiers.training_fingerprint import LINK_COLUMNS, TrainingFingerprint, digest, digests
-from synthfer.evaluation.evidence import flagged
-from synthfer.evaluation.lineage import lineage
 from synthfer.sample import LINEAGE
-from tests.evaluation.made_sides import sides
+from tests.audit.splits import sides
 
 COLUMNS = LINK_COLUMNS
 TEXTS = st.sampled_from("abcdefgh")
@@ -54,7 +54,7 @@ def test_rows_are_tied_as_the_audit_says(seen, rows):
     own_pixels = [[row | {"pixels_hash": f"{side}{i}"} for i, row in enumerate(many)]
                   for side, many in (("seen", seen), ("test", rows))]  # fmt: skip
     both = sides(*own_pixels)
-    _, groups = lineage(both)
+    _, groups = shared_lineage(both)
     assert (
         TrainingFingerprint.of(table(own_pixels[0])).related(table(own_pixels[1])).tolist()
         == flagged(groups, both)["test"].tolist()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from synthfer import embedders
-from synthfer.evaluation.copies import plant
+from synthfer.audit.copies import plant
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from synthfer.audit.audit import audit
 from synthfer.cli import COMPLETE, FAILURE, Invocation
 from synthfer.config import load
 from synthfer.engine.audit import AuditJob, preview, run
-from synthfer.evaluation.audit import audit
-from synthfer.evaluation.verdict import PAIRS
+from synthfer.guards.verdict import PAIRS
 from synthfer.store import open_store
 from synthfer.store.view import View
-from tests.evaluation.made_datasets import dataset, faces
+from tests.audit.datasets import dataset, faces
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 WORDS = ("train_block=32", "test_block=16", "canaries=4")

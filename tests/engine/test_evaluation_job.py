@@ -27,7 +27,9 @@ from synthfer.classifiers.checkpoints import collect
 from synthfer.cli import Invocation
 from synthfer.config import ConfigError, load
 from synthfer.engine import audit
-from synthfer.engine.evaluate import ANSWERS, MATRIX, PAGE, EvaluateJob, audits_of, evaluate, preview, titles
+from synthfer.engine.evaluate import ANSWERS, MATRIX, PAGE, EvaluateJob, evaluate, preview
+from synthfer.evaluation.contamination import read_audits
+from synthfer.evaluation.naming import shortest_names
 from synthfer.evaluation.scoring import Scorer
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.sample import imported_sample_id
@@ -36,7 +38,7 @@ from synthfer.store.dataset_ref import open_ref, unit_ranges
 from synthfer.store.view import View
 from synthfer.training import result
 from synthfer.training.runs import Run
-from tests.evaluation.made_datasets import dataset
+from tests.audit.datasets import dataset
 from tests.training.classifier_trainings import FAST, batches_of, config_of, data_at, drawn_faces, trainer_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -302,10 +304,10 @@ def test_rows_of_the_training_data_are_contaminated_by_lineage_and_pixels(large)
     for recipe in ("exp/mixed", "second/mixed"):
         cell = large.cell(recipe, "tied")
         assert cell["contaminated"] and not cell["diagonal"]
-        assert all("4 of 14 test rows are tied to its training rows" in reason for reason in cell["reasons"])
+        assert all("4 of 14 test rows are related to its training rows" in reason for reason in cell["reasons"])
         own = large.cell(recipe, "faces")
         assert own["contaminated"] and own["diagonal"]
-        assert any("84 of 84 test rows are tied" in reason for reason in own["reasons"])
+        assert any("84 of 84 test rows are related" in reason for reason in own["reasons"])
     assert "contaminated" in (large.out / PAGE).read_text().lower()
 
 
@@ -332,13 +334,13 @@ def test_an_audit_without_a_pair_says_what_it_looked_at(folder, large, tmp_path)
     audit.run(load(audit.AuditJob, words), quiet_)
     empty = pq.read_table(tmp_path / "audit" / audit.PAIRS)[:0]  # as where not even a warning was found
     pq.write_table(empty, tmp_path / "audit" / audit.PAIRS)
-    found = audits_of([f"{tmp_path}/audit", f"{folder}/audit"])
+    found = read_audits([f"{tmp_path}/audit", f"{folder}/audit"])
     own = Dataset(f"{folder}/others").manifest.manifest_hash
     assert {split for digest, split in found.covered if digest == own} == {"val", "test"}
     assert found.pairs.equals(pq.read_table(folder / "audit" / audit.PAIRS))
     (tmp_path / "audit" / audit.VERDICT).write_text('{"sides": {}}')
-    with pytest.raises(ConfigError, match=r"audits: \S*/audit/audit\.json is none of jobs/audit\.py"):
-        audits_of([f"{tmp_path}/audit"])
+    with pytest.raises(ConfigError, match=r"audits: \S*/audit/audit\.json is not written by jobs/audit\.py"):
+        read_audits([f"{tmp_path}/audit"])
 
 
 def guard_of(cell: dict, name: str) -> dict:
@@ -376,7 +378,7 @@ def test_a_checkpoint_that_is_named_twice_is_judged_once(folder, tmp_path):
 WRONG = [
     (
         "datasets=[{folder}/others#valid]",
-        r"datasets: \S*others#valid: 'valid' is no split; splits are train, val, test",
+        r"datasets: \S*others#valid: 'valid' is not a split; splits are train, val, test",
     ),
     ("datasets=[{folder}/parted#val,{folder}/parted]", r"datasets: \S*/parted is named twice"),
     ("datasets=[{folder}/faces]", r"no accepted labelled row of split test in \S*/faces; .*write \S*/faces#train"),
@@ -489,5 +491,5 @@ def test_results_on_s3_replace_older_ones(folder, s3_uri):
     ],
 )
 def test_titles_are_the_shortest_ends_that_differ(uris, names):
-    assert titles(uris) == names
-    assert titles([*uris, uris[0]], unique=False) == [*names, names[0]]
+    assert shortest_names(uris) == names
+    assert shortest_names([*uris, uris[0]], unique=False) == [*names, names[0]]

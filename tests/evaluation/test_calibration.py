@@ -1,4 +1,4 @@
-"""Calibration errors equal a plain loop and scikit-learn; the fitted temperature makes the rows likeliest."""
+"""Calibration errors equal a plain loop and scikit-learn."""
 
 import json
 from itertools import pairwise
@@ -7,23 +7,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 from synthfer.evaluation.calibration import (
-    TEMPERATURES,
     classwise_error,
-    fit_temperature,
-    of_answers,
+    of_predictions,
     reliability,
-    softmax,
 )
-from synthfer.metrics import probability_sums
 
 
-def rows(n=600, temperature=1.0, seed=0):
-    """Logits and truth drawn from their softmax at this temperature, which is therefore the right one."""
+def rows(n=600, seed=0):
+    """Logits and truth drawn from their softmax, which is therefore calibrated."""
     rng = np.random.default_rng(seed)
-    logits = rng.standard_normal((n, 7)) * 2 * temperature
-    chances = np.cumsum(softmax(logits, temperature), 1)
+    logits = rng.standard_normal((n, 7)) * 2
+    chances = np.cumsum(softmax(logits, 1), 1)
     return logits, np.minimum((rng.random((n, 1)) > chances).sum(1), 6)
 
 
@@ -48,13 +45,13 @@ def test_a_table_by_hand():
 @pytest.mark.parametrize("bins", [1, 10, 15])
 def test_errors_are_those_of_a_plain_loop(bins):
     logits, truth = rows()
-    probs = softmax(logits, 0.5)
+    probs = softmax(logits / 0.5, 1)
     confidence, right = probs.max(1), probs.argmax(1) == truth
     expected = looped(confidence, right, np.linspace(0, 1, bins + 1))
-    assert of_answers(probs, truth, bins).error == pytest.approx(expected, abs=1e-12)
+    assert of_predictions(probs, truth, bins).error == pytest.approx(expected, abs=1e-12)
     ordered = np.array_split(np.argsort(confidence), bins)  # 600 rows: every bin gets as many
     expected = np.mean([abs(confidence[part].mean() - right[part].mean()) for part in ordered])
-    assert of_answers(probs, truth, bins, "mass").error == pytest.approx(expected, abs=1e-12)
+    assert of_predictions(probs, truth, bins, "mass").error == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("n", [3, 15, 601, 100_000])
@@ -75,7 +72,7 @@ def test_equal_confidences_stay_in_one_bin():
 def test_classwise_curves_are_those_of_scikit_learn():
     reference = pytest.importorskip("sklearn.calibration")
     logits, truth = rows()
-    probs = softmax(logits)
+    probs = softmax(logits, 1)
     errors = classwise_error(probs, truth)
     for c in range(7):
         table = reliability(probs[:, c], truth == c)
@@ -88,9 +85,9 @@ def test_classwise_curves_are_those_of_scikit_learn():
 
 def test_right_probabilities_have_small_errors_and_too_sure_ones_large():
     logits, truth = rows(20_000)
-    assert of_answers(softmax(logits), truth).error < 0.02
-    assert classwise_error(softmax(logits), truth).mean() < 0.02
-    assert of_answers(softmax(logits, 0.25), truth).error > 0.15
+    assert of_predictions(softmax(logits, 1), truth).error < 0.02
+    assert classwise_error(softmax(logits, 1), truth).mean() < 0.02
+    assert of_predictions(softmax(logits / 0.25, 1), truth).error > 0.15
 
 
 @given(st.lists(st.tuples(st.sampled_from([0, 0.1, 0.2, 0.5, 0.7, 1]), st.booleans()), min_size=1, max_size=50),
@@ -120,40 +117,3 @@ def test_wrong_input_is_named():
         reliability(np.array([0.5]), np.array([True]), 2, "height")
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         reliability(np.array([3.0]), np.array([True]))
-    with pytest.raises(ValueError, match="finite"):
-        fit_temperature(np.array([[0.0, -np.inf]]), np.array([0]))
-    with pytest.raises(ValueError, match="not a class"):
-        fit_temperature(np.zeros((1, 7)), np.array([7]))
-
-
-@pytest.mark.parametrize("share", [0.55, 0.8, 0.99])
-def test_the_temperature_of_two_classes_has_a_closed_form(share):
-    # All logits are (3, 0), so the best probability is the share that is right: 3 / T = log(share / (1 - share)).
-    right = np.arange(100) < round(100 * share)
-    told = fit_temperature(np.tile([3.0, 0.0], (100, 1)), np.where(right, 0, 1))
-    assert told == pytest.approx(3 / np.log(share / (1 - share)), rel=1e-9)
-
-
-@pytest.mark.parametrize("temperature", [0.1, 0.7, 1, 3, 20])
-def test_the_temperature_is_that_of_a_general_minimiser(temperature):
-    optimize = pytest.importorskip("scipy.optimize")
-    logits, truth = rows(2000, temperature, seed=3)
-    told = fit_temperature(logits, truth)
-    found = optimize.minimize_scalar(
-        lambda t: probability_sums(softmax(logits, np.exp(t)), truth).nll, bounds=(-4, 4), method="bounded"
-    )
-    assert told == pytest.approx(np.exp(found.x), rel=1e-3)
-    assert told == pytest.approx(temperature, rel=0.1)
-
-
-def test_scaling_the_logits_scales_the_temperature():
-    logits, truth = rows()
-    once = fit_temperature(logits, truth)
-    assert fit_temperature(logits * 5 + 1000, truth) == pytest.approx(once * 5, rel=1e-6)
-
-
-def test_a_temperature_without_a_minimum_is_an_end_of_the_range():
-    logits = np.eye(7) * 4
-    assert fit_temperature(logits, np.arange(7)) == TEMPERATURES[0]
-    assert fit_temperature(-logits, np.arange(7)) == TEMPERATURES[1]
-    assert fit_temperature(np.zeros((7, 7)), np.arange(7)) == TEMPERATURES[1]

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from synthfer.config import ConfigError, load
-from synthfer.evaluation.cells import VARIANTS, MatrixConfig
 from synthfer.evaluation.comparisons import compare, pairs_of_seeds
-from synthfer.evaluation.guards import NO_AUDITS, Audits
+from synthfer.evaluation.contamination import NO_AUDITS, Audits
+from synthfer.evaluation.inputs import VARIANTS, MatrixConfig
 from synthfer.evaluation.matrix import matrix
-from synthfer.evaluation.statistics import cluster_bootstrap, mcnemar, paired_permutation
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.metrics import METRICS, confusion, macro_f1
-from tests.evaluation.made_cells import a_test_set, candidate, facts, labels, pairs, probabilities, seen
+from synthfer.statistics import cluster_bootstrap, mcnemar, paired_permutation
+from tests.evaluation.matrix_inputs import a_test_set, candidate, facts, labels, pairs, probabilities, seen
 
 FAST = {"replicates": 100, "permutations": 200}
 METRIC_KEYS = ["accuracy", "macro_f1", "balanced_accuracy"]
@@ -302,8 +302,8 @@ def test_banners_are_told_once_with_all_runs_that_they_are_of():
     assert banner == {
         "guard": "G10",
         "status": "warn",
-        "message": "a-0: Nobody says what the checkpoint was chosen on: if on test rows, its scores are too high. "
-        "Likewise a-1.",
+        "message": "a-0: It is not declared which rows the checkpoint was selected on: if on test rows, its scores are "
+        "too high. The same holds for a-1.",
         "recipe": "a",
         "test": None,
     }
@@ -493,13 +493,13 @@ def test_what_does_not_fit_is_named():
     one, test = candidate(), a_test_set()
     answers = answered([one], [test])
     for candidates, tests, given, message in (
-        ([one, one], [test], answers, "candidate a-0 stands twice"),
-        ([one, candidate("a-1")], [test], answers, "seed of recipe a: 0 stands twice"),
-        ([one], [test, test], answers, "test set rafdb stands twice"),
-        ([one, candidate("b-0")], [test], answers, r"answers of 1 .*\(b-0, rafdb, original\), are missing"),
+        ([one, one], [test], answers, "candidate a-0 occurs twice"),
+        ([one, candidate("a-1")], [test], answers, "seed of recipe a: 0 occurs twice"),
+        ([one], [test, test], answers, "test set rafdb occurs twice"),
+        ([one, candidate("b-0")], [test], answers, r"predictions of 1 .*\(b-0, rafdb, original\), are missing"),
         ([one], [test], answers | {("b-0", "rafdb", "original"): None}, r"\(b-0, rafdb, original\), belong to no"),
         ([one], [test], answers | {("a-0", "rafdb", "grey"): None}, r"\(a-0, rafdb, grey\), belong to no"),
-        ([one], [test], {}, "needs a candidate, a test set, and answers"),
+        ([one], [test], {}, "needs a candidate, a test set, and predictions"),
         ([], [test], {}, "needs a candidate"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -12,13 +12,13 @@ from PIL import Image
 from synthfer import classifiers, images
 from synthfer.classifiers import InputSpec
 from synthfer.classifiers._network import Classifier
-from synthfer.evaluation.cells import VARIANTS
+from synthfer.evaluation.inputs import VARIANTS
 from synthfer.evaluation.scoring import FACTS, Scored, Scorer
 from synthfer.sample import SCHEMA
 from synthfer.store import Dataset
 from synthfer.store.dataset_ref import UnitRange, open_ref, unit_ranges
 from synthfer.store.view import View
-from tests.evaluation.made_datasets import dataset, faces
+from tests.audit.datasets import dataset, faces
 
 CPU = torch.device("cpu")
 SPLITS = ["test", "val", "test", "train", "test"]

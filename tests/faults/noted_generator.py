@@ -32,5 +32,5 @@ class Noted(simulated.Simulated):
 
 def build(config: Config) -> Noted:
     if config.deaf:
-        preemption.LOOK_SECONDS = 10**6
+        preemption.POLL_SECONDS = 10**6
     return Noted(config)

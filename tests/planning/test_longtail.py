@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from synthfer.planning.longtail import long_tail, profile
 from synthfer.store import Dataset, View
 from synthfer.store.dataset_ref import open_ref
-from tests.evaluation.made_datasets import dataset, faces
+from tests.audit.datasets import dataset, faces
 
 
 def test_the_profile_falls_by_a_constant_factor():

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from synthfer.evaluation.calibration import of_answers
+from synthfer.evaluation.calibration import of_predictions
 from synthfer.evaluation.fairness import assess
-from synthfer.evaluation.statistics import bootstrap, mean_interval
 from synthfer.expressions import EXPRESSIONS
 from synthfer.metrics import METRICS, confusion, finite, probability_sums, scores
+from synthfer.statistics import cluster_bootstrap, mean_interval
 
 METRIC_NAMES = ("accuracy", "macro_f1", "balanced_accuracy")
 CONTAMINATED = "12 rows of the test set are among the training data."
@@ -35,14 +35,19 @@ def run(rng: np.random.Generator, checkpoint: str, seed: int | None, masked: boo
         "seed": seed,
         "scores": scores(counts).to_json(),
         "unmasked": scores(np.roll(counts, 1, 1)).to_json() if masked else None,
-        "intervals": {name: bootstrap(counts, METRICS[name], 50).to_json() for name in METRIC_NAMES},
+        "intervals": {name: interval(truth, probs.argmax(1), name) for name in METRIC_NAMES},
         "probability": finite({"top2": sums.top2, "nll": sums.nll, "brier": sums.brier, "ece": 0.0871,
                                "classwise_ece": math.nan}),
-        "reliability": of_answers(probs, truth).to_json(),
+        "reliability": of_predictions(probs, truth).to_json(),
         "without_flagged": {"rows": 140, "accuracy": 0.4321, "macro_f1": 0.1234} if masked else None,
         "guards": [{**verdict, "message": f"The order is right for {checkpoint}."}],
         "groups": {"age": assess(truth, probs.argmax(1), values, replicates=20).to_json()},
     }  # fmt: skip
+
+
+def interval(truth: np.ndarray, predicted: np.ndarray, metric: str) -> dict[str, Any]:
+    """The bootstrap interval of a metric over rows."""
+    return cluster_bootstrap(truth, predicted, np.arange(len(truth)), METRICS[metric], replicates=50).to_json()
 
 
 def cell(rng: np.random.Generator, recipe: str, test: str, variant: str, seeds: Sequence[int | None]) -> dict[str, Any]:

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from synthfer import images
-from synthfer.evaluation.verdict import PAIRS, Audit, Status, Verdict
+from synthfer.audit.result import AuditResult
 from synthfer.expressions import EXPRESSIONS
+from synthfer.guards.verdict import PAIRS, Guard, Status, Verdict
 from synthfer.report.audit import PER_GUARD, page, shown
 from tests.report.browser import browse
 
@@ -81,14 +82,14 @@ def pairs(number: int, guard: str = "G2", status: str = "fail") -> list[dict]:
 
 
 def verdict(guard: str = "G2", status: Status = "fail", **more: Any) -> Verdict:
-    words = {"name": "Exact copies", "threshold": "any pair fails", "message": f"what {guard} found"}
-    return Verdict(guard=guard, status=status, **{**words, **more})
+    words = {"threshold": "any pair fails", "message": f"what {guard} found"}
+    return Verdict(guard=Guard(guard), status=status, **{**words, **more})
 
 
-def audit(verdicts: Sequence[Verdict], rows: Sequence[dict] = (), **sides: Mapping[str, Any]) -> Audit:
+def audit(verdicts: Sequence[Verdict], rows: Sequence[dict] = (), **sides: Mapping[str, Any]) -> AuditResult:
     train = {"uris": [FACES], "hashes": ["aa11"], "splits": ["train", "val"], "rows": 28709}
     test = {"uris": [CROWD], "hashes": ["bb22"], "splits": ["test"], "rows": 3589}
-    return Audit(
+    return AuditResult(
         sides={"train": train, "test": test, **sides},
         verdicts=tuple(verdicts),
         pairs=pa.Table.from_pylist(list(rows), schema=PAIRS),
@@ -105,13 +106,13 @@ def colour(uri: str) -> list[int]:
     return images.decode(base64.b64decode(uri.partition(",")[2])).mean((0, 1)).round().astype(int).tolist()
 
 
-def mixed() -> Audit:
+def mixed() -> AuditResult:
     """All four statuses, pairs of both kinds, and more than one guard can show."""
     verdicts = [
-        verdict("G1", "skipped", name="Lineage", message="No sample names its source."),
+        verdict("G1", "skipped", message="No sample names its source."),
         verdict("G2", "fail", numbers={"pairs": 1234, "share_of_test": 0.34382, "smallest": None}),
-        verdict("G3", "pass", name="Perceptual copies", threshold="6 fails & 10 warns"),
-        verdict("G6", "warn", name="Conflicting labels"),
+        verdict("G3", "pass", threshold="6 fails & 10 warns"),
+        verdict("G6", "warn"),
     ]
     return audit(verdicts, [*pairs(10, status="warn"), *pairs(1224), *pairs(3, "G6", "warn")])
 
@@ -127,7 +128,7 @@ def mixed() -> Audit:
     ],
 )
 def test_the_header_says_the_worst_status(statuses: list[Status], badge: str) -> None:
-    written = page(audit([verdict(f"G{i}", status) for i, status in enumerate(statuses)]), {})
+    written = page(audit([verdict(f"G{i}", status) for i, status in enumerate(statuses, 1)]), {})
     assert ParsedPage(written).said("overall") == [badge]
 
 
@@ -135,7 +136,7 @@ def test_every_guard_is_listed_with_its_status_in_words() -> None:
     seen = ParsedPage(page(mixed(), {}))
     table = seen.said("guards")[0]
     for guard in mixed().verdicts:
-        assert f"{guard.guard} {guard.name} {guard.status} {guard.threshold} {guard.message}" in table
+        assert f"{guard.guard.value} {guard.guard.label} {guard.status} {guard.threshold} {guard.message}" in table
     assert "4 guards: 1 failed, 1 to look at, 1 passed, 1 skipped" in seen.text
     assert seen.said("numbers") == ["Numbers pairs 1,234 share of test 0.3438 smallest –"]
     assert {given.get("scope") for given in seen.all("th")} == {"row", "col"}
@@ -183,7 +184,7 @@ def test_what_is_not_shown_is_counted() -> None:
 def test_guards_without_pairs_have_no_section_and_links_lead_somewhere() -> None:
     seen = ParsedPage(page(mixed(), {}))
     sections = [given["id"] for given in seen.all("section")]
-    assert sections == ["compared", "guards", "g2-exact-copies", "g6-conflicting-labels"]
+    assert sections == ["compared", "guards", "g2-identical-pixels", "g6-conflicting-labels"]
     links = [given["href"] for given in seen.all("a")]
     assert links.count("#g6-conflicting-labels") == 2 and {link[1:] for link in links} == set(sections)
 
@@ -258,10 +259,10 @@ def test_nothing_is_fetched_and_nothing_runs() -> None:
 
 
 def test_hostile_text_stays_text() -> None:
-    words = dict.fromkeys(("name", "threshold", "message"), HOSTILE)
-    bad = verdict(HOSTILE, "fail", numbers={HOSTILE: 1.5}, **words)
+    words = dict.fromkeys(("threshold", "message"), HOSTILE)
+    bad = verdict("G2", "fail", numbers={HOSTILE: 1.5}, **words)
     ends = [{**end(side, HOSTILE + side, 1, HOSTILE, HOSTILE), "source_id": HOSTILE} for side in ("train", "test")]
-    rows = [{**pair(*ends, guard=HOSTILE), "detail": HOSTILE}]
+    rows = [{**pair(*ends), "detail": HOSTILE}]
     side = {"uris": [HOSTILE], "hashes": [HOSTILE], "splits": [HOSTILE], "rows": 1}
     hostile = audit([bad], rows, train=side, test=side)
     written = page(hostile, {HOSTILE + "train": plain(1, 2, 3)})
@@ -277,7 +278,7 @@ def test_the_page_warns_about_real_people() -> None:
 
 
 def test_large_pictures_make_no_large_page() -> None:
-    guards = [f"G{i}" for i in range(12)]
+    guards = list(Guard)
     audited = audit([verdict(guard) for guard in guards], [row for guard in guards for row in pairs(30, guard)])
     noise = images.encode(np.random.default_rng(1).integers(0, 256, (128, 128, 3), dtype=np.uint8))
     written = page(audited, dict.fromkeys(shown(audited), noise))

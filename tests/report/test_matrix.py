@@ -22,13 +22,13 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
 
-from synthfer.evaluation.cells import VARIANTS, MatrixConfig
+from synthfer.evaluation.inputs import VARIANTS, MatrixConfig
 from synthfer.evaluation.matrix import matrix as evaluated
 from synthfer.expressions import EXPRESSIONS
 from synthfer.report.matrix import latex, markdown, print_matrix
 from synthfer.report.matrix_page import page
 from synthfer.report.plot import luminance, reliability_svg, shortened, svg
-from tests.evaluation.made_cells import a_test_set, candidate, labels, probabilities
+from tests.evaluation.matrix_inputs import a_test_set, candidate, labels, probabilities
 from tests.report.browser import browse
 from tests.report.matrices import CONTAMINATED, METRIC_NAMES, example_matrix
 
@@ -158,15 +158,17 @@ def test_marks_follow_the_corrected_p(matrix: dict[str, Any]) -> None:
 
 def test_banners_stand_above_all_tables_and_reasons_below(matrix: dict[str, Any]) -> None:
     top = words(next(rendered(matrix).iter("blockquote")))
-    assert top == f"fail G7 synthetic on fer2013: {CONTAMINATED} warn G10 Unknown."
+    assert (
+        top == f"fail G7 training overlap, synthetic on fer2013: {CONTAMINATED} warn G10 checkpoint selection, Unknown."
+    )
     for write in (markdown, latex, terminal):
         written = write(matrix)
         assert written.index("synthetic on fer2013") < written.index("rafdb") < written.rindex(CONTAMINATED)
     root = tree(page(matrix))
     assert [part.get("id") for part in root.iter("section")][:2] == ["warnings", "matrix-original"]
     assert [words(one) for one in of_class(root, "banners")[0]] == [
-        f"fail G7 synthetic on fer2013: {CONTAMINATED}",
-        "warn G10 Unknown.",
+        f"fail G7 training overlap, synthetic on fer2013: {CONTAMINATED}",
+        "warn G10 checkpoint selection, Unknown.",
     ]
     assert [words(one) for one in of_class(root, "notes")] == [f"†1 {CONTAMINATED}"]
 
@@ -418,7 +420,7 @@ def test_links_lead_somewhere_and_ids_are_unique(matrix: dict[str, Any]) -> None
     assert named and {link[1:] for link in links if link.startswith("#")} | set(named) <= set(ids)
 
 
-@pytest.mark.parametrize(("status", "word"), [("fail", "Do not believe all of it"), ("warn", "Needs a look")])
+@pytest.mark.parametrize(("status", "word"), [("fail", "Do not trust all of it"), ("warn", "Needs a look")])
 def test_the_header_says_the_worst_status(status: str, word: str) -> None:
     matrix = example_matrix(["one"], ["two"])
     matrix["banners"] = [{**matrix["banners"][0], "status": status}]
@@ -576,7 +578,7 @@ def test_the_terminal_has_every_number(matrix: dict[str, Any]) -> None:
         assert said(cell, "accuracy") in written and said(cell, "macro_f1") in written
     for row in matrix["summary"]:
         assert percent(row["off_diagonal"]["macro_f1"]) in written
-    assert written.startswith("fail G7 synthetic on fer2013") and f"†1 {CONTAMINATED}" in written
+    assert written.startswith("fail G7 training overlap, synthetic on fer2013") and f"†1 {CONTAMINATED}" in written
     narrow = terminal(matrix, 80)
     assert max(map(len, narrow.splitlines()[2:])) <= max(80, len(f"†1 {CONTAMINATED}"))
 

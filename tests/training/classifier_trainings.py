@@ -19,7 +19,7 @@ from synthfer.training.tasks.classifier import ClassifierTask
 from synthfer.training.trainer import Trainer
 from synthfer.training.training_batches import TrainingBatches
 from synthfer.training.world import World
-from tests.evaluation.made_datasets import dataset, faces
+from tests.audit.datasets import dataset, faces
 
 FAST = ("batch=16", "augment.shift=1", "classifier.channels=[4,8]", "size=16", "steps=12", "validate_every=4")
 

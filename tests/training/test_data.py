@@ -18,7 +18,7 @@ from synthfer.store import Dataset, Spec
 from synthfer.store.view import View
 from synthfer.training.data import Data, open_data
 from synthfer.training.settings import TrainConfig
-from tests.evaluation.made_datasets import dataset
+from tests.audit.datasets import dataset
 
 PHOTOGRAPHS = {"name": "camera", "source_type": "digitalCapture"}
 

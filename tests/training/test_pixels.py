@@ -19,7 +19,7 @@ from synthfer.store.view import View
 from synthfer.training import pixels
 from synthfer.training.data import Data, open_data
 from synthfer.training.settings import TrainConfig
-from tests.evaluation.made_datasets import dataset
+from tests.audit.datasets import dataset
 
 SIZE = 12
 
