@@ -85,10 +85,10 @@ def wait_for(happened: Callable[[], bool], seconds: float = 200) -> None:
 
 
 def start_generate(cluster: Cluster, folder: Path, *words: str, **env: str) -> subprocess.Popen:
-    (folder / "notes").touch()
+    (folder / "records").touch()
     return start_job(
-        "generate.py", "--json", f"out={folder / 'dataset'}", "generator=tests.faults.noted_generator",
-        f"generator.batch_size={BATCH}", f"generator.notes={folder / 'notes'}", f"plan.total={UNITS * UNIT_SIZE}",
+        "generate.py", "--json", f"out={folder / 'dataset'}", "generator=tests.faults.recording_generator",
+        f"generator.batch_size={BATCH}", f"generator.records={folder / 'records'}", f"plan.total={UNITS * UNIT_SIZE}",
         f"plan.unit_size={UNIT_SIZE}", *words, RAY_ADDRESS=cluster.address, **env,
     )  # fmt: skip
 
@@ -102,8 +102,8 @@ def calm(cluster, tmp_path_factory) -> str:
 
 def begun(folder: Path) -> list[dict]:
     """Where and when each unit was begun, whenever it was."""
-    notes = [json.loads(line) for line in (folder / "notes").read_text().splitlines()]
-    return [note for note in notes if note["first"] % UNIT_SIZE == 0]
+    records = [json.loads(line) for line in (folder / "records").read_text().splitlines()]
+    return [record for record in records if record["first"] % UNIT_SIZE == 0]
 
 
 def drained(cluster: Cluster, folder: Path, *words: str) -> tuple[dict, list[dict], bool]:
@@ -143,7 +143,7 @@ def test_a_node_that_is_told_to_end_finishes_what_it_has_begun_and_no_more(clust
 @pytest.mark.slow
 def test_a_worker_that_does_not_hear_of_it_goes_on_and_holds_the_node(cluster, calm, tmp_path):
     """What the test above would see if no worker looked."""
-    said, late, early = drained(cluster, tmp_path, "generator.deaf=true")
+    said, late, early = drained(cluster, tmp_path, "generator.ignore_drain=true")
     assert said["manifest_hash"] == calm
     assert len(late) > 1 and not early
 

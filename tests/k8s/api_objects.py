@@ -76,17 +76,17 @@ class Key(NamedTuple):
 
 def kinds(crds: Crds) -> list[Kind]:
     """All kinds that a server with these definitions knows, each in its most stable version."""
-    found = [
+    built_in = [
         Kind(version, name, _plural(name), name not in _CLUSTER_WIDE)
         for version, names in _BUILT_IN.items()
         for name in names.split()
     ]
     custom: dict[tuple[str, str], Kind] = {}
-    for (version, name), told in sorted(crds.names.items(), key=lambda one: _stability(one[0][0])):
-        short = tuple(told.get("shortNames", ()))
-        kind = Kind(version, name, told["plural"], told["scope"] == "Namespaced", short)
+    for (version, name), names in sorted(crds.names.items(), key=lambda one: _stability(one[0][0])):
+        short = tuple(names.get("shortNames", ()))
+        kind = Kind(version, name, names["plural"], names["scope"] == "Namespaced", short)
         custom[kind.group, name] = kind
-    return found + list(custom.values())
+    return built_in + list(custom.values())
 
 
 def _stability(api_version: str) -> tuple[bool, int, str]:

@@ -116,8 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
         try:
-            told = discovery(self.server.objects.kinds, url.path) if self.command == "GET" else None
-            code, body = (200, told) if told is not None else self._on_objects(url.path, text)
+            answer = discovery(self.server.objects.kinds, url.path) if self.command == "GET" else None
+            code, body = (200, answer) if answer is not None else self._on_objects(url.path, text)
         except Refused as refused:
             code, body = refused.code, _failure(refused)
         data = json.dumps(body).encode()
@@ -153,11 +153,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _list(self, kind: Kind, namespace: str) -> dict[str, Any]:
         what = f"{kind.api_version}/{kind.name}"
         labels = dict(one.split("=", 1) for one in self.query.get("labelSelector", "").split(",") if one)
-        found = self.server.objects.select(what, namespace, labels)
+        items = self.server.objects.select(what, namespace, labels)
         if name := self.query.get("fieldSelector", "").removeprefix("metadata.name="):
-            found = [one for one in found if one["metadata"]["name"] == name]
+            items = [one for one in items if one["metadata"]["name"] == name]
         metadata = {"resourceVersion": self.server.objects.version}
-        return {"apiVersion": kind.api_version, "kind": f"{kind.name}List", "metadata": metadata, "items": found}
+        return {"apiVersion": kind.api_version, "kind": f"{kind.name}List", "metadata": metadata, "items": items}
 
 
 def _failure(refused: Refused) -> dict[str, Any]:
@@ -215,10 +215,10 @@ def _openapi(kinds: list[Kind]) -> dict[str, Any]:
     paths = {}
     for kind in kinds:
         version = kind.api_version.rpartition("/")[2]
-        told = {"group": kind.group, "version": version, "kind": kind.name}
+        described = {"group": kind.group, "version": version, "kind": kind.name}
         inside = "namespaces/{namespace}/" if kind.namespaced else ""
         paths[f"/{_place(kind.api_version)}/{inside}{kind.plural}/{{name}}"] = {
-            "patch": {"parameters": parameters, "x-kubernetes-group-version-kind": told, "responses": {}}
+            "patch": {"parameters": parameters, "x-kubernetes-group-version-kind": described, "responses": {}}
         }
     return {"paths": paths}
 

@@ -40,7 +40,7 @@ _COMMAND = "`make definitions` puts them in place"
 def definitions() -> Path:
     """The folder with the definitions of KubeRay and Kueue; skips without one, and fails where CI is set.
 
-    It is SYNTHFER_TEST_CRDS, or what `make definitions` has made, or ../shared/k8s-crds.
+    It is SYNTHFER_TEST_CRDS, or what `make definitions` has fetched, or ../shared/k8s-crds.
     """
     folder, missing = _find_definitions()
     if missing:
@@ -97,9 +97,9 @@ class Crds:
             return [f"no kind {key[1]!r} in version {key[0]!r}"]
         full = self.defaulted(one)
         wrong = self._validator(key).iter_errors(full)
-        found = [f"{'.'.join(map(str, error.absolute_path))}: {error.message[:300]}" for error in wrong]
+        messages = [f"{'.'.join(map(str, error.absolute_path))}: {error.message[:300]}" for error in wrong]
         before = None if old is None else self.defaulted(old)
-        return found or list(_broken_rules(full, before, self.schemas[key], ""))
+        return messages or list(_broken_rules(full, before, self.schemas[key], ""))
 
     def _validator(self, key: tuple[str, str]) -> jsonschema.Draft202012Validator:
         if key not in self.validators:

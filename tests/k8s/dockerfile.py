@@ -16,16 +16,16 @@ def instructions(text: str) -> list[tuple[str, str]]:
 
 def stages(text: str) -> list[list[tuple[str, str]]]:
     """The instructions of each stage, FROM included."""
-    found: list[list[tuple[str, str]]] = []
+    instructions: list[list[tuple[str, str]]] = []
     for word, rest in instructions(text):
         if word == "FROM":
-            found.append([])
-        if found:
-            found[-1].append((word, rest))
-    return found
+            instructions.append([])
+        if instructions:
+            instructions[-1].append((word, rest))
+    return instructions
 
 
 def environment() -> dict[str, str]:
     """The variables that the image sets."""
-    told = next(rest for word, rest in stages(TEXT)[-1] if word == "ENV")
-    return dict(re.findall(r"(\w+)=(\S+)", told))
+    variables = next(rest for word, rest in stages(TEXT)[-1] if word == "ENV")
+    return dict(re.findall(r"(\w+)=(\S+)", variables))

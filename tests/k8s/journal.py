@@ -1,6 +1,6 @@
-"""A simulated generator that keeps a journal: in which pod and when each unit was begun. And what is read out of it.
+"""A simulated generator that keeps a journal: in which pod and when each unit was started.
 
-The proof that nothing is made twice: no unit was begun after it had been committed.
+It proves that no work is repeated: no unit is started after it was committed.
 """
 
 import json
@@ -37,20 +37,20 @@ def build(config: Config) -> Journaled:
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """A unit that was begun: seconds since the epoch, and the pod's name."""
+class UnitStart:
+    """A unit that was started: seconds since the epoch, and the pod's name."""
 
     unit: int
     time: float
     pod: str
 
 
-def beginnings(journal: Path, unit_size: int) -> list[Beginning]:
-    """What a journal says, whenever the dataset was made."""
+def unit_starts(journal: Path, unit_size: int) -> list[UnitStart]:
+    """All starts that a journal holds."""
     lines = journal.read_text().splitlines() if journal.exists() else []
     entries = [json.loads(line) for line in lines]
     return [
-        Beginning(entry["row"] // unit_size, entry["time"], entry["pod"])
+        UnitStart(entry["row"] // unit_size, entry["time"], entry["pod"])
         for entry in entries
         if entry["row"] % unit_size == 0
     ]
@@ -70,6 +70,6 @@ def _written(dataset: Dataset, unit: int, client: Any) -> float:
     return float(head["LastModified"].timestamp()) + 1
 
 
-def remade(begun: Sequence[Beginning], there: Mapping[int, float]) -> Iterator[Beginning]:
-    """What was begun although its shard stood there."""
-    return (one for one in begun if one.time > there.get(one.unit, float("inf")))
+def repeated(starts: Sequence[UnitStart], there: Mapping[int, float]) -> Iterator[UnitStart]:
+    """The starts of units whose shard was already there."""
+    return (one for one in starts if one.time > there.get(one.unit, float("inf")))

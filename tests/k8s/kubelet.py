@@ -46,8 +46,8 @@ def free_port() -> int:
 
 
 @dataclass(frozen=True)
-class Place:
-    """How a pod's words are made to fit here: texts to replace, words to add to a container's command, variables."""
+class PodSetup:
+    """What a pod needs to run on this machine: texts to replace, words to add to a container's command, variables."""
 
     texts: Mapping[str, str] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
@@ -83,8 +83,8 @@ class Container:
 
     def kill(self) -> None:
         """SIGKILL for everything in it."""
-        while found := list(self._processes()):
-            for one in found:
+        while processes := list(self._processes()):
+            for one in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     one.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -113,7 +113,7 @@ class Kubelet:
     """Runs the pods of a server. `image` are the variables of the image, `here` those of this machine, which win; logs
     and volumes lie in `folder`.
 
-    `places` says for each pod, by name, how it fits here; one without a place waits. Only one Ray node starts at a
+    `setups` are what pods need here, by name; a pod without one waits. Only one Ray node starts at a
     time: `ray start` gives up after 30 s, which is little where all of them share two cores.
     """
 
@@ -121,7 +121,7 @@ class Kubelet:
     folder: Path
     image: Mapping[str, str]
     here: Mapping[str, str]
-    places: dict[str, Place] = field(default_factory=dict)
+    setups: dict[str, PodSetup] = field(default_factory=dict)
     outstayed: set[str] = field(default_factory=set)
     """Pods that had not ended when their grace was over."""
     _running: dict[tuple[str, str], _Pod] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class Kubelet:
         for key, manifest in there.items():
             if key in self._running:
                 self._look(key, manifest)
-            elif "status" not in manifest and key[1] in self.places and not self._starting():
+            elif "status" not in manifest and key[1] in self.setups and not self._starting():
                 self._start(key, manifest)
 
     def kill(self, name: str, namespace: str) -> None:
@@ -144,8 +144,8 @@ class Kubelet:
 
     def mounts(self, pod: Object) -> dict[str, str]:
         """Where the volumes of a pod's first container lie here, by the path that the container has for them."""
-        home = self.folder / pod["metadata"]["namespace"] / pod["metadata"]["name"] / "volumes"
-        return {at: str(home / name) for name, at in _mounts(pod["spec"]["containers"][0])}
+        folder = self.folder / pod["metadata"]["namespace"] / pod["metadata"]["name"] / "volumes"
+        return {at: str(folder / name) for name, at in _mounts(pod["spec"]["containers"][0])}
 
     def stop(self) -> None:
         """SIGKILL for everything."""
@@ -161,23 +161,23 @@ class Kubelet:
 
     def _start(self, key: tuple[str, str], manifest: Object) -> None:
         namespace, name = key
-        home, place, spec = self.folder / namespace / name, self.places[name], manifest["spec"]
-        home.mkdir(parents=True)
+        folder, setup, spec = self.folder / namespace / name, self.setups[name], manifest["spec"]
+        folder.mkdir(parents=True)
         for one in spec.get("volumes", ()):
-            self._fill(home / "volumes" / one["name"], one, namespace)
+            self._fill(folder / "volumes" / one["name"], one, namespace)
         containers = {}
         for one in spec["containers"]:
-            texts = {**place.texts, **{at: str(home / "volumes" / volume) for volume, at in _mounts(one)}}
-            told = {**self.image, **self._variables(manifest, one)}
-            env = {key: _placed(value, texts) for key, value in told.items()}
-            env |= {**self.here, **place.env, **self.server.pod_env}
+            texts = {**setup.texts, **{at: str(folder / "volumes" / volume) for volume, at in _mounts(one)}}
+            variables = {**self.image, **self._variables(manifest, one)}
+            env = {key: _placed(value, texts) for key, value in variables.items()}
+            env |= {**self.here, **setup.env, **self.server.pod_env}
             words = [_placed(_expanded(word, env), texts) for word in (*one["command"], *one.get("args", ()))]
-            words[-1] += place.words.get(one["name"], "")
+            words[-1] += setup.words.get(one["name"], "")
             mark = f"{manifest['metadata']['uid']}/{one['name']}"
-            containers[one["name"]] = Container.start(mark, words, env, home / f"{one['name']}.log")
-        self._running[key] = _Pod(containers, place.ready_port, dict.fromkeys(containers))
+            containers[one["name"]] = Container.start(mark, words, env, folder / f"{one['name']}.log")
+        self._running[key] = _Pod(containers, setup.ready_port, dict.fromkeys(containers))
         self.server.objects.patch("v1/Pod", name, namespace, "merge-patch", {"spec": {"nodeName": "here"}})
-        self._tell(key, "Running")
+        self._report(key, "Running")
 
     def _look(self, key: tuple[str, str], manifest: Object) -> None:
         pod = self._running[key]
@@ -187,10 +187,10 @@ class Kubelet:
         elif codes != pod.codes:
             pod.codes, pod.ready = codes, False
             ended = None not in codes.values()
-            self._tell(key, ("Failed" if any(codes.values()) else "Succeeded") if ended else "Running")
+            self._report(key, ("Failed" if any(codes.values()) else "Succeeded") if ended else "Running")
         elif not pod.ready and not any(codes.values()) and _answers(pod.ready_port):
             pod.ready = True
-            self._tell(key, "Running")
+            self._report(key, "Running")
 
     def _terminate(self, key: tuple[str, str], manifest: Object, ended: bool) -> None:
         pod = self._running[key]
@@ -210,7 +210,7 @@ class Kubelet:
         if self.server.objects.find("v1/Pod", key[1], key[0]):
             self.server.objects.remove("v1/Pod", key[1], key[0])
 
-    def _tell(self, key: tuple[str, str], phase: str) -> None:
+    def _report(self, key: tuple[str, str], phase: str) -> None:
         pod = self._running[key]
         statuses = [
             {
@@ -226,19 +226,19 @@ class Kubelet:
     def _fill(self, folder: Path, volume: Mapping[str, Any], namespace: str) -> None:
         folder.mkdir(parents=True)
         if source := volume.get("configMap"):
-            found = self.server.objects.get("v1/ConfigMap", source["name"], namespace)
-            for name, text in found.get("data", {}).items():
+            config_map = self.server.objects.get("v1/ConfigMap", source["name"], namespace)
+            for name, text in config_map.get("data", {}).items():
                 (folder / name).write_text(text)
 
     def _variables(self, manifest: Object, container: Mapping[str, Any]) -> dict[str, str]:
-        found: dict[str, str] = {}
+        variables: dict[str, str] = {}
         for source in container.get("envFrom", ()):
             if ref := source.get("configMapRef"):
                 there = self.server.objects.find("v1/ConfigMap", ref["name"], manifest["metadata"]["namespace"])
                 if there is None and not ref.get("optional"):
                     raise ValueError(f"no ConfigMap {ref['name']}")
-                found |= (there or {}).get("data", {})
-        return found | {one["name"]: self._value(manifest, one) for one in container.get("env", ())}
+                variables |= (there or {}).get("data", {})
+        return variables | {one["name"]: self._value(manifest, one) for one in container.get("env", ())}
 
     def _value(self, manifest: Object, variable: Mapping[str, Any]) -> str:
         source = variable.get("valueFrom", {})

@@ -38,14 +38,14 @@ class Submitter:
 
 @dataclass
 class KubeRay:
-    """The operator. `dashboard(cluster)` is where a cluster's dashboard answers; `told` gets what happens, in words."""
+    """The operator. `dashboard(cluster)` is where a cluster's dashboard answers; `report` gets what happens."""
 
     objects: Objects
     dashboard: Callable[[str], str]
-    told: Callable[[str], None] = lambda _: None
+    report: Callable[[str], None] = lambda _: None
     submitters: dict[str, Submitter] = field(default_factory=dict)
-    made: dict[str, str] = field(default_factory=dict)
-    """All pods that were made, in their order: name -> group, `headgroup` or `submitter`."""
+    created: dict[str, str] = field(default_factory=dict)
+    """All pods that were created, in their order: name -> group, `headgroup` or `submitter`."""
 
     def step(self) -> None:
         """Looks once at every job and at every cluster."""
@@ -69,7 +69,7 @@ class KubeRay:
             change["endTime"] = now()
         self.objects.set_status(JOB, job["metadata"]["name"], job["metadata"]["namespace"], change)
         shown = ("jobDeploymentStatus", "jobStatus", "reason", "rayClusterName")
-        self.told(f"{job['metadata']['name']}: {' '.join(str(change.get(key) or '-') for key in shown)}")
+        self.report(f"{job['metadata']['name']}: {' '.join(str(change.get(key) or '-') for key in shown)}")
 
     def _new(self, job: Object, status: Mapping[str, Any]) -> dict[str, Any]:
         if wrong := [str(finding) for rule in RULES for finding in rule(LintContext(job, []))]:
@@ -152,12 +152,12 @@ class KubeRay:
         elif len(failed) > submitter.limit:
             submitter.ended = "Failed"
         elif len(pods) == len(failed) and time.monotonic() >= submitter.next_at:
-            made = {pod.role: pod for pod in pods_of(job, status["rayClusterName"], status["jobId"])}["submitter"]
-            self._create_pod(made, job)
+            pods_by_role = {pod.role: pod for pod in pods_of(job, status["rayClusterName"], status["jobId"])}
+            self._create_pod(pods_by_role["submitter"], job)
 
     def _submitter_pods(self, job: Object, status: Mapping[str, Any]) -> list[Object]:
-        found = self.objects.select(POD, job["metadata"]["namespace"], {"job-name": job["metadata"]["name"]})
-        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+        pods = self.objects.select(POD, job["metadata"]["namespace"], {"job-name": job["metadata"]["name"]})
+        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def ask(self, cluster: str, path: str, namespace: str) -> Any:
         """What a cluster's dashboard says under a path of its API; None where there is no answer, or no such thing."""
@@ -182,30 +182,30 @@ class KubeRay:
             if "deletionTimestamp" in pod["metadata"]:
                 continue
             if _lost(pod):
-                self.told(f"lost: {pod['metadata']['name']}")
+                self.report(f"lost: {pod['metadata']['name']}")
                 self._delete(POD, pod["metadata"]["name"], namespace)
             else:
                 alive.append(pod)
-        made = {pod.group: pod for pod in pods_of(job, name) if pod.role != "submitter"}
+        by_group = {pod.group: pod for pod in pods_of(job, name) if pod.role != "submitter"}
         heads = [pod for pod in pods if pod["metadata"]["labels"]["ray.io/node-type"] == "head"]
         if not heads:
-            self._create_pod(made["headgroup"], cluster)
+            self._create_pod(by_group["headgroup"], cluster)
         for group in cluster["spec"].get("workerGroupSpecs", ()):
-            self._workers(group, made[group["groupName"]], alive, cluster)
+            self._workers(group, by_group[group["groupName"]], alive, cluster)
         if alive and all(ready(pod) for pod in alive) and cluster.get("status", {}).get("state") != "ready":
             self.objects.set_status(CLUSTER, name, namespace, {"state": "ready"})
 
-    def _workers(self, group: Mapping[str, Any], made: RayPod, alive: list[Object], cluster: Object) -> None:
+    def _workers(self, group: Mapping[str, Any], template: RayPod, alive: list[Object], cluster: Object) -> None:
         doomed = (group.get("scaleStrategy") or {}).get("workersToDelete") or ()
         here = [pod for pod in alive if pod["metadata"]["labels"]["ray.io/group"] == group["groupName"]]
         for pod in here:
             if pod["metadata"]["name"] in doomed:
-                self.told(f"idle: {pod['metadata']['name']}")
+                self.report(f"idle: {pod['metadata']['name']}")
                 self._delete(POD, pod["metadata"]["name"], cluster["metadata"]["namespace"])
         there = sum(pod["metadata"]["name"] not in doomed for pod in here)
         wanted = min(max(group.get("replicas", 0), group.get("minReplicas", 0)), group.get("maxReplicas", 2**31))
         for _ in range(wanted - there):
-            self._create_pod(made, cluster)
+            self._create_pod(template, cluster)
 
     def _make_token(self, cluster: Object) -> None:
         name, namespace = cluster["metadata"]["name"], cluster["metadata"]["namespace"]
@@ -216,16 +216,19 @@ class KubeRay:
             secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"auth_token": token}}
             self.objects.create(secret, "kuberay")
 
-    def _create_pod(self, made: RayPod, owner: Object) -> None:
-        metadata = made.manifest["metadata"]
-        labels = {**metadata["labels"], **({"job-name": owner["metadata"]["name"]} if made.role == "submitter" else {})}
-        told = {
+    def _create_pod(self, template: RayPod, owner: Object) -> None:
+        metadata = template.manifest["metadata"]
+        labels = {
+            **metadata["labels"],
+            **({"job-name": owner["metadata"]["name"]} if template.role == "submitter" else {}),
+        }
+        new_metadata = {
             "generateName": metadata["name"].removesuffix("xxxxx"), "namespace": owner["metadata"]["namespace"],
             "labels": labels, "ownerReferences": [_owner(owner)],
         }  # fmt: skip
-        pod = self.objects.create({**made.manifest, "metadata": told}, "kuberay")
-        self.made[pod["metadata"]["name"]] = made.group
-        self.told(f"{made.role}: {pod['metadata']['name']}")
+        pod = self.objects.create({**template.manifest, "metadata": new_metadata}, "kuberay")
+        self.created[pod["metadata"]["name"]] = template.group
+        self.report(f"{template.role}: {pod['metadata']['name']}")
 
     def _delete(self, kind: str, name: str | None, namespace: str) -> None:
         if name and self.objects.find(kind, name, namespace):
@@ -250,8 +253,8 @@ def _late(spec: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _since(time_told: str) -> float:
-    return (datetime.now(UTC) - datetime.fromisoformat(time_told)).total_seconds()
+def _since(timestamp: str) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds()
 
 
 def _cluster_of(job: Object, name: str) -> Object:
@@ -266,7 +269,7 @@ def _cluster_of(job: Object, name: str) -> Object:
 
 
 def _as_job(cluster: Object) -> Object:
-    """A cluster as the part of a job from which pods are made."""
+    """A cluster as the part of a job from which pods come."""
     metadata = {**cluster["metadata"], "name": cluster["metadata"]["labels"]["ray.io/originated-from-cr-name"]}
     return {"metadata": metadata, "spec": {"rayClusterSpec": cluster["spec"], "entrypoint": ""}}
 

@@ -22,13 +22,13 @@ from tests.k8s.api_objects import Object
 from tests.k8s.api_server import ApiServer, running_api_server
 from tests.k8s.crds import Crds
 from tests.k8s.dockerfile import environment
-from tests.k8s.kubelet import Kubelet, Place, free_port, remove_folder
+from tests.k8s.kubelet import Kubelet, PodSetup, free_port, remove_folder
 from tests.k8s.kuberay import CLUSTER, JOB, POD, KubeRay, phase, ready
 from tests.ray_sessions import ROOT
 
 NAMESPACE = "synthfer"
 _OBJECT_STORE = 90_000_000
-_LOOK_SECONDS = 0.3
+_POLL_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Job:
 
     @property
     def cluster(self) -> Object | None:
-        """Its RayCluster; None before it is made, and when it is deleted."""
+        """Its RayCluster; None before it is created, and when it is deleted."""
         return self.player.server.objects.find(CLUSTER, self.status.get("rayClusterName", ""), NAMESPACE)
 
     @property
@@ -69,19 +69,19 @@ class Job:
     @property
     def submissions(self) -> list[str]:
         """The ids of all jobs that its Ray cluster has been given."""
-        told = self.player.kuberay.ask(self.status["rayClusterName"], "jobs/", NAMESPACE)
-        return [one["submission_id"] for one in told]
+        jobs = self.player.kuberay.ask(self.status["rayClusterName"], "jobs/", NAMESPACE)
+        return [one["submission_id"] for one in jobs]
 
-    def made(self, group: str) -> list[str]:
-        """All pods that were made for it so far, of a worker group, `headgroup` or `submitter`."""
-        all_made = self.player.kuberay.made
-        return [name for name, its in all_made.items() if name.startswith(f"{self.name}-") and its == group]
+    def created(self, group: str) -> list[str]:
+        """All pods that were created for it so far, of a worker group, `headgroup` or `submitter`."""
+        created = self.player.kuberay.created
+        return [name for name, its in created.items() if name.startswith(f"{self.name}-") and its == group]
 
     def running(self, group: str) -> list[str]:
         """Those of them that run and are not about to end."""
         pods = {one["metadata"]["name"]: one for one in self.player.server.objects.select(POD, NAMESPACE)}
-        found = [(name, pods[name]) for name in self.made(group) if name in pods]
-        return [name for name, one in found if phase(one) == "Running" and "deletionTimestamp" not in one["metadata"]]
+        present = [(name, pods[name]) for name in self.created(group) if name in pods]
+        return [name for name, one in present if phase(one) == "Running" and "deletionTimestamp" not in one["metadata"]]
 
     def suspend(self, suspend: bool = True) -> None:
         """What Kueue does to a job that it preempts or, with False, admits."""
@@ -100,7 +100,7 @@ class Job:
     def wait_for(self, state: str, seconds: float = 400) -> None:
         """Until KubeRay says so; `AssertionError` if that can no longer be."""
         self.player.wait_until(lambda: self.state in (state, "Complete"), f"{self.name} is {state}", seconds)
-        assert self.state == state, self.player.story()
+        assert self.state == state, self.player.history()
 
 
 @dataclass
@@ -116,23 +116,23 @@ class Player:
         self._started = time.monotonic()
         self.kubelet = Kubelet(self.server, self.folder / "pods", environment(), _here())
         self.kuberay = KubeRay(
-            self.server.objects, lambda name: f"http://127.0.0.1:{self._ports_of(name)[1]}", self.tell
+            self.server.objects, lambda name: f"http://127.0.0.1:{self._ports_of(name)[1]}", self.log_event
         )
 
-    def tell(self, what: str) -> None:
+    def log_event(self, what: str) -> None:
         """Notes an event."""
         self.events.append(f"{time.monotonic() - self._started:6.1f} {what}")
 
-    def set_up(self, place: Path, settings: Mapping[str, str]) -> None:
-        """Applies a place as the runbook has it; `settings` join its ConfigMap synthfer-store."""
-        self.kubectl("apply", "--server-side", "-k", str(place))
+    def set_up(self, overlay: Path, settings: Mapping[str, str]) -> None:
+        """Applies an overlay as the runbook has it; `settings` join its ConfigMap synthfer-store."""
+        self.kubectl("apply", "--server-side", "-k", str(overlay))
         patch = {"data": dict(settings)}
         self.server.objects.patch("v1/ConfigMap", "synthfer-store", NAMESPACE, "merge-patch", patch)
 
     def submit(self, objects: Sequence[Object]) -> Job:
         """`kubectl create` of a job as rendered."""
-        made = self.kubectl("create", "-f", "-", "-o", "name", given=objects).split()
-        (name,) = [one.partition("/")[2] for one in made if one.startswith("rayjob")]
+        created = self.kubectl("create", "-f", "-", "-o", "name", given=objects).split()
+        (name,) = [one.partition("/")[2] for one in created if one.startswith("rayjob")]
         return Job(self, name)
 
     def kubectl(self, *words: str, given: Sequence[Object] = ()) -> str:
@@ -146,12 +146,12 @@ class Player:
 
     def evict(self, pod: str) -> None:
         """SIGKILL for all of a pod at once, as when its node is taken away."""
-        self.tell(f"killed: {pod}")
+        self.log_event(f"killed: {pod}")
         self.kubelet.kill(pod, NAMESPACE)
 
     def drain(self, pod: str) -> None:
         """What `kubectl drain`, and a spot node with notice, does to a pod: SIGTERM, the grace it asks for, SIGKILL."""
-        self.tell(f"drained: {pod}")
+        self.log_event(f"drained: {pod}")
         self.server.objects.delete(POD, pod, NAMESPACE)
 
     def step(self) -> None:
@@ -159,8 +159,8 @@ class Player:
         self.kuberay.step()
         for pod in self.server.objects.select(POD):
             name = pod["metadata"]["name"]
-            if name not in self.kubelet.places and (place := self._place(pod)):
-                self.kubelet.places[name] = place
+            if name not in self.kubelet.setups and (setup := self._setup(pod)):
+                self.kubelet.setups[name] = setup
         self.kubelet.step()
 
     def wait_until(self, happened: Callable[[], Any], what: str = "", seconds: float = 300) -> None:
@@ -169,11 +169,11 @@ class Player:
         while not happened():
             jobs = [one.get("status", {}).get("jobDeploymentStatus") for one in self.server.objects.select(JOB)]
             given_up = {"Failed", "ValidationFailed"}.intersection(jobs) or time.monotonic() > deadline
-            assert not given_up, f"it does not happen: {what}\n{self.story()}"
+            assert not given_up, f"it does not happen: {what}\n{self.history()}"
             self.step()
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
-    def story(self) -> str:
+    def history(self) -> str:
         """Events, and the ends of all logs."""
         logs = [
             f"=== {file.relative_to(self.folder)}\n{file.read_text(errors='replace')[-3000:]}"
@@ -197,8 +197,8 @@ class Player:
         """Where a cluster's GCS and dashboard are here, whichever pod is its head."""
         return self._ports.setdefault(cluster, (free_port(), free_port()))
 
-    def _place(self, pod: Object) -> Place | None:
-        """How a pod fits here; None for one that must wait for its head."""
+    def _setup(self, pod: Object) -> PodSetup | None:
+        """What a pod needs to run here; None for one that must wait for its head."""
         labels = pod["metadata"]["labels"]
         cluster = labels.get("ray.io/cluster") or self._cluster_of(labels["job-name"])
         gcs, dashboard = self._ports_of(cluster)
@@ -207,11 +207,11 @@ class Player:
             f"{service}:{GCS_PORT}": f"127.0.0.1:{gcs}", f"127.0.0.1:{GCS_PORT}": f"127.0.0.1:{gcs}",
             f"{service}:{DASHBOARD_PORT}": f"127.0.0.1:{dashboard}", "/opt/synthfer": str(ROOT),
         }  # fmt: skip
-        ray_tmp = self.folder / str(len(self.kubelet.places))  # Ray's sockets need a short path
+        ray_tmp = self.folder / str(len(self.kubelet.setups))  # Ray's sockets need a short path
         env = {"RAY_TMPDIR": str(ray_tmp), "AUTOSCALER_UPDATE_INTERVAL_S": "2"}
         heads = self._heads(cluster)
         if "job-name" in labels:  # its entrypoint runs in the head, and speaks of paths there
-            return Place(self.kubelet.mounts(heads[-1]) | texts, env=env) if heads else None
+            return PodSetup(self.kubelet.mounts(heads[-1]) | texts, env=env) if heads else None
         role = labels["ray.io/node-type"]
         if role == "worker" and not any(map(ready, heads)):
             return None  # its init container waits for the head
@@ -227,7 +227,7 @@ class Player:
             env |= {"AUTOSCALER_METRIC_PORT": str(free_port()), "DASHBOARD_METRIC_PORT": str(free_port())}
         first = pod["spec"]["containers"][0]["name"]
         ours = "".join(f" --{key}={value}" for key, value in words.items())
-        return Place(texts, {first: ours, "autoscaler": f" --gcs-address 127.0.0.1:{gcs}"}, env, agent)
+        return PodSetup(texts, {first: ours, "autoscaler": f" --gcs-address 127.0.0.1:{gcs}"}, env, agent)
 
     def _cluster_of(self, job: str) -> str:
         name: str = self.server.objects.get(JOB, job, NAMESPACE)["status"]["rayClusterName"]
@@ -248,7 +248,7 @@ def _here() -> dict[str, str]:
 
 
 @contextmanager
-def playing(crds: Crds, place: Path, settings: Mapping[str, str]) -> Iterator[Player]:
+def playing(crds: Crds, overlay: Path, settings: Mapping[str, str]) -> Iterator[Player]:
     """A player with the namespace of an overlay in it, where `settings` join its ConfigMap synthfer-store.
 
     Everything that was started is killed at the end, and every file removed.
@@ -258,7 +258,7 @@ def playing(crds: Crds, place: Path, settings: Mapping[str, str]) -> Iterator[Pl
     try:
         with running_api_server(folder, crds) as server:
             player = Player(server, folder)
-            player.set_up(place, settings)
+            player.set_up(overlay, settings)
             yield player
     finally:
         if player:

@@ -46,7 +46,7 @@ class Host:
 
 
 def missing_tools() -> str:
-    """Why no lab can be made here, or nothing."""
+    """What is missing for a lab on this machine; empty if nothing is."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     absent = [tool for tool in ("nft", "ip", "nsenter", "unshare") if not shutil.which(tool)]
@@ -97,7 +97,7 @@ def _peer(peer: Mapping[str, Any], side: str, namespace: str, hosts: Sequence[Ho
     by_family: dict[str, list[str]] = {}
     for address in (address for one in near for address in one.addresses):
         by_family.setdefault(_family(address), []).append(address)
-    return [f"{family} {side} {{ {', '.join(found)} }}" for family, found in by_family.items()]
+    return [f"{family} {side} {{ {', '.join(addresses)} }}" for family, addresses in by_family.items()]
 
 
 def _is_peer(peer: Mapping[str, Any], host: Host, namespace: str) -> bool:
@@ -163,7 +163,7 @@ class Lab:
     def __init__(self, hosts: Sequence[Host], names: Mapping[str, str] | None = None) -> None:
         self.hosts = {one.name: one for one in hosts}
         self.names = dict(names or {})
-        self._homes: dict[str, subprocess.Popen] = {}
+        self._anchors: dict[str, subprocess.Popen] = {}
         self._sockets: list[socket.socket] = []
         self._rules: dict[str, str] = {}
         self._ended = threading.Event()
@@ -183,9 +183,9 @@ class Lab:
         self._ended.set()
         for one in self._sockets:
             one.close()
-        for home in self._homes.values():
-            home.kill()
-            home.wait()
+        for anchor in self._anchors.values():
+            anchor.kill()
+            anchor.wait()
 
     def inside(self, name: str) -> list[str]:
         """The words before a command that make it run in the host's network."""
@@ -215,7 +215,7 @@ class Lab:
         return function()
 
     def _net(self, name: str) -> str:
-        return f"/proc/{self._homes[name].pid}/ns/net"
+        return f"/proc/{self._anchors[name].pid}/ns/net"
 
     def _wire(self) -> None:
         """A bridge in a namespace of its own, and a cable from it to each host; every address is near."""
@@ -223,7 +223,7 @@ class Lab:
         self._ip("wire", ["link add name bridge type bridge mcast_snooping 0", "link set bridge up"])
         for i, one in enumerate(self.hosts.values()):
             self._home(one.name)
-            peer = self._homes[one.name].pid
+            peer = self._anchors[one.name].pid
             self._ip(
                 "wire", [f"link add v{i} type veth peer name eth0 netns {peer}", f"link set v{i} master bridge up"]
             )
@@ -234,10 +234,10 @@ class Lab:
     def _home(self, name: str) -> None:
         """A process that does nothing but be in a fresh network: what a pod's pause container is."""
         words = ["unshare", "--net", "sleep", "infinity"]
-        home = self._homes[name] = subprocess.Popen(words, preexec_fn=die_with_parent)
+        anchor = self._anchors[name] = subprocess.Popen(words, preexec_fn=die_with_parent)
         ours = Path("/proc/self/ns/net").readlink()
         while Path(self._net(name)).readlink() == ours:
-            if home.poll() is not None:
+            if anchor.poll() is not None:
                 raise RuntimeError("this machine makes no network namespaces")
             time.sleep(0.002)
 
@@ -303,10 +303,10 @@ def dns_answer(question: bytes, names: Mapping[str, str]) -> bytes:
         at += 1 + question[at]
     asked, kind = question[12 : at + 5], question[at + 1 : at + 3]
     address = names.get(".".join(labels).lower())
-    found = [address] if address and kind == b"\0\1" else []
+    answers = [address] if address and kind == b"\0\1" else []
     code = 0x8180 if address else 0x8183
-    body = b"".join(struct.pack("!HHHIH", 0xC00C, 1, 1, 5, 4) + socket.inet_aton(one) for one in found)
-    return question[:2] + struct.pack("!HHHHH", code, 1, len(found), 0, 0) + asked + body
+    body = b"".join(struct.pack("!HHHIH", 0xC00C, 1, 1, 5, 4) + socket.inet_aton(one) for one in answers)
+    return question[:2] + struct.pack("!HHHHH", code, 1, len(answers), 0, 0) + asked + body
 
 
 def die_with_parent() -> None:

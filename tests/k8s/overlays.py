@@ -10,11 +10,11 @@ from synthfer.k8s.objects import is_kustomization, render
 from tests.ray_sessions import ROOT
 
 K8S = ROOT / "k8s"
-PLACES = sorted(folder.name for folder in (K8S / "overlays").iterdir() if is_kustomization(folder))
+OVERLAYS = sorted(folder.name for folder in (K8S / "overlays").iterdir() if is_kustomization(folder))
 JOBS = sorted(
-    f"{place}/{folder.name}"
-    for place in PLACES
-    for folder in (K8S / "overlays" / place).iterdir()
+    f"{overlay}/{folder.name}"
+    for overlay in OVERLAYS
+    for folder in (K8S / "overlays" / overlay).iterdir()
     if folder.is_dir() and is_kustomization(folder)
 )
 
@@ -34,9 +34,9 @@ def job_of(name: str) -> dict[str, Any]:
     return next(one for one in rendered(name) if one["kind"] == "RayJob")
 
 
-def policies_of(place: str) -> list[dict[str, Any]]:
-    """The NetworkPolicies of a place."""
-    return [one for one in rendered(place) if one["kind"] == "NetworkPolicy"]
+def policies_of(overlay: str) -> list[dict[str, Any]]:
+    """The NetworkPolicies of an overlay."""
+    return [one for one in rendered(overlay) if one["kind"] == "NetworkPolicy"]
 
 
 def store_pod() -> dict[str, Any]:

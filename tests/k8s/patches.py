@@ -38,13 +38,13 @@ def merged(old: Any, patch: Any, by_keys: bool = False) -> Any:
 
 
 def _merged_list(old: list[Object], patch: list[Object], key: str) -> list[Object]:
-    found = {one[key]: one for one in old}
+    by_key = {one[key]: one for one in old}
     for one in patch:
         if one.get("$patch") == "delete":
-            found.pop(one[key], None)
+            by_key.pop(one[key], None)
         else:
-            found[one[key]] = merged(found.get(one[key], {}), one, by_keys=True)
-    return list(found.values())
+            by_key[one[key]] = merged(by_key.get(one[key], {}), one, by_keys=True)
+    return list(by_key.values())
 
 
 def json_patched(old: Object, patch: Any) -> Object:

@@ -20,11 +20,11 @@ import yaml
 
 def tool(name: str) -> str:
     """promtool or prometheus: what PROMTOOL or PROMETHEUS says, or the one on PATH; skips, or fails where CI is set."""
-    found = os.environ.get(name.upper()) or shutil.which(name)
-    if not found:
+    path = os.environ.get(name.upper()) or shutil.which(name)
+    if not path:
         missing = f"no {name}: it is in Debian's package prometheus; {name.upper()} may say where it is"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
-    return found
+    return path
 
 
 def check(folder: Path, groups: Sequence[Any]) -> str:
@@ -62,8 +62,8 @@ class Prometheus:
         end = time.monotonic() + patience
         while time.monotonic() < end:
             with contextlib.suppress(urllib.error.URLError, ConnectionError):
-                if found := self.find(query):
-                    return found
+                if samples := self.find(query):
+                    return samples
             time.sleep(0.5)
         raise AssertionError(f"nothing was found in {patience:g} s by {query}")
 

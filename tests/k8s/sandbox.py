@@ -26,7 +26,7 @@ _FOLDERS = ("dev", "etc", "home", "opt/synthfer", "proc", "root", "run", "tmp", 
 
 
 def missing_tools() -> str:
-    """Why no container can be made here, or nothing."""
+    """What is missing for containers on this machine; empty if nothing is."""
     if os.geteuid() != 0:
         return "containers need root"
     if not shutil.which("bwrap") or not shutil.which("setpriv"):
@@ -46,8 +46,8 @@ class Node:
 
     def start(self, pod: Mapping[str, Any], container: Mapping[str, Any], network: Sequence[str] = ()) -> "Container":
         """Start a container of the pod; `network` are the words that put a command into the pod's network."""
-        home = self.folder / pod["metadata"]["name"]
-        root = self._root(home, [one["mountPath"] for one in container.get("volumeMounts", ())])
+        pod_folder = self.folder / pod["metadata"]["name"]
+        root = self._root(pod_folder, [one["mountPath"] for one in container.get("volumeMounts", ())])
         security = {**pod["spec"].get("securityContext", {}), **container.get("securityContext", {})}
         environment = self._variables(pod, container)
         words = [
@@ -56,11 +56,11 @@ class Node:
             *(word for cap in ("SETUID", "SETGID", "SETPCAP") for word in ("--cap-add", f"CAP_{cap}")),
             *(word for item in environment.items() for word in ("--setenv", *item)),
             "--ro-bind" if security.get("readOnlyRootFilesystem") else "--bind", str(root), "/",
-            *_image(root), *self._mounts(home, pod["spec"], container, security),
+            *_image(root), *self._mounts(pod_folder, pod["spec"], container, security),
             "--chdir", "/opt/synthfer", "--", *_become(security),
             *container["command"], *container.get("args", ()),
         ]  # fmt: skip
-        log = home / f"{container['name']}.log"
+        log = pod_folder / f"{container['name']}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
                 words, stdout=out, stderr=out, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent
@@ -70,9 +70,9 @@ class Node:
             started.run(*hook["exec"]["command"])
         return started
 
-    def _root(self, home: Path, mounts: Sequence[str]) -> Path:
+    def _root(self, pod_folder: Path, mounts: Sequence[str]) -> Path:
         """The image's root with a folder for each mount, and what the kubelet writes into /etc."""
-        root = home / "root"
+        root = pod_folder / "root"
         for one in (*_FOLDERS, *(mount.lstrip("/") for mount in mounts)):
             (root / one).mkdir(parents=True, exist_ok=True)
         (root / "var/tmp").chmod(0o1777)
@@ -92,15 +92,15 @@ class Node:
         return root
 
     def _variables(self, pod: Mapping[str, Any], container: Mapping[str, Any]) -> dict[str, str]:
-        found = {**environment(), "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin"}
+        variables = {**environment(), "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin"}
         for source in container.get("envFrom", ()):
             for kind, known in (("configMapRef", self.config_maps), ("secretRef", self.secrets)):
                 if kind in source:
                     there = known.get(source[kind]["name"])
                     if there is None and not source[kind].get("optional"):
                         raise ValueError(f"{kind} {source[kind]['name']}: there is none")
-                    found |= there or {}
-        return found | {one["name"]: self._value(pod, one) for one in container.get("env", ())}
+                    variables |= there or {}
+        return variables | {one["name"]: self._value(pod, one) for one in container.get("env", ())}
 
     def _value(self, pod: Mapping[str, Any], variable: Mapping[str, Any]) -> str:
         source = variable.get("valueFrom", {})
@@ -110,7 +110,9 @@ class Node:
             return pod["metadata"][source["fieldRef"]["fieldPath"].removeprefix("metadata.")]
         return variable.get("value", "")
 
-    def _mounts(self, home: Path, spec: Mapping[str, Any], container: Any, security: Mapping[str, Any]) -> list[str]:
+    def _mounts(
+        self, pod_folder: Path, spec: Mapping[str, Any], container: Any, security: Mapping[str, Any]
+    ) -> list[str]:
         volumes = {one["name"]: one for one in spec.get("volumes", ())}
         words: list[str] = []
         for mount in sorted(container.get("volumeMounts", ()), key=lambda one: one["mountPath"]):
@@ -118,7 +120,7 @@ class Node:
             if volume.get("emptyDir", {}).get("medium") == "Memory":
                 words += ["--perms", "1777", "--tmpfs", mount["mountPath"]]
                 continue
-            folder = home / "volumes" / mount["name"]
+            folder = pod_folder / "volumes" / mount["name"]
             self._fill(folder, volume, security.get("fsGroup", 0))
             words += ["--ro-bind" if mount.get("readOnly") else "--bind", str(folder), mount["mountPath"]]
         return words
@@ -182,11 +184,11 @@ class Container:
         """/proc/PID/status of each process in it."""
         self._first()
         (init,) = psutil.Process(self.process.pid).children()
-        found = []
+        statuses = []
         for one in init.children(recursive=True):
             with contextlib.suppress(OSError):  # it has just ended
-                found.append(Path(f"/proc/{one.pid}/status").read_text())
-        return found
+                statuses.append(Path(f"/proc/{one.pid}/status").read_text())
+        return statuses
 
     def writable(self, as_root: bool = False) -> set[str]:
         """Every file and folder that may be written to, but for /proc and /dev, which a runtime makes."""

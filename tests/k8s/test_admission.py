@@ -18,8 +18,8 @@ POLICED = [name for name in JOBS if not name.startswith("local/")]
 POLICIES = ("Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 
 
-def place(crds: Crds, name: str) -> Objects:
-    """An API server's objects with the namespace and the policies of a place."""
+def objects_of(crds: Crds, name: str) -> Objects:
+    """An API server's objects with the namespace and the policies of an overlay."""
     objects = Objects(crds)
     for one in rendered(name):
         if one["kind"] in POLICIES:
@@ -29,7 +29,7 @@ def place(crds: Crds, name: str) -> Objects:
 
 @pytest.mark.parametrize("name", POLICED)
 def test_every_job_passes_with_a_digest_and_none_without(crds, name):
-    objects = place(crds, name.partition("/")[0])
+    objects = objects_of(crds, name.partition("/")[0])
     (job,) = rayjobs(rendered(name))
     with pytest.raises(Refused, match="has no digest"):
         objects.create(job)
@@ -70,7 +70,7 @@ def test_a_job_that_lacks_something_is_refused_here_and_by_the_lint(crds, what):
     assert lint(objects, rendered("dev")) == []
     spoil(job)
     with pytest.raises(Refused, match=said):
-        place(crds, "dev").create(job)
+        objects_of(crds, "dev").create(job)
     assert lint(objects, rendered("dev"))
 
 
@@ -78,23 +78,23 @@ def test_a_job_on_a_cluster_of_somebody_else_is_refused(crds):
     (job,) = rayjobs(digested(rendered("dev/generate")))
     del job["spec"]["rayClusterSpec"]
     with pytest.raises(Refused, match="rayClusterSpec is missing"):
-        place(crds, "dev").create(job)
+        objects_of(crds, "dev").create(job)
 
 
 def test_with_a_queue_no_job_gets_past_it(crds):
     (job,) = rayjobs(digested(rendered("production/generate")))
     del job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]
     with pytest.raises(Refused, match=r"synthfer-queue.* label kueue\.x-k8s\.io/queue-name is missing"):
-        place(crds, "production").create(job)
+        objects_of(crds, "production").create(job)
 
 
 def test_an_image_that_the_node_has_needs_no_digest(crds):
     (job,) = rayjobs(rendered("local/generate"))
-    place(crds, "dev").create(job)
+    objects_of(crds, "dev").create(job)
 
 
 def test_other_namespaces_are_not_ours_and_running_jobs_may_be_changed(crds):
-    objects = place(crds, "dev")
+    objects = objects_of(crds, "dev")
     objects.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}})
     (job,) = rayjobs(rendered("dev/generate"))
     there = copy.deepcopy(job)

@@ -28,7 +28,7 @@ def running(tmp_path_factory, crds) -> Iterator[ApiServer]:
 
 @pytest.fixture
 def server(running) -> Iterator[ApiServer]:
-    """The place for development, without any job."""
+    """The overlay for development, without any job."""
     yield running
     for one in running.objects.select("ray.io/v1/RayJob"):
         running.objects.remove("ray.io/v1/RayJob", one["metadata"]["name"], NAMESPACE)
@@ -105,8 +105,8 @@ WRONG = {
 def test_a_custom_resource_against_its_definition_is_refused(server, job, what):
     change, said = WRONG[what]
     change(job["spec"])
-    told = refused(server, "create", "-f", "-", given=job)
-    assert "is invalid" in told and said in told
+    message = refused(server, "create", "-f", "-", given=job)
+    assert "is invalid" in message and said in message
     assert not server.objects.select("ray.io/v1/RayJob")
 
 

@@ -51,26 +51,26 @@ def copies(text: str) -> Iterator[tuple[str, str]]:
 
 def faults(text: str, ignore: str = IGNORE) -> list[str]:
     """What is wrong with a Dockerfile by the rules of this house."""
-    found, names = [], set[str]()
+    faults, names = [], set[str]()
     for word, rest in instructions(text):
         if word == "FROM":
             image, _, name = rest.partition(" AS ")
             if image not in names and not DIGEST.search(image):
-                found.append(f"FROM {image} has no digest")
+                faults.append(f"FROM {image} has no digest")
             names.add(name)
         if word == "ADD":
-            found.append(f"ADD {rest}: fetches and unpacks; say COPY")
+            faults.append(f"ADD {rest}: fetches and unpacks; say COPY")
     for source, _ in copies(text):
         if not (ROOT / source).exists():
-            found.append(f"COPY {source}: there is no such file")
+            faults.append(f"COPY {source}: there is no such file")
         elif ignored(source, ignore):
-            found.append(f"COPY {source}: .dockerignore keeps it out")
+            faults.append(f"COPY {source}: .dockerignore keeps it out")
     last = stages(text)[-1]
     users = [rest for word, rest in last if word == "USER"]
     if not users or not re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1]):
-        found.append(f"USER {users[-1] if users else 'root'} is not a number above 0 with its group")
-    found += [f"the image itself runs pip: {rest}" for word, rest in last if word == "RUN" and "pip " in rest]
-    return found
+        faults.append(f"USER {users[-1] if users else 'root'} is not a number above 0 with its group")
+    faults += [f"the image itself runs pip: {rest}" for word, rest in last if word == "RUN" and "pip " in rest]
+    return faults
 
 
 def hadolint(text: str) -> subprocess.CompletedProcess:
@@ -108,7 +108,7 @@ def test_the_dockerfile_keeps_the_rules_of_the_house():
         ("USER 1000:1000", "RUN pip install ray\nUSER 1000:1000", "the image itself runs pip"),
     ],
 )
-def test_a_wrong_dockerfile_is_told(right, wrong, fault):
+def test_a_wrong_dockerfile_is_reported(right, wrong, fault):
     text, times = re.subn(right, wrong, TEXT)
     assert times
     assert any(fault in one for one in faults(text)), faults(text)
@@ -147,9 +147,9 @@ def test_all_code_and_package_data_reach_the_image():
 def test_no_weights_but_the_packages_own():
     heavy = {".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx", ".npz"}
     folders = [ROOT / source for source, _ in copies(TEXT) if (ROOT / source).is_dir()]
-    found = [file.relative_to(ROOT) for folder in folders for file in folder.rglob("*") if file.suffix in heavy]
-    assert found
-    assert all(str(one).startswith("synthfer/assets/") for one in found), found
+    faults = [file.relative_to(ROOT) for folder in folders for file in folder.rglob("*") if file.suffix in heavy]
+    assert faults
+    assert all(str(one).startswith("synthfer/assets/") for one in faults), faults
 
 
 def run_step(stage: str, folder: Path, **env: str) -> subprocess.CompletedProcess:
@@ -229,9 +229,9 @@ def test_the_image_is_what_the_manifests_expect():
     last, env = stages(TEXT)[-1], environment()
     job = yaml.safe_load((ROOT / "k8s/jobs/common/rayjob.yaml").read_text())
     pod = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
-    security, told = pod["securityContext"], {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+    security, variables = pod["securityContext"], {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
     assert next(rest for word, rest in last if word == "USER") == f"{security['runAsUser']}:{security['runAsGroup']}"
-    assert env["HOME"] == told["HOME"]
+    assert env["HOME"] == variables["HOME"]
     assert env["RAY_USAGE_STATS_ENABLED"] == "0"
     assert env["PYTHONDONTWRITEBYTECODE"] == "1"
     assert absent_scripts(ROOT.glob("k8s/jobs/*/job.yaml")) == []
@@ -245,6 +245,6 @@ def absent_scripts(files: Iterator[Path] | Sequence[Path]) -> list[str]:
     return [one for one in called if not (ROOT / targets.get(str(Path(one).parent), "") / Path(one).name).is_file()]
 
 
-def test_an_entrypoint_that_the_image_lacks_is_told(tmp_path):
+def test_an_entrypoint_that_the_image_lacks_is_reported(tmp_path):
     (tmp_path / "job.yaml").write_text("value: python /opt/synthfer/jobs/generat.py --json\n")
     assert absent_scripts([tmp_path / "job.yaml"]) == ["/opt/synthfer/jobs/generat.py"]

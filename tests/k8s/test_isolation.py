@@ -115,17 +115,17 @@ def small_job() -> dict[str, dict[str, str]]:
 def cluster() -> Iterator[Cluster]:
     """The job, submitted and followed to its end; head, worker and store are still there."""
     with tempfile.TemporaryDirectory(prefix="sf-isolation-") as folder:
-        made = Cluster(Path(folder))
+        cluster = Cluster(Path(folder))
         try:
-            with made.lab:
-                made.lab.apply(policies_of("local"))
-                made.start("s3")
-                made.start_ray("head")
-                made.start_ray("worker")
-                ended(made.start("submitter"))
-                yield made
+            with cluster.lab:
+                cluster.lab.apply(policies_of("local"))
+                cluster.start("s3")
+                cluster.start_ray("head")
+                cluster.start_ray("worker")
+                ended(cluster.start("submitter"))
+                yield cluster
         finally:
-            made.kill()
+            cluster.kill()
 
 
 def test_a_job_runs_across_the_policies_in_locked_containers(cluster, monkeypatch):
@@ -160,19 +160,19 @@ def test_probes_and_prometheus_need_no_token(cluster):
 
 def weaknesses(container: sandbox.Container, volumes: list[str]) -> set[str]:
     """What a container's processes are or may do, and its mounts leave open, that ours never should."""
-    found = set()
+    weak_points = set()
     for status in container.statuses():
         if set(re.findall(r"^[UG]id:\t(\d+)\t(\d+)\t(\d+)\t(\d+)", status, re.M)) != {("1000",) * 4}:
-            found.add("user")
+            weak_points.add("user")
         if set(re.findall(r"^Cap\w+:\t(\w+)", status, re.M)) != {"0" * 16}:
-            found.add("capabilities")
+            weak_points.add("capabilities")
         if "NoNewPrivs:\t1" not in status:
-            found.add("new privileges")
+            weak_points.add("new privileges")
     for as_root in (False, True):
         for path in container.writable(as_root):
             if not any(path == one or path.startswith(f"{one}/") for one in volumes):
-                found.add(path)
-    return found
+                weak_points.add(path)
+    return weak_points
 
 
 def volumes_of(pod: dict[str, Any]) -> list[str]:
@@ -208,11 +208,11 @@ LOOSENED = {
 
 
 @pytest.mark.parametrize("loosened", LOOSENED)
-def test_a_manifest_that_is_loosened_is_told(loosened, tmp_path):
+def test_a_manifest_that_is_loosened_is_reported(loosened, tmp_path):
     (pod,) = [pod.manifest for pod in pods_of(job_of("local/generate"), CLUSTER) if pod.role == "submitter"]
-    loosen, told = LOOSENED[loosened]
+    loosen, expected = LOOSENED[loosened]
     loosen(pod["spec"]["securityContext"], pod["spec"]["containers"][0]["securityContext"])
     with idle(tmp_path, pod) as container:
-        found = weaknesses(container, volumes_of(pod))
-        assert found >= told
-        assert bool(found) == bool(told), found
+        weak_points = weaknesses(container, volumes_of(pod))
+        assert weak_points >= expected
+        assert bool(weak_points) == bool(expected), weak_points

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from synthfer.k8s.objects import rayjobs
 from tests.k8s.api_objects import Objects
 from tests.k8s.crds import Crds
-from tests.k8s.journal import Beginning, beginnings, remade
+from tests.k8s.journal import UnitStart, repeated, unit_starts
 from tests.k8s.kuberay import CLUSTER, JOB, POD, KubeRay
 from tests.k8s.overlays import rendered
 
@@ -66,8 +66,8 @@ def test_workers_are_as_many_as_asked_for_and_those_go_that_are_named(crds):
         world.objects.patch(CLUSTER, world.status["rayClusterName"], "synthfer", "json-patch", patch)
         world.kuberay.step()
         world.kuberay.step()
-        found = world.objects.select(POD, labels={"ray.io/group": "l4-spot"})
-        return [one["metadata"]["name"] for one in found]
+        pods = world.objects.select(POD, labels={"ray.io/group": "l4-spot"})
+        return [one["metadata"]["name"] for one in pods]
 
     first, second = ask(2, [])
     assert len(ask(9, [])) == 4  # as the manifest's maxReplicas says
@@ -124,11 +124,11 @@ def test_a_job_that_waits_for_kueue_costs_nothing(crds):
     assert world.objects.select(CLUSTER)
 
 
-def test_what_is_begun_after_its_commit_is_found(tmp_path):
+def test_a_start_after_the_commit_is_found(tmp_path):
     journal = tmp_path / "journal"
     rows = [(1.0, "a", 0), (1.5, "a", 4), (2.0, "b", 8), (3.0, "b", 0), (5.0, "a", 0)]
     journal.write_text("".join(f'{{"time": {when}, "pod": "{pod}", "row": {row}}}\n' for when, pod, row in rows))
-    begun = beginnings(journal, unit_size=8)
-    assert [one.unit for one in begun] == [0, 1, 0, 0]
-    assert list(remade(begun, {0: 4.0, 1: 4.0})) == [Beginning(0, 5.0, "a")]
-    assert list(remade(begun, {0: 6.0})) == []  # begun twice, committed once: that is what a lost node costs
+    starts = unit_starts(journal, unit_size=8)
+    assert [one.unit for one in starts] == [0, 1, 0, 0]
+    assert list(repeated(starts, {0: 4.0, 1: 4.0})) == [UnitStart(0, 5.0, "a")]
+    assert list(repeated(starts, {0: 6.0})) == []  # started twice, committed once: that is what a lost node costs

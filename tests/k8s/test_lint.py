@@ -324,10 +324,10 @@ WRONG = {
 
 def findings(overlay: str, spoil=None) -> str:
     name = overlay if "/" in overlay else f"{overlay}/generate"
-    objects, place = digested(rendered(name)), rendered(name.partition("/")[0])
+    objects, overlay = digested(rendered(name)), rendered(name.partition("/")[0])
     if spoil:
         spoil(next(one for one in objects if one["kind"] == "RayJob"))
-    return "\n".join(map(str, lint(objects, place)))
+    return "\n".join(map(str, lint(objects, overlay)))
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -348,10 +348,10 @@ def test_every_rule_has_a_manifest_that_breaks_it():
     silent = set(RULES)
     for overlay, spoil, _ in WRONG.values():
         name = overlay if "/" in overlay else f"{overlay}/generate"
-        objects, place = digested(rendered(name)), rendered(name.partition("/")[0])
+        objects, overlay = digested(rendered(name)), rendered(name.partition("/")[0])
         job = next(one for one in objects if one["kind"] == "RayJob")
         spoil(job)
-        case = LintContext(job, objects, place)
+        case = LintContext(job, objects, overlay)
         silent -= {rule for rule in silent if list(rule(case))}
     assert not silent
 
@@ -374,12 +374,12 @@ def config_of(objects) -> dict:
     ],
 )
 def test_keys_that_do_not_fit_the_pools_are_found(engine, said):
-    objects, place = digested(rendered("dev/generate")), rendered("dev")
+    objects, overlay = digested(rendered("dev/generate")), rendered("dev")
     data = config_of(objects)
     keys = yaml.safe_load(data["job.yaml"])
     keys["engine"] |= engine
     data["job.yaml"] = yaml.safe_dump(keys)
-    assert said in "\n".join(map(str, lint(objects, place)))
+    assert said in "\n".join(map(str, lint(objects, overlay)))
 
 
 def test_a_head_is_never_charged_to_gpus():
@@ -388,9 +388,9 @@ def test_a_head_is_never_charged_to_gpus():
     from synthfer.k8s.objects import of_kind
     from synthfer.k8s.pods import pods_of
 
-    place = rendered("production")
-    (queue,) = of_kind(place, "ClusterQueue")
-    flavors = {one["metadata"]["name"]: one for one in of_kind(place, "ResourceFlavor")}
+    overlay = rendered("production")
+    (queue,) = of_kind(overlay, "ClusterQueue")
+    flavors = {one["metadata"]["name"]: one for one in of_kind(overlay, "ResourceFlavor")}
     head = pods_of(next(one for one in rendered("production/generate") if one["kind"] == "RayJob"))[0]
     queue["spec"]["resourceGroups"][0]["flavors"].reverse()
     assert flavor_of(head, queue, flavors)[0] == "cpu"
@@ -401,10 +401,10 @@ def test_a_head_is_never_charged_to_gpus():
 
 def test_a_missing_class_of_flavors_is_found():
     objects = digested(rendered("production/generate"))
-    place = [one for one in rendered("production") if one["metadata"]["name"] not in ("a100",)]
-    assert "there is no ResourceFlavor a100" in "\n".join(map(str, lint(objects, place)))
-    place = [one for one in rendered("production") if one["kind"] != "ClusterQueue"]
-    assert "there is no ClusterQueue synthfer" in "\n".join(map(str, lint(objects, place)))
+    overlay = [one for one in rendered("production") if one["metadata"]["name"] not in ("a100",)]
+    assert "there is no ResourceFlavor a100" in "\n".join(map(str, lint(objects, overlay)))
+    overlay = [one for one in rendered("production") if one["kind"] != "ClusterQueue"]
+    assert "there is no ClusterQueue synthfer" in "\n".join(map(str, lint(objects, overlay)))
 
 
 @pytest.mark.parametrize(("text", "number"), [("500m", 0.5), ("1Gi", 2**30), ("2k", 2000), (3, 3), ("1.5G", 1.5e9)])
@@ -419,15 +419,15 @@ def test_what_is_no_quantity_says_so(text):
 
 
 def test_the_command_says_all_that_is_wrong_at_once(tmp_path):
-    """The zeros of an unset digest are an error, with the place's objects taken from the folder above."""
+    """The zeros of an unset digest are an error, with the overlay's objects taken from the folder above."""
     from tests.k8s.overlays import copied
 
     job = copied(tmp_path) / "overlays/dev/generate"
     config = job / "job.yaml"
     config.write_text(config.read_text().replace("max_workers: 4", "max_workers: 64"))
-    with pytest.raises(ValueError, match="2 problems") as told:
+    with pytest.raises(ValueError, match="2 problems") as error:
         commands.check(commands.JobConfig(job=str(job)), None)
-    assert "no digest" in str(told.value) and "64 workers" in str(told.value)
+    assert "no digest" in str(error.value) and "64 workers" in str(error.value)
 
 
 def test_a_folder_without_a_job_is_refused():

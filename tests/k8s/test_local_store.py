@@ -18,8 +18,8 @@ PORTS = ("master", "volume", "filer")
 
 def container() -> dict:
     (deployment,) = [one for one in rendered("local") if one["kind"] == "Deployment"]
-    (found,) = deployment["spec"]["template"]["spec"]["containers"]
-    return found
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return container
 
 
 @pytest.mark.slow

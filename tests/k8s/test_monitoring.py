@@ -87,9 +87,9 @@ def test_an_alert_that_fires_wrongly_is_found(tmp_path, fires):
     spoilt = groups()
     for rule in spoilt[0]["rules"]:
         WRONG[fires](rule)
-    found = promtool.failures(tmp_path, spoilt, TESTS)
+    failed = promtool.failures(tmp_path, spoilt, TESTS)
     at_once = {name for name, rule in RULES.items() if "for" not in rule} if fires == "too early" else set()
-    assert {name for name in RULES if f"alertname: {name}," in found} == RULES.keys() - at_once
+    assert {name for name in RULES if f"alertname: {name}," in failed} == RULES.keys() - at_once
 
 
 def test_an_alert_says_how_bad_it_is_what_it_means_and_what_to_do():
@@ -170,9 +170,9 @@ def test_monitors_find_the_pods_of_a_job_and_their_ports(name):
     for pod in (pod for pod in pods_of(job_of(name)) if pod.role != "submitter"):
         labels = pod.manifest["metadata"]["labels"]
         wanted = [one["spec"]["selector"]["matchLabels"] for one in monitors]
-        (found,) = [one for one, those in zip(monitors, wanted, strict=True) if those.items() <= labels.items()]
+        (monitor,) = [one for one, those in zip(monitors, wanted, strict=True) if those.items() <= labels.items()]
         ports = {port["name"] for one in pod.manifest["spec"]["containers"] for port in one.get("ports", ())}
-        for endpoint in found["spec"]["podMetricsEndpoints"]:
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
             assert endpoint["port"] in ports
             taken = {one["targetLabel"] for one in endpoint["relabelings"]}
             assert taken == {"ray_io_cluster", "pool"} and not taken & {*TAGS}

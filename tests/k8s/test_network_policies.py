@@ -11,7 +11,7 @@ import pytest
 
 from synthfer.k8s.pods import pods_of
 from tests.k8s.network_lab import IPV6, Host, Lab, host_addresses, missing_tools
-from tests.k8s.overlays import PLACES, job_of, policies_of, store_pod
+from tests.k8s.overlays import OVERLAYS, job_of, policies_of, store_pod
 
 Policies = list[dict[str, Any]]
 
@@ -60,9 +60,9 @@ outside:443       yes       yes         yes       no        no         yes   yes
 """
 
 
-def hosts_of(place: str) -> list[Host]:
+def hosts_of(overlay: str) -> list[Host]:
     """A cluster's inhabitants: our pods with the labels that KubeRay gives them in this overlay, and their world."""
-    pods = {pod.role: pod.manifest["metadata"]["labels"] for pod in pods_of(job_of(f"{place}/generate"))}
+    pods = {pod.role: pod.manifest["metadata"]["labels"] for pod in pods_of(job_of(f"{overlay}/generate"))}
     operator = {"app.kubernetes.io/name": "kuberay-operator", "app.kubernetes.io/component": "kuberay-operator"}
     ours = [
         ("head", "synthfer", pods["head"], (6379, 8265, 10001, 8080, 44217, 44227)),
@@ -84,10 +84,10 @@ def hosts_of(place: str) -> list[Host]:
         ("metadata", (80, 443, 6443), ("169.254.169.254", "fd00:ec2::254")),
         ("google-data", (443, 6443), ("169.254.169.252", "fd20:ce::254")),
     ]
-    if place == "local":
+    if overlay == "local":
         ours.append(("s3", "synthfer", store_pod()["metadata"]["labels"], (8333, 9333)))
-    found = [Host(*one, host_addresses(i)) for i, one in enumerate(ours, 2)]
-    return found + [Host(name, None, {}, ports, addresses[: 1 + IPV6]) for name, ports, addresses in world]
+    inside = [Host(*one, host_addresses(i)) for i, one in enumerate(ours, 2)]
+    return inside + [Host(name, None, {}, ports, addresses[: 1 + IPV6]) for name, ports, addresses in world]
 
 
 def surprises(lab: Lab, matrix: str = MATRIX) -> Iterator[str]:
@@ -101,15 +101,15 @@ def surprises(lab: Lab, matrix: str = MATRIX) -> Iterator[str]:
                     yield f"{source} -> {target} ({address}): {'no' if cell == 'yes' else 'yes'}"
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_who_reaches_whom(place):
-    with Lab(hosts_of(place)) as made:
-        made.apply([])
-        assert not list(surprises(made, re.sub(r"\bno\b", "yes", MATRIX))), "the lab itself is in the way"
-        made.apply(policies_of(place))
-        assert list(surprises(made)) == []
-        if place == "local":
-            assert list(surprises(made, STORE_MATRIX)) == []
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_who_reaches_whom(overlay):
+    with Lab(hosts_of(overlay)) as lab:
+        lab.apply([])
+        assert not list(surprises(lab, re.sub(r"\bno\b", "yes", MATRIX))), "the lab itself is in the way"
+        lab.apply(policies_of(overlay))
+        assert list(surprises(lab)) == []
+        if overlay == "local":
+            assert list(surprises(lab, STORE_MATRIX)) == []
 
 
 def pieces_of(policies: Policies) -> Iterator[tuple[Any, ...]]:
@@ -139,10 +139,10 @@ def test_each_piece_of_the_policies_is_needed_and_watched():
     whole, unnoticed = policies_of("production"), set()
     pieces = list(pieces_of(whole))
     assert len(pieces) > 30
-    with Lab(hosts_of("production")) as made:
+    with Lab(hosts_of("production")) as lab:
         for path in pieces:
-            made.apply(without(whole, path))
-            if not any(surprises(made)):
+            lab.apply(without(whole, path))
+            if not any(surprises(lab)):
                 unnoticed.add(f"{whole[path[0]]['metadata']['name']} {path[1:]} {reduce(getitem, path, whole)}")
     # The head's own rule says the same port; where there is no IPv6, its rules are not met.
     unnoticed = {one for one in unnoticed if IPV6 or "::" not in one}
@@ -160,13 +160,13 @@ def test_the_lab_follows_the_reference_of_kubernetes():
     a, asked = hosts[0].addresses[0], ("b", "c", "out")
 
     def allowed(spec: dict[str, Any], port: int = 80) -> str:
-        made.apply([{"metadata": {"name": "p", "namespace": "one"}, "spec": spec}])
-        return " ".join(name for name in asked if made.reaches(name, a, port))
+        lab.apply([{"metadata": {"name": "p", "namespace": "one"}, "spec": spec}])
+        return " ".join(name for name in asked if lab.reaches(name, a, port))
 
     to_a = {"podSelector": {"matchLabels": {"app": "a"}}}
     two = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "two"}}}
     app_b = {"podSelector": {"matchLabels": {"app": "b"}}}
-    with Lab(hosts) as made:
+    with Lab(hosts) as lab:
         assert allowed({"podSelector": {"matchLabels": {"app": "z"}}}) == "b c out"  # selects nobody
         assert allowed(to_a) == ""  # no rules: Ingress is denied by default
         assert allowed({**to_a, "ingress": [{}]}) == "b c out"  # one rule without conditions: all

@@ -12,20 +12,20 @@ from synthfer.engine.generate import GenerateConfig
 from synthfer.engine.ingest import IngestConfig
 from synthfer.engine.train import TrainJob
 from synthfer.k8s.objects import job_config, of_kind, render
-from tests.k8s.overlays import JOBS, K8S, PLACES, copied, job_of, rendered
+from tests.k8s.overlays import JOBS, K8S, OVERLAYS, copied, job_of, rendered
 from tests.ray_sessions import ROOT
 
 SCHEMAS = {"generate": GenerateConfig, "train": TrainJob, "evaluate": EvaluateJob, "ingest": IngestConfig}
 
 
 def test_there_are_four_jobs_in_each_of_three_places():
-    assert PLACES == ["dev", "local", "production"]
-    assert [f"{place}/{job}" for place in PLACES for job in sorted(SCHEMAS)] == JOBS
+    assert OVERLAYS == ["dev", "local", "production"]
+    assert [f"{overlay}/{job}" for overlay in OVERLAYS for job in sorted(SCHEMAS)] == JOBS
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_place_is_locked_and_holds_no_job(place):
-    objects = rendered(place)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_is_locked_and_holds_no_job(overlay):
+    objects = rendered(overlay)
     (namespace,) = of_kind(objects, "Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     assert not of_kind(objects, "RayJob")

@@ -55,10 +55,10 @@ def without(job: dict[str, Any], group: str) -> dict[str, Any]:
 def test_every_worker_of_a_job_gets_a_pod_of_a_pool_that_it_names(name, tmp_path):
     job, config = job_of(name), config_of(name, tmp_path)
     workers = config.engine.max_workers or 1
-    found = scaling(job, [demand(options_of(config))] * workers)
-    assert found.launched and not found.refused
-    assert config.engine.nodes and all(config.engine.take(groups_of(job)[pool]["labels"]) for pool in found.launched)
-    assert sum(found.launched.values()) <= workers
+    planned = scaling(job, [demand(options_of(config))] * workers)
+    assert planned.launched and not planned.refused
+    assert config.engine.nodes and all(config.engine.take(groups_of(job)[pool]["labels"]) for pool in planned.launched)
+    assert sum(planned.launched.values()) <= workers
 
 
 @pytest.mark.parametrize("name", POOLED)
@@ -89,7 +89,7 @@ def test_nodes_on_demand_take_over_where_spot_nodes_cannot_be_had(tmp_path):
     assert scaling(job_of(PRODUCTION), [worker] * 5, full={"l4-spot": 64}) == Scaling({"a100": 5})
 
 
-def test_no_pool_grows_beyond_its_limit_and_what_is_left_is_told(tmp_path):
+def test_no_pool_grows_beyond_its_limit_and_what_is_left_is_reported(tmp_path):
     worker = spot_or_not(tmp_path)
     assert scaling(job_of(PRODUCTION), [worker] * 100) == Scaling({"l4-spot": 64, "a100": 16}, refused=20)
 
@@ -112,7 +112,7 @@ def test_what_would_keep_nodes_on_demand_from_taking_over(wrong, tmp_path):
             kind["cpu"] = str(wrong)
     else:
         del groups_of(job)["l4-spot"]["priority"]
-        assert scaling(job, [worker]) == Scaling({"a100": 1})  # the dear one first
+        assert scaling(job, [worker]) == Scaling({"a100": 1})  # the expensive one first
         return
     assert scaling(job, [worker] * 5, failed=["l4-spot"]) == Scaling({"l4-spot": 5})
 
@@ -134,8 +134,8 @@ def test_work_for_cpus_that_names_no_nodes_would():
 
 def test_what_ray_data_would_ask_for_starts_any_node():
     """Resources without labels, which is why `synthfer.engine` keeps it from asking."""
-    found = scaling(without(job_of(PRODUCTION), "l4-spot"), constraints=[{"CPU": 1, "GPU": 1}] * 2)
-    assert found == Scaling({"a100": 2})
+    planned = scaling(without(job_of(PRODUCTION), "l4-spot"), constraints=[{"CPU": 1, "GPU": 1}] * 2)
+    assert planned == Scaling({"a100": 2})
 
 
 def test_a_kind_of_gpu_by_rays_own_name_starts_no_node():
@@ -151,7 +151,7 @@ def gang_of(config: TrainJob, workers: int) -> Any:
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_gang_fits_into_its_fixed_group_and_a_larger_one_is_told(name, tmp_path):
+def test_a_worker_group_fits_into_its_fixed_pool_and_a_larger_one_is_reported(name, tmp_path):
     job, config = job_of(name), config_of(name, tmp_path)
     (group,) = groups_of(job).values()
     assert group["replicas"] == group["minReplicas"] == group["maxReplicas"]

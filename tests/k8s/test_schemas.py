@@ -7,7 +7,7 @@ import pytest
 
 from synthfer.k8s.objects import parse
 from synthfer.k8s.pods import pods_of
-from tests.k8s.overlays import JOBS, K8S, PLACES, job_of, rendered
+from tests.k8s.overlays import JOBS, K8S, OVERLAYS, job_of, rendered
 
 KUBERNETES = "1.37"
 # Of other operators: their definitions are in no package, tests/k8s/test_monitoring.py looks at what they hold.
@@ -23,7 +23,7 @@ def core_errors(one) -> str:
     return ""
 
 
-@pytest.mark.parametrize("name", [*PLACES, *JOBS])
+@pytest.mark.parametrize("name", [*OVERLAYS, *JOBS])
 def test_objects_are_valid(crds, name):
     for one in rendered(name):
         if one["kind"] in ELSEWHERE:

@@ -1,4 +1,4 @@
-"""Submitting: checked first, made once, found again, and gone as a whole. With the real kubectl and an API server."""
+"""Submitting: checked first, created once, found again, deleted as a whole, by the real kubectl and an API server."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from tests.ray_sessions import ROOT
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory, crds):
-    """An API server with the place for development, applied by kubectl."""
+    """An API server with the overlay for development, applied by kubectl."""
     with running_api_server(tmp_path_factory.mktemp("server"), crds) as server:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("KUBECONFIG", server.env["KUBECONFIG"])
@@ -59,7 +59,7 @@ def set_state(server: ApiServer, name: str, state: str, reason: str = "") -> Non
 
 
 def test_a_place_is_applied_and_a_job_is_submitted_once(server, k8s):
-    """As the runbook has it: the place twice, which changes nothing, and the job twice, which is one job."""
+    """As the runbook has it: the overlay twice, which changes nothing, and the job twice, which is one job."""
     job = k8s / "overlays/dev/generate"
     before = [one["metadata"]["generation"] for one in server.objects.select("networking.k8s.io/v1/NetworkPolicy")]
     applied = kube("apply", "--server-side", "-k", str(k8s / "overlays/dev"))
@@ -71,10 +71,10 @@ def test_a_place_is_applied_and_a_job_is_submitted_once(server, k8s):
     set_state(server, first["job"], "Running")
     second = submit(job)
     assert (second["job"], second["created"], second["state"]) == (first["job"], False, "Running")
-    found = json.loads(kube("get", "rayjobs", "-n", "synthfer", "-o", "json").stdout)["items"]
-    assert [one["metadata"]["name"] for one in found] == [first["job"]]
+    jobs = json.loads(kube("get", "rayjobs", "-n", "synthfer", "-o", "json").stdout)["items"]
+    assert [one["metadata"]["name"] for one in jobs] == [first["job"]]
     config = json.loads(kube("get", "configmap", first["job"], "-n", "synthfer", "-o", "json").stdout)
-    assert config["metadata"]["ownerReferences"][0]["uid"] == found[0]["metadata"]["uid"]
+    assert config["metadata"]["ownerReferences"][0]["uid"] == jobs[0]["metadata"]["uid"]
     assert config["data"]["job.yaml"] == (job / "job.yaml").read_text()
 
 
@@ -100,8 +100,8 @@ def test_a_job_that_failed_is_told_with_what_to_do(server, k8s):
     job = k8s / "overlays/dev/generate"
     first = submit(job)
     set_state(server, first["job"], "Failed", "AppFailed")
-    told = submit(job)
-    assert told["state"] == "Failed AppFailed" and "delete rayjob" in told["again"]
+    summary = submit(job)
+    assert summary["state"] == "Failed AppFailed" and "delete rayjob" in summary["again"]
 
 
 def test_what_the_lint_finds_is_not_submitted(server, k8s):
@@ -130,12 +130,12 @@ def test_a_dry_run_creates_nothing_and_no_cluster_is_a_clear_error(server, k8s, 
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
         return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
-    code, told = call("--dry-run")
-    assert code == 0 and told["errors"] == 0
+    code, summary = call("--dry-run")
+    assert code == 0 and summary["errors"] == 0
     assert json.loads(kube("get", "rayjobs", "-A", "-o", "json").stdout)["items"] == []
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
-    code, told = call()
-    assert code == 2 and "kubectl get" in told["error"]
+    code, summary = call()
+    assert code == 2 and "kubectl get" in summary["error"]
 
 
 def test_a_server_dry_run_says_what_the_definitions_refuse(server, k8s):
