@@ -16,13 +16,13 @@ def instructions(text: str) -> list[tuple[str, str]]:
 
 def stages(text: str) -> list[list[tuple[str, str]]]:
     """The instructions of each stage, FROM included."""
-    instructions: list[list[tuple[str, str]]] = []
+    groups: list[list[tuple[str, str]]] = []
     for word, rest in instructions(text):
         if word == "FROM":
-            instructions.append([])
-        if instructions:
-            instructions[-1].append((word, rest))
-    return instructions
+            groups.append([])
+        if groups:
+            groups[-1].append((word, rest))
+    return groups
 
 
 def environment() -> dict[str, str]:

@@ -50,27 +50,27 @@ def copies(text: str) -> Iterator[tuple[str, str]]:
 
 
 def faults(text: str, ignore: str = IGNORE) -> list[str]:
-    """What is wrong with a Dockerfile by the rules of this house."""
-    faults, names = [], set[str]()
+    """What is wrong with a Dockerfile by the project's rules."""
+    problems, names = [], set[str]()
     for word, rest in instructions(text):
         if word == "FROM":
             image, _, name = rest.partition(" AS ")
             if image not in names and not DIGEST.search(image):
-                faults.append(f"FROM {image} has no digest")
+                problems.append(f"FROM {image} has no digest")
             names.add(name)
         if word == "ADD":
-            faults.append(f"ADD {rest}: fetches and unpacks; say COPY")
+            problems.append(f"ADD {rest}: fetches and unpacks; say COPY")
     for source, _ in copies(text):
         if not (ROOT / source).exists():
-            faults.append(f"COPY {source}: there is no such file")
+            problems.append(f"COPY {source}: there is no such file")
         elif ignored(source, ignore):
-            faults.append(f"COPY {source}: .dockerignore keeps it out")
+            problems.append(f"COPY {source}: .dockerignore keeps it out")
     last = stages(text)[-1]
     users = [rest for word, rest in last if word == "USER"]
     if not users or not re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1]):
-        faults.append(f"USER {users[-1] if users else 'root'} is not a number above 0 with its group")
-    faults += [f"the image itself runs pip: {rest}" for word, rest in last if word == "RUN" and "pip " in rest]
-    return faults
+        problems.append(f"USER {users[-1] if users else 'root'} is not a number above 0 with its group")
+    problems += [f"the image itself runs pip: {rest}" for word, rest in last if word == "RUN" and "pip " in rest]
+    return problems
 
 
 def hadolint(text: str) -> subprocess.CompletedProcess:
@@ -89,7 +89,7 @@ def test_hadolint_fails_on_a_wrong_file():
     assert {"DL3003", "DL3004", "DL3008"} <= set(re.findall(r"[DS][LC]\d{4}", done.stdout))
 
 
-def test_the_dockerfile_keeps_the_rules_of_the_house():
+def test_the_dockerfile_keeps_the_rules():
     assert faults(TEXT) == []
 
 
@@ -147,9 +147,9 @@ def test_all_code_and_package_data_reach_the_image():
 def test_no_weights_but_the_packages_own():
     heavy = {".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".onnx", ".npz"}
     folders = [ROOT / source for source, _ in copies(TEXT) if (ROOT / source).is_dir()]
-    faults = [file.relative_to(ROOT) for folder in folders for file in folder.rglob("*") if file.suffix in heavy]
-    assert faults
-    assert all(str(one).startswith("synthfer/assets/") for one in faults), faults
+    large = [file.relative_to(ROOT) for folder in folders for file in folder.rglob("*") if file.suffix in heavy]
+    assert large
+    assert all(str(one).startswith("synthfer/assets/") for one in large), large
 
 
 def run_step(stage: str, folder: Path, **env: str) -> subprocess.CompletedProcess:
