@@ -8,7 +8,7 @@ from synthfer.generators import diffusion
 from synthfer.sample import Row
 
 
-@pytest.mark.timeout(900)  # some 40 s on two cores, and all that they need on a busy machine
+@pytest.mark.timeout(900)  # minutes of computing where other processes have the cores
 def test_a_trained_folder_is_a_pipeline_that_makes_pictures(tmp_path):
     out = tmp_path / "model"
     few = {"faces": 128, "captions": 2, "autoencoder_steps": 5, "text_steps": 5, "flow_steps": 5}
