@@ -11,7 +11,7 @@ from synthfer.sample import Row
 @pytest.mark.timeout(900)  # minutes of computing where other processes have the cores
 def test_a_trained_folder_is_a_pipeline_that_makes_pictures(tmp_path):
     out = tmp_path / "model"
-    few = {"faces": 128, "captions": 2, "autoencoder_steps": 5, "text_steps": 5, "flow_steps": 5}
+    few = {"faces": 128, "captions": 2, "autoencoder_steps": 3, "text_steps": 5, "flow_steps": 5}
     train(TrainConfig(out=str(out), work=str(tmp_path / "work"), **few))
     assert sum(file.stat().st_size for file in out.rglob("*")) < 10 * 2**20
     generator = diffusion.build(diffusion.Config(model=str(out), batch_size=2))
