@@ -49,8 +49,8 @@ class Config(NetworkConfig):
     kl: float = option(0.002, "weight of the divergence from N(0, I), in nats per picture", low=0)
     free_bits: float = option(0.05, "nats of each number of the code that cost nothing", low=0)
     kl_warmup: float = option(0.2, "share of the steps in which the divergence's weight grows from 0", low=0, high=1)
-    adversarial: float = option(0.05, "weight of the discriminator's verdict on what is made", low=0)
-    classification: float = option(0.2, "weight of the classifier's verdict on what is made", low=0)
+    adversarial: float = option(0.05, "weight of the discriminator's score of generated pictures", low=0)
+    classification: float = option(0.2, "weight of the classifier's loss on generated pictures", low=0)
     foreign: float = option(
         0.5, "share of codes without a picture to match that are a picture's, not N(0, I)'s", low=0, high=1
     )
@@ -70,9 +70,9 @@ def divergence(mean: Tensor, log_variance: Tensor, free: float = 0.0) -> Tensor:
     return each.clamp(min=free).sum(1)
 
 
-def hinge(real: Tensor, *made: Tensor) -> Tensor:
-    """The discriminator's hinge loss: E max(0, 1 - real) + the mean over `made` of E max(0, 1 + made)."""
-    return F.relu(1 - real).mean() + torch.stack([F.relu(1 + values).mean() for values in made]).mean()
+def hinge(real: Tensor, *generated: Tensor) -> Tensor:
+    """The discriminator's hinge loss: E max(0, 1 - real) + the mean over `generated` of E max(0, 1 + generated)."""
+    return F.relu(1 - real).mean() + torch.stack([F.relu(1 + values).mean() for values in generated]).mean()
 
 
 def difference(one: CriticOutput, other: CriticOutput) -> Tensor:
@@ -87,18 +87,19 @@ def psnr(pictures: Tensor, others: Tensor) -> Tensor:
 
 
 class VaeGanTask(Task):
-    """Encoder, generator and discriminator in training, and the average of the first two, which is kept."""
+    """Encoder, generator, discriminator and classifier, and the average of the first two, which is published."""
 
     def __init__(self, config: Config) -> None:
         self.config, self.size = config, config.size
         self._network = NetworkConfig(**{field.name: getattr(config, field.name) for field in fields(NetworkConfig)})
         self.net, self.discriminator = VaeGan(self._network), Discriminator(self._network)
         self._average = Average(self.net, config.ema)
-        self.judge = AuxiliaryClassifier(self._network) if config.classification or config.class_feature else None
+        self.classifier = AuxiliaryClassifier(self._network) if config.classification or config.class_feature else None
         self.modules: dict[str, nn.Module] = {
             "net": self.net,
             "discriminator": self.discriminator,
-            **({"judge": self.judge} if self.judge is not None else {}),
+            # "judge" is the name in checkpoints and histories.
+            **({"judge": self.classifier} if self.classifier is not None else {}),
             "average": self._average.model,
         }
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
@@ -112,7 +113,7 @@ class VaeGanTask(Task):
         return kept
 
     def begin(self, steps: int) -> None:
-        """Makes the optimisers of a run of so many steps."""
+        """Builds the optimisers of a run of so many steps."""
         betas, self._steps = (self.config.beta1, self.config.beta2), steps
         self._rates = {"net": self.config.lr, "discriminator": self.config.lr_discriminator, "judge": self.config.lr}
         self.optimizers = {
@@ -122,22 +123,27 @@ class VaeGanTask(Task):
         }
 
     def step(self, step: int, batch: Batch, rng: BatchRng) -> dict[str, Tensor]:
-        """One step of all sides; losses by name, unweighted, detached scalars."""
-        mean, log_variance, made, labels = self._make(batch, rng)
-        told = {
-            "pixel": (batch.images - made[0]).abs().mean(),
+        """One step of all networks; losses by name, unweighted, detached scalars."""
+        mean, log_variance, generated, labels = self._generate(batch, rng)
+        losses = {
+            "pixel": (batch.images - generated[0]).abs().mean(),
             "kl": divergence(mean, log_variance, self.config.free_bits).mean(),
-            **self._discriminated(batch, made, labels),
-            **(self._judged(self.judge, batch, made, labels) if self.judge is not None else {}),
+            **self._discriminator_losses(batch, generated, labels),
+            **(
+                self._classifier_losses(self.classifier, batch, generated, labels)
+                if self.classifier is not None
+                else {}
+            ),
         }
-        sides = {name: told[name] for name in self.optimizers if name in told} | {"net": self._wanted(told, step)}
+        totals = {name: losses[name] for name in self.optimizers if name in losses}
+        totals["net"] = self._net_loss(losses, step)
         if self.config.r1 and step % self.config.r1_every == 0:
-            told["r1"] = self._steepness(batch)
-            sides["discriminator"] = sides["discriminator"] + self.config.r1 / 2 * self.config.r1_every * told["r1"]
-        self._learn(step, sides, rng)
-        return {name: loss.detach() for name, loss in told.items()}
+            losses["r1"] = self._squared_gradient(batch)
+            totals["discriminator"] = totals["discriminator"] + self.config.r1 / 2 * self.config.r1_every * losses["r1"]
+        self._update(step, totals, rng)
+        return {name: loss.detach() for name, loss in losses.items()}
 
-    def _make(self, batch: Batch, rng: BatchRng) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
+    def _generate(self, batch: Batch, rng: BatchRng) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
         """Mean and log-variance, reconstructions and fresh pictures, and the classes of the latter.
 
         A fresh picture is of N(0, I) and the row's own class, so that its classes are as frequent as the real ones, or
@@ -149,12 +155,14 @@ class VaeGanTask(Task):
         labels = torch.where(foreign, rng.integers(CLASSES), batch.labels)
         fresh = torch.where(foreign[:, None], codes, prior)
         both = self.net.generator(torch.cat([codes, fresh]), torch.cat([batch.labels, labels]))
-        again, made = both.chunk(2)
-        return mean, log_variance, (again, made), labels
+        reconstructed, generated = both.chunk(2)
+        return mean, log_variance, (reconstructed, generated), labels
 
-    def _discriminated(self, batch: Batch, made: tuple[Tensor, Tensor], labels: Tensor) -> dict[str, Tensor]:
-        """Losses of real pictures, reconstructions and fresh pictures before the discriminator, and its own."""
-        pictures, shown = torch.cat([batch.images, *made]), torch.cat([batch.labels, batch.labels, labels])
+    def _discriminator_losses(
+        self, batch: Batch, generated: tuple[Tensor, Tensor], labels: Tensor
+    ) -> dict[str, Tensor]:
+        """What the discriminator's maps and scores of reconstructions and fresh pictures cost, and its own loss."""
+        pictures, shown = torch.cat([batch.images, *generated]), torch.cat([batch.labels, batch.labels, labels])
         real, again, fresh = self.discriminator(pictures, shown).thirds()
         return {
             "feature": difference(real, again),
@@ -162,36 +170,36 @@ class VaeGanTask(Task):
             "discriminator": hinge(real.scores, again.scores, fresh.scores),
         }
 
-    def _judged(
-        self, judge: AuxiliaryClassifier, batch: Batch, made: tuple[Tensor, Tensor], labels: Tensor
+    def _classifier_losses(
+        self, classifier: AuxiliaryClassifier, batch: Batch, generated: tuple[Tensor, Tensor], labels: Tensor
     ) -> dict[str, Tensor]:
-        """The same before the classifier."""
-        real, again, fresh = judge(torch.cat([batch.images, *made])).thirds()
+        """The same of the classifier, which learns from real pictures alone."""
+        real, again, fresh = classifier(torch.cat([batch.images, *generated])).thirds()
         return {
             "class_feature": difference(real, again),
             "classification": F.cross_entropy(fresh.scores, labels),
             "judge": F.cross_entropy(real.scores, batch.labels),
         }
 
-    def _wanted(self, told: dict[str, Tensor], step: int) -> Tensor:
+    def _net_loss(self, losses: dict[str, Tensor], step: int) -> Tensor:
         """The loss of encoder and generator."""
         config, warm = self.config, self.config.kl_warmup * self._steps
-        weights = {name: getattr(config, name) for name in _WEIGHED if name in told}
+        weights = {name: getattr(config, name) for name in _WEIGHED if name in losses}
         weights["kl"] *= min(1.0, (step + 1) / max(warm, 1))
-        return torch.stack([weight * told[name] for name, weight in weights.items()]).sum()
+        return torch.stack([weight * losses[name] for name, weight in weights.items()]).sum()
 
-    def _steepness(self, batch: Batch) -> Tensor:
-        """Mean squared gradient of the verdict on real pictures with respect to their pixels."""
+    def _squared_gradient(self, batch: Batch) -> Tensor:
+        """Mean squared gradient of the scores of real pictures with respect to their pixels."""
         pictures = batch.images.detach().requires_grad_()
-        verdict = self.discriminator(pictures, batch.labels).scores.sum()
-        (gradient,) = torch.autograd.grad(verdict, pictures, create_graph=True)
+        scores = self.discriminator(pictures, batch.labels).scores.sum()
+        (gradient,) = torch.autograd.grad(scores, pictures, create_graph=True)
         return gradient.square().flatten(1).sum(1).mean()
 
-    def _learn(self, step: int, sides: dict[str, Tensor], rng: BatchRng) -> None:
-        """Gradients of each side by its own loss alone, then all move, then the average follows."""
+    def _update(self, step: int, totals: dict[str, Tensor], rng: BatchRng) -> None:
+        """Gradients of each network by its own total alone, then one step of each, then one of the average."""
         left = self._steps - step
         factor = min(1.0, left / (self.config.decay * self._steps)) if self.config.decay else 1.0
-        for name, loss in sides.items():
+        for name, loss in totals.items():
             parameters = list(self.modules[name].parameters())
             self.optimizers[name].zero_grad()
             # All losses come from one pass: those to come still need its graph.

@@ -96,7 +96,7 @@ def test_a_step_tells_the_losses_that_its_parts_have() -> None:
     pictures = given.images.clone().requires_grad_()
     of_real = before.discriminator(pictures, given.labels)
     of_again, of_fresh = before.discriminator(again, given.labels), before.discriminator(fresh, labels)
-    judged_real, judged_again, judged_fresh = (before.judge(shown) for shown in (given.images, again, fresh))
+    judged_real, judged_again, judged_fresh = (before.classifier(shown) for shown in (given.images, again, fresh))
     (slope,) = torch.autograd.grad(of_real.scores.sum(), pictures, retain_graph=True)
     expected = {
         "pixel": (again - given.images).abs().mean(),
@@ -143,7 +143,7 @@ def test_without_its_weights_there_is_no_classifier() -> None:
 def test_the_divergence_warms_up_and_rates_fall_to_nothing() -> None:
     made = task(steps=100, decay=0.5, **(SILENT | {"kl": 2.0, "kl_warmup": 0.2}))
     told = dict.fromkeys(SILENT, torch.tensor(0.0)) | {"kl": torch.tensor(3.0)}
-    assert [round(float(made._wanted(told, step)), 5) for step in (0, 9, 19, 50)] == [0.3, 3.0, 6.0, 6.0]
+    assert [round(float(made._net_loss(told, step)), 5) for step in (0, 9, 19, 50)] == [0.3, 3.0, 6.0, 6.0]
     rates = []
     for step in (0, 50, 75, 99):
         made.step(step, batch(), draws())
