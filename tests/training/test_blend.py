@@ -242,7 +242,7 @@ def test_wrong_input_is_named():
     config = BlendConfig(mixup=0.2)
     with pytest.raises(ValueError, match=r"uint8 \(6, 3, 12, 12\).*floating point"):
         blend(images.byte(), targets, marks(), config, generator())
-    with pytest.raises(ValueError, match="6 images, 5 targets and 6 marks"):
+    with pytest.raises(ValueError, match="6 images, 5 targets and 6 flags of synthetic rows"):
         blend(images, targets[:5], marks(), config, generator())
     with pytest.raises(ValueError, match="'mine' are unknown: give any, same or other"):
         partners_of(marks().numpy(), "mine", np.random.default_rng(0))
