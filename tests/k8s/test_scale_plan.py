@@ -57,7 +57,9 @@ def test_every_worker_of_a_job_gets_a_pod_of_a_pool_that_it_names(name, tmp_path
     workers = config.engine.max_workers or 1
     planned = scaling(job, [demand(options_of(config))] * workers)
     assert planned.launched and not planned.refused
-    assert config.engine.nodes and all(config.engine.take(groups_of(job)[pool]["labels"]) for pool in planned.launched)
+    assert config.engine.nodes and all(
+        config.engine.matches(groups_of(job)[pool]["labels"]) for pool in planned.launched
+    )
     assert sum(planned.launched.values()) <= workers
 
 
