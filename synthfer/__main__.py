@@ -48,8 +48,8 @@ def run(words: Sequence[str]) -> int:
         known = nearest(name, MODULES) or f"; they are {', '.join(MODULES)}"
         print(f"there is no command {name!r}{known}", file=sys.stderr)
         return WRONG_INPUT
-    found, about = commands(name)
-    return main(found, words[1:], about, program=f"synthfer {name}")
+    jobs, about = commands(name)
+    return main(jobs, words[1:], about, program=f"synthfer {name}")
 
 
 def print_commands() -> None:

@@ -21,7 +21,7 @@ _MUST_FIND, _SHOULD_FIND = 0.75, 0.9
 _REPORTED_ONLY = "all"
 _ROUNDING = 1e-9
 Counts = dict[str, tuple[int, int]]
-"""kind of copy -> planted, found"""
+"""kind of copy -> planted, detected"""
 
 
 def copies_of(pictures: Sequence[np.ndarray], rows: Sequence[int], embedder: Embedder, seed: int) -> Features:
@@ -45,11 +45,11 @@ def count(matches: NearMatches, rows: Sequence[int]) -> Counts:
 
 def add(parts: Sequence[Counts]) -> Counts:
     """The sum of some counts."""
-    planted, found = Counter[str](), Counter[str]()
+    planted, detected = Counter[str](), Counter[str]()
     for counts in parts:
         planted.update({kind: n for kind, (n, _) in counts.items()})
-        found.update({kind: n for kind, (_, n) in counts.items()})
-    return {kind: (planted[kind], found[kind]) for kind in planted}
+        detected.update({kind: n for kind, (_, n) in counts.items()})
+    return {kind: (planted[kind], detected[kind]) for kind in planted}
 
 
 def planted_copies(counts: Counts, shuffled: Mapping[str, float]) -> Verdict:
@@ -57,7 +57,7 @@ def planted_copies(counts: Counts, shuffled: Mapping[str, float]) -> Verdict:
 
     `shuffled`: `predictions.shuffled_accuracy`; a NaN accuracy counts for nothing.
     """
-    shares = {kind: found / planted for kind, (planted, found) in counts.items() if planted}
+    shares = {kind: detected / planted for kind, (planted, detected) in counts.items() if planted}
     required = {kind: share for kind, share in shares.items() if kind != _REPORTED_ONLY}
     missed = {kind: share for kind, share in required.items() if share < _SHOULD_FIND}
     blind = any(share < _MUST_FIND for share in missed.values())

@@ -58,13 +58,13 @@ def measure(config: AuditBenchmark, invocation: Invocation) -> Outcome:
         "correlation": correlation,
         "embedding": embedding,
         "memory": memory,
-        "found": found,
+        "found": detection,
     }
-    told: dict[str, Any] = {"conditions": describe_environment("torch", "numpy", "pillow")}
+    figures: dict[str, Any] = {"conditions": describe_environment("torch", "numpy", "pillow")}
     for part in config.parts:
         log.info("measuring %s", part)
-        told[part] = measures[part](config)
-    return Outcome(told)
+        figures[part] = measures[part](config)
+    return Outcome(figures)
 
 
 def correlation(config: AuditBenchmark) -> dict[str, Any]:
@@ -85,9 +85,9 @@ def embedding(config: AuditBenchmark) -> dict[str, Any]:
         for vectors in (rng.standard_normal((n, _DIMENSIONS), np.float32) for n in (config.train, 64 * config.test))
     )
     scan: Callable[[], Any] = lambda: neighbours.top_matches(left, right, 0.9, 16)  # noqa: E731 - timed as a whole
-    told = _against_plain(scan, left, right, len(left) * len(right), config.repeats)
-    hours = 1_000_000 * 300_000 / told["comparisons_per_s"] / 3600
-    return told | {"estimated_core_hours_for_1000000_x_300000": round(hours, 3)}
+    figures = _against_plain(scan, left, right, len(left) * len(right), config.repeats)
+    hours = 1_000_000 * 300_000 / figures["comparisons_per_s"] / 3600
+    return figures | {"estimated_core_hours_for_1000000_x_300000": round(hours, 3)}
 
 
 def _against_plain(
@@ -125,8 +125,8 @@ def memory(config: AuditBenchmark) -> dict[str, Any]:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the capped process failed: {done.stderr[-2000:]}")
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
 
 
 def capped(rows: int, cap_mb: int, block: int = 4096) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _bytes_per_row(block: Features) -> float:
     return sum(part.nbytes for part in (block.hashes, block.grey, block.vectors)) / len(block)
 
 
-def found(config: AuditBenchmark) -> dict[str, Any]:
+def detection(config: AuditBenchmark) -> dict[str, Any]:
     """Share found of each kind of copy, and false alarms among test faces that have none.
 
     `found`: copies of test faces stand among the training faces. `reverse`: test faces are copies of training faces.
@@ -179,22 +179,22 @@ def found(config: AuditBenchmark) -> dict[str, Any]:
     scan = CopyScan()
     alarms = copies.find(grey, strangers, scan)
     number = min(config.planted, len(known), len(strange))
-    told: dict[str, Any] = {"found": {}, "reverse": {}}
+    figures: dict[str, Any] = {"found": {}, "reverse": {}}
     for kind in copies.KINDS:
         for name, originals in (("found", strange), ("reverse", known)):
-            made = [
+            copied = [
                 copies.plant(pixels, kind, np.random.default_rng(seed_of(0, kind, row)))
                 for row, pixels in enumerate(originals[:number])
             ]
-            planted = np.stack([copies.to_grey(p) for p in made])
+            planted = np.stack([copies.to_grey(p) for p in copied])
             left, right = (grey, planted) if name == "reverse" else (np.concatenate([planted, grey]), theirs[:number])
             hits = copies.find(left, right, scan)
-            told[name][kind] = round(len(np.unique(hits.right[hits.left == hits.right])) / number, 4)
+            figures[name][kind] = round(len(np.unique(hits.right[hits.left == hits.right])) / number, 4)
     alarmed = len(np.unique(alarms.right))
     return {
         "train": len(known),
         "planted_of_each_kind": number,
-        **told,
+        **figures,
         "strangers": len(strangers),
         "kind_of_strangers": kind_of_strangers,
         "natural_twins_set_aside": len(theirs) - len(strangers),

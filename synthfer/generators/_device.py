@@ -138,8 +138,8 @@ def blank() -> Failure:
 def fill_missing(pictures: Sequence[Picture | None], make: Callable[[list[int]], Sequence[Picture]]) -> list[Picture]:
     """The pictures of a call: those that are None, if any, are made by `make`, which is given their indexes."""
     missing = [i for i, picture in enumerate(pictures) if picture is None]
-    made = dict(zip(missing, make(missing) if missing else [], strict=True))
-    return [made[i] if picture is None else picture for i, picture in enumerate(pictures)]
+    filled = dict(zip(missing, make(missing) if missing else [], strict=True))
+    return [filled[i] if picture is None else picture for i, picture in enumerate(pictures)]
 
 
 def fail_alone(call: Callable[[Sequence[T]], list[Picture]], items: Sequence[T], what: str) -> list[Picture]:

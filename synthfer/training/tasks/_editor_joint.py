@@ -17,7 +17,7 @@ from synthfer.generators.expression_editor.networks import CLASSES
 from synthfer.training.batch_rng import BatchRng
 from synthfer.training.tasks._editor_wasserstein import ExpressionEditor, Targets, mean_over
 
-MADE = CLASSES
+EDITED = CLASSES
 """The class of edits."""
 _PENALTY_EVERY = 8
 
@@ -26,14 +26,14 @@ class JointEditor(ExpressionEditor):
     """A `Task`; see there."""
 
     def _critic_losses(self, images: Tensor, labels: Tensor, targets: Targets, rng: BatchRng) -> dict[str, Tensor]:
-        """Real faces are of their class, edits are of class `MADE`."""
+        """Real faces are of their class, edits are of class `EDITED`."""
         rows, n = self._edited(rng), len(targets.classes)
         penalised = self._at % _PENALTY_EVERY == 0
         with torch.no_grad():
             edits = self.generator(images[:n], targets.points)
         images = images.detach().requires_grad_(penalised)
-        real, made = self.critic(images)[1], self.critic(edits)[1]
-        of_edits = F.cross_entropy(made, torch.full_like(targets.classes, MADE), reduction="none")
+        real, edited = self.critic(images)[1], self.critic(edits)[1]
+        of_edits = F.cross_entropy(edited, torch.full_like(targets.classes, EDITED), reduction="none")
         losses = {"real": F.cross_entropy(real, labels), "made": mean_over(of_edits, rows, rng.world)}
         if penalised:
             losses["penalty"] = _PENALTY_EVERY / 2 * slope(real, labels, images).mean()
@@ -57,7 +57,7 @@ class JointEditor(ExpressionEditor):
 
 
 def slope(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
-    """The squared length, (n,), of the gradient of (logit of the face's class - logit of `MADE`) at the images."""
-    margins = logits.gather(1, labels[:, None]).sum() - logits[:, MADE].sum()
+    """The squared length, (n,), of the gradient of (logit of the face's class - logit of `EDITED`) at the images."""
+    margins = logits.gather(1, labels[:, None]).sum() - logits[:, EDITED].sum()
     (gradient,) = torch.autograd.grad(margins, images, create_graph=True)
     return gradient.square().flatten(1).sum(1)

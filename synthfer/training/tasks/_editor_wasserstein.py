@@ -184,8 +184,8 @@ class ExpressionEditor(Task):
         with torch.no_grad():
             _, seen, seen_points = self.critic(images)
         edits = self.generator(images, targets.points)
-        made, classes, points = self.critic(edits)
-        values, some = {"made": -made}, {}
+        realism, classes, points = self.critic(edits)
+        values, some = {"made": -realism}, {}
         right = F.cross_entropy(classes, targets.classes, reduction="none")
         if self.settings.space == "linear":
             confidence = classes.softmax(1).amax(1)
