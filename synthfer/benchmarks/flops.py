@@ -5,7 +5,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from synthfer.classifiers._network import Classifier
+from synthfer.classifiers.network import Classifier
 
 _SIDE = 2048
 

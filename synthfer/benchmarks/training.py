@@ -24,7 +24,7 @@ from synthfer import classifiers, images
 from synthfer.benchmarks import benchmark_data, plain_loop
 from synthfer.benchmarks.flops import flops_per_image, matrix_rate
 from synthfer.benchmarks.plain_loop import Task
-from synthfer.classifiers._network import Classifier
+from synthfer.classifiers.network import Classifier
 from synthfer.cli import Invocation, Outcome
 from synthfer.config import ConfigError, load, option, registry_section
 from synthfer.engine.cluster import ClusterResources, session

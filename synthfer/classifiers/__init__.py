@@ -21,7 +21,7 @@ from synthfer.suggest import nearest
 from synthfer.validation import MismatchError, convert, describe, show
 
 if TYPE_CHECKING:
-    from synthfer.classifiers._network import Classifier
+    from synthfer.classifiers.network import Classifier
 
 CHANNELS = ("RGB", "BGR", "grey")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -73,7 +73,7 @@ class TrainingRecipe:
     caveat: str = ""
 
 
-_MEMBERS = Registry("classifier", __name__, __path__, shared=("checkpoints", "training_fingerprint"))
+_MEMBERS = Registry("classifier", __name__, __path__, shared=("checkpoints", "network", "training_fingerprint"))
 names, module = _MEMBERS.names, _MEMBERS.module
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from synthfer import classifiers, expressions
 from synthfer.checkpoints import CARD_SUFFIXES, Card, Checkpoint, log_licence
 from synthfer.classifiers import CHANNELS, InputSpec
-from synthfer.classifiers._network import Classifier
+from synthfer.classifiers.network import Classifier
 from synthfer.classifiers.training_fingerprint import SUFFIX, TrainingFingerprint
 from synthfer.config import REQUIRED, option
 from synthfer.expressions import EXPRESSIONS, ORDERS

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthfer.classifiers import InputSpec, TrainingRecipe
-from synthfer.classifiers._network import Classifier
+from synthfer.classifiers.network import Classifier
 from synthfer.config import option
 
 INPUT = InputSpec(size=112)

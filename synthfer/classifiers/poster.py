@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from synthfer.classifiers import InputSpec, TrainingRecipe
 from synthfer.classifiers._mobilefacenet import MobileFaceNet
-from synthfer.classifiers._network import Classifier
 from synthfer.classifiers.ir50 import AUGMENTATION, TOKENS, Trunk, halved
+from synthfer.classifiers.network import Classifier
 from synthfer.config import option
 
 INPUT = InputSpec(size=112)

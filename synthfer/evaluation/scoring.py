@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from synthfer import images
-from synthfer.classifiers._network import Classifier
+from synthfer.classifiers.network import Classifier
 from synthfer.evaluation.inputs import VARIANTS
 from synthfer.sample import LINEAGE, SCHEMA
 from synthfer.store import Dataset

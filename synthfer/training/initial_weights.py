@@ -7,8 +7,8 @@ import torch
 
 from synthfer import classifiers
 from synthfer.classifiers import InputSpec
-from synthfer.classifiers._network import Classifier
 from synthfer.classifiers.checkpoints import ClassifierCard, collect
+from synthfer.classifiers.network import Classifier
 from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.config import Choice, ConfigError, to_dict
 from synthfer.sample import seed_of

@@ -12,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from synthfer import classifiers
 from synthfer.classifiers import IMAGENET_MEAN, IMAGENET_STD, InputSpec
-from synthfer.classifiers._network import Classifier
 from synthfer.classifiers.ir50 import Trunk
+from synthfer.classifiers.network import Classifier
 from synthfer.expressions import EXPRESSIONS
 
 ALL = [

@@ -11,7 +11,7 @@ from PIL import Image
 
 from synthfer import classifiers, images
 from synthfer.classifiers import InputSpec
-from synthfer.classifiers._network import Classifier
+from synthfer.classifiers.network import Classifier
 from synthfer.evaluation.inputs import VARIANTS
 from synthfer.evaluation.scoring import FACTS, Scored, Scorer
 from synthfer.sample import SCHEMA

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from synthfer import classifiers, config, generators
-from synthfer.classifiers._network import Classifier
+from synthfer.classifiers.network import Classifier
 from synthfer.expressions import EXPRESSIONS
 from synthfer.generators import Faces
 from synthfer.generators.vae_gan.generator import VaeGanGenerator

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthfer.classifiers import InputSpec
-from synthfer.classifiers._network import Classifier
+from synthfer.classifiers.network import Classifier
 from synthfer.config import option
 
 INPUT = InputSpec(size=16)

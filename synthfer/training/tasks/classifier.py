@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from synthfer import metrics
-from synthfer.classifiers._network import Classifier, Output
 from synthfer.classifiers.checkpoints import ClassifierCard, card_of
+from synthfer.classifiers.network import Classifier, Output
 from synthfer.sample import seed_of
 from synthfer.training.aux_batchnorm import set_real_rows, with_aux, without_aux
 from synthfer.training.batch_rng import BatchRng

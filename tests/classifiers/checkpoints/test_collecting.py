@@ -11,8 +11,8 @@ import yaml
 from synthfer import classifiers
 from synthfer.checkpoints import CARD_SUFFIXES
 from synthfer.classifiers import InputSpec, checkpoints
-from synthfer.classifiers._network import Classifier
 from synthfer.classifiers.checkpoints import ClassifierCheckpoint, collect
+from synthfer.classifiers.network import Classifier
 from synthfer.classifiers.training_fingerprint import LINK_COLUMNS, TrainingFingerprint
 from synthfer.store import open_store
 from synthfer.tensors import write_tensors

@@ -11,8 +11,8 @@ from torch import nn
 
 from synthfer import classifiers
 from synthfer.classifiers import checkpoints
-from synthfer.classifiers._network import Classifier
 from synthfer.classifiers.checkpoints import ClassifierCard, ClassifierCheckpoint
+from synthfer.classifiers.network import Classifier
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.tensors import fitting
 
