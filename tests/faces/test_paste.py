@@ -147,7 +147,7 @@ def test_faces_that_were_not_edited_stay_as_they_were(portraits, mode):
 @pytest.mark.parametrize(
     ("broken", "what"),
     [
-        ({"mode": "soft"}, "mode 'soft' is not known; one of feather, hard is"),
+        ({"mode": "soft"}, "mode 'soft' is not known; give one of feather, hard"),
         ({"patch": np.zeros((4, 4, 3))}, "the patch is float64"),
         ({"picture": np.zeros((4, 4), np.uint8)}, r"the picture is uint8 \(4, 4\)"),
         ({"matrix": np.zeros((2, 3))}, "invertible 2 x 3 matrix"),
