@@ -32,6 +32,7 @@ from synthfer.evaluation.contamination import read_audits
 from synthfer.evaluation.naming import shortest_names
 from synthfer.evaluation.scoring import Scorer
 from synthfer.expressions import EXPRESSIONS, ORDERS
+from synthfer.guards.verdict import AUDIT_FILE, PAIRS_FILE
 from synthfer.sample import imported_sample_id
 from synthfer.store import Dataset, open_store
 from synthfer.store.dataset_ref import open_ref, unit_ranges
@@ -332,13 +333,13 @@ def test_an_audit_without_a_pair_says_what_it_looked_at(folder, large, tmp_path)
     words = [f"train={folder}/faces", f"test={folder}/others", f"out={tmp_path}/audit", "canaries=0"]
     quiet_ = Invocation(Console(file=io.StringIO()), Console(file=io.StringIO()))
     audit.run(load(audit.AuditJob, words), quiet_)
-    empty = pq.read_table(tmp_path / "audit" / audit.PAIRS)[:0]  # as where not even a warning was found
-    pq.write_table(empty, tmp_path / "audit" / audit.PAIRS)
+    empty = pq.read_table(tmp_path / "audit" / PAIRS_FILE)[:0]  # as where not even a warning was found
+    pq.write_table(empty, tmp_path / "audit" / PAIRS_FILE)
     found = read_audits([f"{tmp_path}/audit", f"{folder}/audit"])
     own = Dataset(f"{folder}/others").manifest.manifest_hash
     assert {split for digest, split in found.covered if digest == own} == {"val", "test"}
-    assert found.pairs.equals(pq.read_table(folder / "audit" / audit.PAIRS))
-    (tmp_path / "audit" / audit.VERDICT).write_text('{"sides": {}}')
+    assert found.pairs.equals(pq.read_table(folder / "audit" / PAIRS_FILE))
+    (tmp_path / "audit" / AUDIT_FILE).write_text('{"sides": {}}')
     with pytest.raises(ConfigError, match=r"audits: \S*/audit/audit\.json is not written by jobs/audit\.py"):
         read_audits([f"{tmp_path}/audit"])
 
