@@ -193,29 +193,29 @@ def node(gpus: float = 0, alive: bool = True, **labels: str) -> dict:
 
 
 def test_a_bill_counts_all_gpus_that_live_by_their_pool():
-    bill = CostMeter({"l4-spot": 0.5, "a100": 2.0, "gpu": 1.0})
+    cost = CostMeter({"l4-spot": 0.5, "a100": 2.0, "gpu": 1.0})
     mine = {"synthfer.io/pool": "l4-spot", "ray.io/node-group": "workers"}
     nodes = [node(4, **mine), node(1, **mine), node(), node(8, alive=False), node(2, **{"ray.io/node-group": "a100"})]
-    bill.add(nodes, 1800)
-    bill.add([node(3)], 3600)
-    assert bill.hours == {"l4-spot": 2.5, "a100": 1.0, "gpu": 3.0}
-    assert bill.summary() == {"gpu_hours": 6.5, "spend": 2.5 * 0.5 + 2.0 + 3.0}
+    cost.add(nodes, 1800)
+    cost.add([node(3)], 3600)
+    assert cost.hours == {"l4-spot": 2.5, "a100": 1.0, "gpu": 3.0}
+    assert cost.summary() == {"gpu_hours": 6.5, "spend": 2.5 * 0.5 + 2.0 + 3.0}
 
 
 def test_without_gpus_or_prices_nothing_is_said_of_them():
-    bill = CostMeter({})
-    bill.add([node()], 3600)
-    assert bill.summary() == {}
-    bill.add([node(1)], 3600)
-    assert bill.summary() == {"gpu_hours": 1.0}
+    cost = CostMeter({})
+    cost.add([node()], 3600)
+    assert cost.summary() == {}
+    cost.add([node(1)], 3600)
+    assert cost.summary() == {"gpu_hours": 1.0}
 
 
 def test_a_pool_without_a_price_is_told_once_and_leaves_no_spend(caplog):
-    bill = CostMeter({"l4-spot": 1.0})
+    cost = CostMeter({"l4-spot": 1.0})
     for _ in range(3):
-        bill.add([node(1, **{"synthfer.io/pool": "l4-spot"}), node(1, **{"synthfer.io/pool": "h100"})], 3600)
+        cost.add([node(1, **{"synthfer.io/pool": "l4-spot"}), node(1, **{"synthfer.io/pool": "h100"})], 3600)
     assert caplog.text.count("no price for the GPUs of pool h100") == 1
-    assert bill.summary() == {"gpu_hours": 6.0}
+    assert cost.summary() == {"gpu_hours": 6.0}
 
 
 def test_a_price_below_nothing_is_refused():
