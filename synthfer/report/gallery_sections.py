@@ -57,7 +57,7 @@ def overview(dataset: Dataset, counts: DatasetCounts, planned: PlannedCounts) ->
     return render(
         "overview.html",
         cards={title: text for title, text in cards.items() if text and (text != "0" or title == "accepted")},
-        head=["Expression", "", "asked", *DECISIONS, "cells", "per cell"],
+        head=["Expression", "", "planned", *DECISIONS, "cells", "per cell"],
         rows=[_expression_row(name, bars[name], counts, planned) for name in names],
         longest=max((sum(bar.values()) for bar in bars.values()), default=1),  # all bars share one scale
         legend=[kind for kind in (*DECISIONS, "to-come") if any(bar[kind] for bar in bars.values())],
