@@ -35,7 +35,7 @@ def copies_of(pictures: Sequence[np.ndarray], rows: Sequence[int], embedder: Emb
 
 
 def count(matches: NearMatches, rows: Sequence[int]) -> Counts:
-    """How many of the copies of these training rows a guard fails; `matches.right` counts as `copies_of` does."""
+    """How many planted copies of each kind were detected; `matches.right` numbers them in the order of `copies_of`."""
     caught = np.zeros(len(KINDS) * len(rows), bool)
     for part in (matches.hashes[matches.hashes.view == 1], matches.vectors, matches.copies):
         caught[part.right[part.left == np.asarray(rows)[part.right % len(rows)]]] = True

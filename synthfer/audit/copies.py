@@ -247,7 +247,7 @@ def _covered(weight: torch.Tensor) -> torch.Tensor:
 def _either_way(
     train: torch.Tensor, test: torch.Tensor, warp: torch.Tensor, overlap: float, blur: float
 ) -> torch.Tensor:
-    """The agreement, with whichever picture was made from the other in the other's place: (k,)."""
+    """The higher of the agreements from training to test picture and back, since either may be the copy: (k,)."""
     back = torch.linalg.inv_ex(warp[:, :, :2])[0]
     reverse = torch.cat([back, -back @ warp[:, :, 2:]], 2)
     there = _agreement(train, test, warp, overlap, blur)

@@ -73,7 +73,7 @@ def merge(parts: Sequence[NearMatches], keep: int) -> NearMatches:
 
 
 def moved(matches: NearMatches, right: int) -> NearMatches:
-    """The same where the first test row is this row of the whole."""
+    """Matches whose test rows are numbered within the whole test set, in which the block begins at row `right`."""
     parts = (matches.hashes, matches.vectors, matches.copies, matches.nearest)
     return NearMatches(*(part.moved(right=right) for part in parts))
 
@@ -255,9 +255,9 @@ def _verdict(
     full, to_look_at = int((matches >= keep).sum()), len(np.unique(warned))
     status: Status = "fail" if len(rows) else "warn" if to_look_at else "pass"
     message = {
-        "fail": f"{len(rows):,} test rows have near copies in the training data, beside identical ones.",
+        "fail": f"{len(rows):,} test rows have near copies in the training data, not counting identical ones.",
         "warn": f"{to_look_at:,} test rows are near training rows, none certainly a copy: look at the pairs.",
-        "pass": "No test row has a near copy in the training data, beside identical ones.",
+        "pass": "No test row has a near copy in the training data, not counting identical ones.",
     }[status]
     if full:
         message += f" {full:,} have {keep} or more and there may be others: raise near.keep, or audit what is left."

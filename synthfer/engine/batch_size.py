@@ -35,6 +35,6 @@ def halve_batch_size(store: ObjectStore, batch_size: int) -> int:
 
 
 def record_batch_size(store: ObjectStore, batch_size: int, requested: int) -> int:
-    """Records the batch size for the whole dataset; the one that is on record in the end."""
+    """Records the batch size for the whole dataset and returns the recorded one: another worker may have been first."""
     store.put_new(BATCH_SIZE_KEY, canonical_json({"batch_size": batch_size, "asked": requested}))
     return recorded_batch_size(store) or batch_size

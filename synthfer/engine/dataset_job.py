@@ -255,7 +255,10 @@ def make_missing(
         units = f"{len(missing)} of {spec.units} units are left (unit {', '.join(map(str, missing[:8]))})"
         if not stats.receipts:
             raise TooManyFailures(f"no unit could be made: {units}; the errors above and Ray's logs say why.")
-        raise Stopped(f"{units}: workers died, gave them up or had no node. Run the same command again to go on.")
+        raise Stopped(
+            f"{units}: their workers died or stopped too often, or no node had room for one. Run the same command "
+            "again to go on."
+        )
 
 
 def _make_once(

@@ -265,7 +265,7 @@ def _counted(pictures: list[Picture], rows: Sequence[Row]) -> list[Picture]:
 def _verdicts(
     gates: Gate | None, rows: Sequence[Row], faces: Sequence[Faces | Failure], pictures: Sequence[Picture]
 ) -> list[Verdict]:
-    """What the gates say of each picture; nothing of failures and of what is no image and will fail to encode."""
+    """The gates' verdict on each picture; failures, and arrays that are not valid images, get an empty one."""
     verdicts = [Verdict()] * len(pictures)
     scored = {n: _image(one) for n, one in enumerate(pictures) if not isinstance(one, Failure) and _is_image(one)}
     if gates and scored:

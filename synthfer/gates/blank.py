@@ -23,7 +23,10 @@ class Config:
     """What counts as blank."""
 
     min_contrast: float = option(
-        1.0, "reject pictures no channel of which has this standard deviation, in levels of 0..255", low=0, high=127.5
+        1.0,
+        "reject pictures in which every channel has a smaller standard deviation, in levels of 0..255",
+        low=0,
+        high=127.5,
     )
 
 

@@ -35,7 +35,8 @@ class Config(PlanConfig):
     per_cell: int | None = option(None, "rows of each cell (expression x every attribute)", low=1)
     balance: str | None = option(
         None,
-        "what a labelled set lacks to be uniform: fer2013, rafdb, affectnet7, a dataset or a label,count CSV",
+        "what brings each expression of a labelled set up to its largest: fer2013, rafdb, affectnet7, a dataset or a "
+        "label,count CSV",
     )
     balance_to: int | None = option(
         None, "with balance: fill up to this many per expression, not to the largest", low=1

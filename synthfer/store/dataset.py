@@ -3,6 +3,8 @@
 The objects of a dataset, in the order in which they are written:
 
     _dataset.json                       first: format version, spec (plan, producer, image format, rows), its sha256
+    _index.parquet, _faces.parquet      what the plan refers to, where it does: entries of a collection, faces to edit
+    _shape.json                         the batch size, where a device was too small for the configured one
     data/train-00042-of-00250.parquet   one shard per unit, in any order: all rows of that unit
     _manifest.parquet                   when every unit is there: size, sha256, row count and counts of every shard
     README.md                           the dataset card
@@ -12,7 +14,8 @@ Three rules, from which all the rest follows:
 
 1. There is one way to write, `ObjectStore.put_new(key, body)`: it creates a whole object if the key is free, and else
    changes nothing. In a folder it writes a hidden temporary file, flushes it to disk and hard-links it to its key. On
-   S3 it is a single PUT with `If-None-Match: *`. Nothing is ever renamed, appended to, overwritten or deleted.
+   S3 it is a single PUT with `If-None-Match: *`. No object of a dataset is ever renamed, appended to, overwritten or
+   deleted (`gc` removes left-over temporary files and foreign objects, on request).
 2. A unit is committed if, and only if, its object exists. Its key follows from its number. There is no log, lock or
    list of finished work that could disagree with the data: to resume is to list `data/` and make what is missing.
 3. The rows of a unit follow from the spec: the same samples with the same ids, whoever makes them. Of two writers of
@@ -27,8 +30,9 @@ What a kill (kill -9, a preempted node, a power cut, a lost network) leaves, and
     while it generates or encodes a unit    the units committed so far    makes this unit again: all that was lost
     while it writes a shard                 the same; in a folder also a  makes this unit again; readers never see the
                                             hidden temporary file         temporary file, and `gc` removes it
-    when the shard is stored, before the    the shard                     finds it in the listing; a writer that did not
-    answer arrives or is passed on                                        see it gets False, and reads its receipt
+    when the shard is stored, before the    the shard                     finds it in the listing; a writer whose
+    writer or the driver hears of it                                      listing missed it gets False from `put_new`
+                                                                          and reads the receipt of the stored shard
     with all units stored, before the seal  every shard                   confirms each by its key, then seals
     between _manifest.parquet and _SUCCESS  manifest, perhaps the card    builds the manifest again, compares it with
                                                                           the stored one, writes what is missing
@@ -43,7 +47,8 @@ delivers late: each of them finds the key free and commits a valid unit, or find
   that knows nothing of synthfer and reads `data/*.parquet` sees every row once, before and after the seal.
 - Nothing is seen half: an object appears whole. Size, sha256 and the checksum of every page are checked on reading.
 - Nothing changes afterwards: keys are written once, and the manifest's hashes show it if somebody else writes to them.
-- Costs: a kill costs at most the unit in hand. Only `gc` compares clocks, so that clock skew does no harm.
+- Costs: a kill costs at most the units in progress, two for each worker. Only `gc` compares clocks, so that clock
+  skew does no harm.
 
 Not every S3 server keeps rule 1, so `ObjectStore.probe` tries it when a dataset is created. The answer stands in
 `_dataset.json`, and a weaker store is warned about; see `_WEAK_STORES` for what may then happen (never a lost or

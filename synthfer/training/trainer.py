@@ -64,7 +64,9 @@ class Trainer:
             )
         self.config, self.run, self.batches, self.task, self.world = config, run, batches, task, world
         self.validation = ValidationBatches(batches, world, run.seed, task.signed_images)
-        self.learning = [module for module in task.modules.values() if module.training]  # averages never are
+        self.learning = [
+            module for module in task.modules.values() if module.training
+        ]  # averaged copies stay in eval mode
         for module in task.modules.values():
             module.to(world.device)
         task.begin(run.steps)
@@ -217,8 +219,8 @@ class Trainer:
         named = "the loss" if name == "loss" else f"the loss {name}"
         return (
             f"{self.run.key}: {named} is {loss} at step {step}. Its batch: {', '.join(ids)} and "
-            f"{len(rows) - len(ids)} more. Look at these pictures. {self.task.remedy}, and choose another out: "
-            "it is another experiment then."
+            f"{len(rows) - len(ids)} more. Look at these pictures. {self.task.remedy}, and use another out=: "
+            "with other settings it is another experiment."
         )
 
     def validate(self) -> dict[str, float]:
@@ -228,7 +230,7 @@ class Trainer:
         if wrong := [name for name, value in metrics.items() if not math.isfinite(value)]:
             raise NotFinite(
                 f"{self.run.key}: {', '.join(wrong)} on validation data is NaN or infinite after step "
-                f"{self.progress.step}. {self.task.remedy}, and choose another out: it is another experiment then."
+                f"{self.progress.step}. {self.task.remedy}; use another out=: other settings make another experiment."
             )
         return metrics
 

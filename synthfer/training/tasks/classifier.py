@@ -171,7 +171,7 @@ class ClassifierTask(Task):
             if not torch.isfinite(logits).all():
                 raise NotFinite(
                     f"{self.run.key}: the network's logits on validation data are NaN or infinite. {self.remedy}, and "
-                    "choose another out: it is another experiment then."
+                    "use another out=: with other settings it is another experiment."
                 )
             yield batch.labels.cpu().numpy(), logits.double().softmax(1).cpu().numpy()
 
