@@ -206,7 +206,8 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 def test_templates_escape_all_but_markup() -> None:
     """In text and in attributes; a value that a template names and nobody gave is an error."""
     banner = {"status": '"<', "guard": "&", "message": 1}
-    written = render("matrix_warnings.html", banners=[banner], banner_text=lambda banner: Markup("<b>"))
+    texts = {"guard_title": lambda number: number, "banner_text": lambda banner: Markup("<b>")}
+    written = render("matrix_warnings.html", banners=[banner], **texts)
     assert '<span class="badge status &#34;&lt;">&#34;&lt;</span> <b>&amp;</b> <b></li>' in written
     with pytest.raises(UndefinedError):
         render("matrix_warnings.html", banners=[banner])

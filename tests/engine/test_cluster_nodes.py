@@ -71,8 +71,10 @@ def test_what_no_node_can_be_is_refused_by_its_key(word, said):
     assert str(caught.value).startswith(said)
 
 
-def test_a_gang_has_no_second_choice():
-    with pytest.raises(ConfigError, match=r"^engine\.nodes: a gang .* name one alternative"):
+def test_workers_of_a_training_have_no_second_choice():
+    with pytest.raises(
+        ConfigError, match=r"^engine\.nodes: .* start all at once or not at all, .* name one alternative"
+    ):
         load(TrainJob, [*TRAIN, "engine.nodes=[{pool: a}, {pool: b}]"])
 
 
