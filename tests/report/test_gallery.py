@@ -208,7 +208,7 @@ def test_templates_escape_all_but_markup() -> None:
     banner = {"status": '"<', "guard": "&", "message": 1}
     texts = {"guard_title": lambda number: number, "banner_text": lambda banner: Markup("<b>")}
     written = render("matrix_warnings.html", banners=[banner], **texts)
-    assert '<span class="badge status &#34;&lt;">&#34;&lt;</span> <b>&amp;</b> <b></li>' in written
+    assert '<span class="badge status &#34;&lt;">&#34;&lt;</span> <b>&amp;</b>, <b></li>' in written
     with pytest.raises(UndefinedError):
         render("matrix_warnings.html", banners=[banner])
 
