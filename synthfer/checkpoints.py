@@ -23,7 +23,7 @@ import yaml
 from torch import Tensor, nn
 
 from synthfer import config
-from synthfer.config import REQUIRED, option
+from synthfer.schema import REQUIRED, option
 from synthfer.store import open_store
 from synthfer.tensors import fitting, read_tensors
 

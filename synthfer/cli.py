@@ -26,7 +26,8 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from synthfer.config import ConfigError, Key, keys, load, to_dict
+from synthfer.config import Key, keys, load
+from synthfer.schema import ConfigError, to_dict
 
 COMPLETE, FAILURE, WRONG_INPUT, STOPPED = 0, 1, 2, 3
 FLAGS = {

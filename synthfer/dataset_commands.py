@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from synthfer.cli import COMPLETE, FAILURE, Command, Invocation, Outcome
-from synthfer.config import REQUIRED, option
 from synthfer.planning import open_plan
 from synthfer.planning.longtail import long_tail
 from synthfer.progress import Meter
 from synthfer.sample import SPLITS
+from synthfer.schema import REQUIRED, option
 from synthfer.sources.index import StoredIndex, is_collection, sample_id
 from synthfer.store import Dataset, View
 from synthfer.store.card import README

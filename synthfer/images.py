@@ -19,8 +19,8 @@ import simplejpeg
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from synthfer.config import option
 from synthfer.sample import pixels_hash
+from synthfer.schema import option
 
 FORMATS = ("jpeg", "png", "webp")
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"

@@ -11,6 +11,8 @@ from reprlib import Repr
 from typing import Any, Literal, Union
 
 _TYPES = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null", Any: "any"}
+MAX_INTEGER = 2**63 - 1
+"""What a column, a seed or a counter holds."""
 _NULLS = ("null", "Null", "NULL", "~")
 
 
@@ -62,7 +64,8 @@ def convert(hint: Any, text: str | None, value: Any, metadata: Mapping[str, Any]
     if hint is str and text is not None and not isinstance(value, str) and "${" not in text:
         value = text
     if hint in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
-        whole = math.isfinite(value) and (hint is float or value == int(value))
+        bounded = abs(value) <= MAX_INTEGER if hint is int or isinstance(value, int) else math.isfinite(value)
+        whole = bounded and (hint is float or value == int(value))
         return hint(_checked(value, whole and _in_range(value, metadata)))
     choices = metadata.get("choices") if hint is str else None
     fits = hint is Any or (isinstance(hint, type) and type(value) is hint)

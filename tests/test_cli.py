@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from synthfer import cli
-from synthfer.config import REQUIRED, option
+from synthfer.schema import REQUIRED, option
 
 log = logging.getLogger("synthfer.job")
 

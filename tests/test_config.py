@@ -10,17 +10,8 @@ from typing import Any, Literal
 
 import pytest
 
-from synthfer.config import (
-    REQUIRED,
-    Choice,
-    ConfigError,
-    keys,
-    load,
-    option,
-    registry_section,
-    registry_sections,
-    to_dict,
-)
+from synthfer.config import keys, load
+from synthfer.schema import REQUIRED, Choice, ConfigError, option, registry_section, registry_sections, to_dict
 
 
 @dataclass(frozen=True, kw_only=True)

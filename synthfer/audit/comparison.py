@@ -16,8 +16,8 @@ from synthfer.audit.near_duplicates import Levels, NearMatches
 from synthfer.audit.splits import AuditSplit
 from synthfer.audit.task_pool import TaskPool
 from synthfer.canonical import canonical_json
-from synthfer.config import Choice
 from synthfer.guards.verdict import Verdict
+from synthfer.schema import Choice
 from synthfer.store.dataset_ref import UnitRange
 
 # Blocks of training rows of which copies are planted.

@@ -6,8 +6,8 @@ from typing import Any
 from synthfer import embedders
 from synthfer.audit.copies import CopyScan
 from synthfer.audit.near_duplicates import Limits
-from synthfer.config import REQUIRED, option, registry_section
 from synthfer.sample import SPLITS
+from synthfer.schema import REQUIRED, option, registry_section
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from PIL import Image
 from torch.nn.functional import avg_pool2d, grid_sample
 
 from synthfer.audit.neighbours import COLUMNS, ROWS, Matches, merge, top_matches
-from synthfer.config import option
+from synthfer.schema import option
 
 SIDE, PATCH = 48, 24
 _CENTRE = 0.72  # share of the side under a patch: turned by any angle it stays almost inside the picture

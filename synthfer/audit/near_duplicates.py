@@ -10,8 +10,8 @@ from synthfer.audit.copies import CopyScan
 from synthfer.audit.evidence import Pairs, pairs
 from synthfer.audit.features import Features
 from synthfer.audit.neighbours import Matches
-from synthfer.config import option
 from synthfer.guards.verdict import Guard, Status, Verdict
+from synthfer.schema import option
 
 _ENDS = ("train", "test")
 _AS_IT_IS, _MIRRORED = (1, 0, 1.0, 0.0, 0.0), (-1, 0, 1.0, 0.0, 0.0)

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthfer.audit.task_pool import TaskPool
-from synthfer.config import ConfigError
 from synthfer.sample import LINEAGE, SPLITS
+from synthfer.schema import ConfigError
 from synthfer.store.dataset_ref import DatasetRef, UnitRange, open_ref, unit_ranges
 
 FACTS = ("sample_id", "split", "label", *LINEAGE, "pixels_hash")

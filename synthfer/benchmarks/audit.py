@@ -20,9 +20,9 @@ from synthfer.audit import copies, near_duplicates, neighbours
 from synthfer.audit.copies import CopyScan
 from synthfer.audit.features import Features
 from synthfer.cli import Invocation, Outcome
-from synthfer.config import option
 from synthfer.environment import describe_environment
 from synthfer.sample import seed_of
+from synthfer.schema import option
 from synthfer.sources import avatars
 from synthfer.statistics import clopper_pearson
 from synthfer.store import Dataset

@@ -19,13 +19,13 @@ from synthfer.benchmarks import generators
 from synthfer.benchmarks.bare_loop import against_bare_loop, bare_rate, dataset_job, run
 from synthfer.benchmarks.generators import NetworksConfig
 from synthfer.cli import Invocation, Outcome
-from synthfer.config import option
 from synthfer.engine.cluster import session
 from synthfer.engine.generate import GenerateConfig, open_dataset
 from synthfer.engine.generation_worker import generate_rows, to_table
 from synthfer.environment import describe_environment
 from synthfer.generators import diffusion
 from synthfer.planning import prompts
+from synthfer.schema import option
 from synthfer.store import Dataset
 
 log = logging.getLogger(__name__)

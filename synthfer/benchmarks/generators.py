@@ -20,9 +20,9 @@ from synthfer.benchmarks import benchmark_data
 from synthfer.benchmarks.bare_loop import against_bare_loop
 from synthfer.checkpoints import Card
 from synthfer.cli import Invocation
-from synthfer.config import option
 from synthfer.generators import expression_editor
 from synthfer.planning.faces import open_faces
+from synthfer.schema import option
 from synthfer.store.image_reader import ImageReader
 
 PARTS = ("expression_editor", "vae_gan", "gan", "edit")

@@ -18,13 +18,14 @@ import numpy as np
 from PIL import Image
 
 from synthfer.cli import Invocation, Outcome
-from synthfer.config import load, option
+from synthfer.config import load
 from synthfer.engine.cluster import session
 from synthfer.engine.ingest import IngestConfig, read_lists, read_missing
 from synthfer.environment import describe_environment
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.images import ImageConfig, decode, encode
 from synthfer.sample import pixels_hash
+from synthfer.schema import option
 from synthfer.sources import fer2013
 from synthfer.sources.collection_reader import CollectionReader
 

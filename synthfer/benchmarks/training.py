@@ -26,7 +26,7 @@ from synthfer.benchmarks.flops import flops_per_image, matrix_rate
 from synthfer.benchmarks.plain_loop import Task
 from synthfer.classifiers.network import Classifier
 from synthfer.cli import Invocation, Outcome
-from synthfer.config import ConfigError, load, option, registry_section
+from synthfer.config import load
 from synthfer.engine.cluster import ClusterResources, session
 from synthfer.engine.paced_training import paced_training, worker_niceness
 from synthfer.engine.train import TrainJob, open_job, with_absolute_paths
@@ -34,6 +34,7 @@ from synthfer.engine.worker_group import WorkerGroup, WorkerGroupConfig
 from synthfer.environment import describe_environment
 from synthfer.evaluation.inputs import VARIANTS
 from synthfer.evaluation.scoring import Scored, Scorer
+from synthfer.schema import ConfigError, option, registry_section
 from synthfer.store import Dataset
 from synthfer.store.dataset_ref import open_ref, unit_ranges
 from synthfer.training import pixels

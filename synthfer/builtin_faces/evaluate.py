@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from synthfer.builtin_faces.autoencoder import reconstruction_psnr
 from synthfer.builtin_faces.captions import caption, preset_caption
 from synthfer.builtin_faces.train import drawn_faces, load_presets
-from synthfer.config import REQUIRED, option
 from synthfer.environment import describe_environment
 from synthfer.expressions import EXPRESSIONS
+from synthfer.schema import REQUIRED, option
 from synthfer.sources.avatars import HAIR_COLORS, HAIR_LENGTH, SKIN_TONES, AvatarAttributes, sample_attributes
 from synthfer.tensors import to_floats
 

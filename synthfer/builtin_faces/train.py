@@ -35,7 +35,7 @@ from synthfer.builtin_faces.text_to_image import (
     train_flow,
     train_text,
 )
-from synthfer.config import REQUIRED, option
+from synthfer.schema import REQUIRED, option
 from synthfer.sources.avatars import AvatarAttributes, draw, sample_attributes
 
 log = logging.getLogger(__name__)

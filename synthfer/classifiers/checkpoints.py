@@ -23,8 +23,8 @@ from synthfer.checkpoints import CARD_SUFFIXES, Card, Checkpoint, log_licence
 from synthfer.classifiers import CHANNELS, InputSpec
 from synthfer.classifiers.network import Classifier
 from synthfer.classifiers.training_fingerprint import SUFFIX, TrainingFingerprint
-from synthfer.config import REQUIRED, option
 from synthfer.expressions import EXPRESSIONS, ORDERS
+from synthfer.schema import REQUIRED, option
 from synthfer.store import open_store
 from synthfer.tensors import write_tensors
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from synthfer.classifiers import InputSpec, TrainingRecipe
 from synthfer.classifiers.network import Classifier
-from synthfer.config import option
+from synthfer.schema import option
 
 INPUT = InputSpec(size=112)
 TOKENS = ("spatial", "published")

@@ -26,7 +26,7 @@ from synthfer.classifiers import InputSpec, TrainingRecipe
 from synthfer.classifiers._mobilefacenet import MobileFaceNet
 from synthfer.classifiers.ir50 import AUGMENTATION, TOKENS, Trunk, halved
 from synthfer.classifiers.network import Classifier
-from synthfer.config import option
+from synthfer.schema import option
 
 INPUT = InputSpec(size=112)
 DEPTHS = {"small": 4, "base": 6, "large": 8}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from synthfer.classifiers import InputSpec, TrainingRecipe
 from synthfer.classifiers.network import Classifier
-from synthfer.config import option
+from synthfer.schema import option
 
 INPUT = InputSpec(size=48, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 RECIPE = TrainingRecipe(

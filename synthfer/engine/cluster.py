@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import ray
 
-from synthfer.config import option
 from synthfer.label_selectors import matches
+from synthfer.schema import option
 
 log = logging.getLogger(__name__)
 

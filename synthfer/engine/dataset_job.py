@@ -21,11 +21,11 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.exceptions import ExecutionTimeoutError
 
 from synthfer.cli import Invocation, Stopped
-from synthfer.config import ConfigError, option
 from synthfer.engine.cluster import ClusterResources, WorkerConfig
 from synthfer.engine.monitoring import CostMeter, GenerationProgress, Metrics
 from synthfer.engine.preemption import PreemptionGuard
 from synthfer.progress import Meter
+from synthfer.schema import ConfigError, option
 from synthfer.store import Counts, Dataset, Manifest, Receipt, Spec
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,6 @@ import torch
 
 from synthfer.classifiers.checkpoints import collect
 from synthfer.cli import Command, Invocation, Outcome
-from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.engine.cluster import ClusterResources, GpuWorkerConfig, session, unwrap_ray_errors
 from synthfer.engine.monitoring import Metrics, counting
 from synthfer.engine.preemption import PreemptionGuard
@@ -36,6 +35,7 @@ from synthfer.report import matrix as tables
 from synthfer.report.matrix_page import page
 from synthfer.report.plot import svg
 from synthfer.sample import SPLITS
+from synthfer.schema import REQUIRED, ConfigError, option
 from synthfer.store import ObjectStore, open_store
 from synthfer.store.dataset_ref import DatasetRef, UnitRange, open_ref, unit_ranges
 from synthfer.store.objects import replace_object

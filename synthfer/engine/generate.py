@@ -15,7 +15,6 @@ import ray
 
 from synthfer import gates, generators, planning
 from synthfer.cli import Command, Invocation, Outcome
-from synthfer.config import REQUIRED, Choice, option, registry_section, registry_sections, to_dict
 from synthfer.engine.batch_size import record_batch_size
 from synthfer.engine.cluster import ClusterResources, GpuWorkerConfig, session
 from synthfer.engine.dataset_job import (
@@ -44,6 +43,7 @@ from synthfer.images import ImageConfig
 from synthfer.planning import Plan
 from synthfer.report.plan import print_plan, usage_text
 from synthfer.sample import Row
+from synthfer.schema import REQUIRED, Choice, option, registry_section, registry_sections, to_dict
 from synthfer.store import Dataset, Spec
 from synthfer.store.image_reader import ImageReader
 

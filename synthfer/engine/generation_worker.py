@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 
 from synthfer import generators, images
-from synthfer.config import Choice
 from synthfer.engine.batch_size import halve_batch_size, recorded_batch_size
 from synthfer.engine.dataset_job import UnitReport, UnitWorker
 from synthfer.gates import Gate, GateChain, Verdict
@@ -27,6 +26,7 @@ from synthfer.images import EncodedImage, ImageConfig
 from synthfer.planning import Plan, open_plan
 from synthfer.planning.faces import FaceTable
 from synthfer.sample import SCHEMA, Row
+from synthfer.schema import Choice
 from synthfer.store.image_reader import ImageReader
 from synthfer.store.spec import difference
 

@@ -18,7 +18,6 @@ import pyarrow as pa
 
 from synthfer import images, sources
 from synthfer.cli import Command, Invocation, Outcome
-from synthfer.config import REQUIRED, Choice, option, registry_section, to_dict
 from synthfer.engine.cluster import session
 from synthfer.engine.dataset_job import (
     JobStats,
@@ -38,6 +37,7 @@ from synthfer.generators import Failure
 from synthfer.images import FORMATS, EncodedImage, ImageConfig
 from synthfer.report.collection import print_counts
 from synthfer.sample import SCHEMA
+from synthfer.schema import REQUIRED, Choice, option, registry_section, to_dict
 from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import Collection, Entry, SourceError
 from synthfer.sources.index import Index, StoredIndex, collection_plan, differences, sample_id

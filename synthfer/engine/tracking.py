@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from synthfer.config import ConfigError, option
+from synthfer.schema import ConfigError, option
 
 _NOT_METRICS = ("kind", "run", "step", "steps", "grid")
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from synthfer.cli import Command, Invocation, Outcome
-from synthfer.config import ConfigError, given, option
+from synthfer.config import given
 from synthfer.engine.cluster import session
 from synthfer.engine.monitoring import Metrics
 from synthfer.engine.tracking import LogConfig, Tracker
 from synthfer.engine.worker_group import WorkerGroup, WorkerGroupConfig
 from synthfer.report.training import print_data, print_results
+from synthfer.schema import ConfigError, option
 from synthfer.store import Dataset, ObjectStore, View, open_store
 from synthfer.store.spec import difference
 from synthfer.training import result

@@ -28,13 +28,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from synthfer import images
 from synthfer.cli import Invocation, Stopped
-from synthfer.config import ConfigError, option
 from synthfer.engine.cluster import ClusterResources, GpuWorkerConfig
 from synthfer.engine.monitoring import Metrics, counting
 from synthfer.engine.preemption import DrainWatcher
 from synthfer.engine.status_actor import StatusActor
 from synthfer.engine.tracking import Tracker
 from synthfer.progress import Meter
+from synthfer.schema import ConfigError, option
 from synthfer.store import open_store
 from synthfer.training import pixels, result
 from synthfer.training.errors import Interrupted

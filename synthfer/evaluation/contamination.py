@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synthfer.classifiers.training_fingerprint import digest
-from synthfer.config import ConfigError
 from synthfer.evaluation.inputs import Candidate, TestSet, original_collection
 from synthfer.guards.verdict import AUDIT_FILE, PAIRS, PAIRS_FILE, Guard, Status, Verdict
+from synthfer.schema import ConfigError
 from synthfer.store import open_store
 
 # How a test row is related to a training row, by column.

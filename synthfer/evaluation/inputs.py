@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synthfer.classifiers.training_fingerprint import TrainingFingerprint, digests
-from synthfer.config import option
 from synthfer.evaluation.fairness import MIN_ROWS
 from synthfer.expressions import EXPRESSIONS, index_of, other
 from synthfer.metrics import checked, confusion, masked
 from synthfer.sample import ATTRIBUTES, SPLITS
+from synthfer.schema import option
 from synthfer.statistics import PERMUTATIONS, REPLICATES
 
 VARIANTS = ("original", "grey48")

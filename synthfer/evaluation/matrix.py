@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from synthfer.config import ConfigError
 from synthfer.evaluation import comparisons, summary
 from synthfer.evaluation.contamination import NO_AUDITS, Audits, Overlap, ceiling_of, checkpoint_selection, overlap
 from synthfer.evaluation.inputs import (
@@ -27,6 +26,7 @@ from synthfer.evaluation.inputs import (
 from synthfer.evaluation.runs import HEADLINES, run
 from synthfer.expressions import EXPRESSIONS
 from synthfer.metrics import finite
+from synthfer.schema import ConfigError
 from synthfer.suggest import nearest
 
 FORMAT = "synthfer-matrix/1"

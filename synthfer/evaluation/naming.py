@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthfer.classifiers.checkpoints import ClassifierCheckpoint
-from synthfer.config import ConfigError
 from synthfer.evaluation.inputs import Candidate
+from synthfer.schema import ConfigError
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthfer.config import option
 from synthfer.faces.align import SIDE, Box, align, crop_box, visible, warp, widened
+from synthfer.schema import option
 
 if TYPE_CHECKING:
     from synthfer.faces.mtcnn import Face

@@ -24,8 +24,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from synthfer.config import ConfigError
 from synthfer.faces.align import Box
+from synthfer.schema import ConfigError
 
 INSTALL = "pip install --no-deps facenet-pytorch==2.6.0"
 """The command that installs the weights; nothing else of the package is used."""

@@ -19,10 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from synthfer.checkpoints import Checkpoint, log_licence
-from synthfer.config import ConfigError
 from synthfer.faces.align import Box
 from synthfer.faces.codeformer import CodeFormer
 from synthfer.faces.restoration_config import RestoreConfig
+from synthfer.schema import ConfigError
 from synthfer.tensors import fitting, to_uint8
 
 LICENCE = "S-Lab License 1.0: the published weights of CodeFormer are not for commercial use"

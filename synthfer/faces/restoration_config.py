@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from synthfer.config import option
+from synthfer.schema import option
 
 
 @dataclass(frozen=True, kw_only=True)

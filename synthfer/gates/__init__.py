@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from synthfer.config import Choice
 from synthfer.generators import Faces, GeneratedImage
 from synthfer.registry import Registry
 from synthfer.sample import Row
+from synthfer.schema import Choice
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import torch
 
 from synthfer import images
 from synthfer.classifiers.checkpoints import collect
-from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
+from synthfer.schema import ConfigError
 
 # One fixed shape for every call: kernels may choose another order of sums, and so other bits, for another shape.
 _BATCH = 16

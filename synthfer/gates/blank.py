@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthfer.config import option
 from synthfer.faces.align import crop_box
 from synthfer.gates import Verdict
 from synthfer.generators import Faces, GeneratedImage
 from synthfer.sample import Row
+from synthfer.schema import option
 
 CONTRAST = "contrast"
 

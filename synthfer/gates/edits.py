@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthfer import embedders
-from synthfer.config import ConfigError, option
 from synthfer.faces.align import crop_box
 from synthfer.gates import Verdict
 from synthfer.generators import Faces, GeneratedImage
 from synthfer.sample import Row
+from synthfer.schema import ConfigError, option
 
 if TYPE_CHECKING:
     from synthfer.gates._expression_classifier import ExpressionClassifier

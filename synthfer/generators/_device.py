@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from synthfer.config import ConfigError
 from synthfer.generators import Failure, OutOfMemory, Picture
+from synthfer.schema import ConfigError
 from synthfer.tensors import to_uint8
 
 R = TypeVar("R")

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from synthfer.config import option
 from synthfer.generators import Faces, Failure, Picture
 from synthfer.sample import Row
+from synthfer.schema import option
 
 
 @dataclass(frozen=True, kw_only=True)

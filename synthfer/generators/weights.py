@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from synthfer.checkpoints import Checkpoint, log_licence
-from synthfer.config import ConfigError
+from synthfer.schema import ConfigError
 
 N = TypeVar("N", bound=nn.Module)
 R = TypeVar("R")

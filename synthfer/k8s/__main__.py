@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from synthfer.cli import Command, Invocation, Outcome, run_commands
-from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.k8s import fetch as fetching
 from synthfer.k8s import submit as submitting
 from synthfer.k8s.lint import lint
 from synthfer.k8s.lint.context import Finding
 from synthfer.k8s.objects import Object, dump, is_kustomization, rayjobs, render
 from synthfer.k8s.pods import pods_of
+from synthfer.schema import REQUIRED, ConfigError, option
 
 log = logging.getLogger("synthfer.k8s")
 

@@ -7,7 +7,7 @@ import hashlib
 import logging
 from pathlib import Path
 
-from synthfer.config import ConfigError
+from synthfer.schema import ConfigError
 from synthfer.store import ObjectStore, open_store
 
 log = logging.getLogger(__name__)

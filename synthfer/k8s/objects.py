@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from synthfer.config import ConfigError
+from synthfer.schema import ConfigError
 
 Object = Mapping[str, Any]
 

@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from synthfer.config import ConfigError
 from synthfer.k8s.objects import Object, dump, kubectl, rayjobs
+from synthfer.schema import ConfigError
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ dataset; latents, from a seed alone. A generator says which it takes (`synthfer.
 from dataclasses import fields
 from types import ModuleType
 
-from synthfer.config import Choice
 from synthfer.planning import edits, latents, prompts, variations
 from synthfer.planning.faces import read_faces
 from synthfer.planning.plan import Plan, PlanConfig
+from synthfer.schema import Choice
 from synthfer.store.dataset import Dataset
 from synthfer.suggest import nearest
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from synthfer.config import REQUIRED, ConfigError, option
 from synthfer.expressions import EXPRESSIONS, index_of
 from synthfer.planning.faces import FaceTable, block_shuffle, open_faces, seeded_order
 from synthfer.planning.order import Interleave
 from synthfer.planning.plan import Plan, check_range
 from synthfer.planning.quotas import CountsConfig, labelled_counts
 from synthfer.sample import SPLITS, Row, seed_of
+from synthfer.schema import REQUIRED, ConfigError, option
 
 MOST_RHO = 1.5
 """Codes reach beyond what editors are trained on (1) only so far."""

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import ATTRIBUTES, SCHEMA, seed_of
+from synthfer.schema import ConfigError
 from synthfer.store.dataset_ref import DatasetRef, open_ref
 from synthfer.store.image_reader import SampleRef
 from synthfer.store.objects import ObjectStore

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synthfer.config import ConfigError, option
 from synthfer.sample import Row
+from synthfer.schema import ConfigError, option
 
 if TYPE_CHECKING:
     from synthfer.planning.faces import FaceTable

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning.cells import Grid
 from synthfer.planning.order import Interleave
@@ -19,6 +18,7 @@ from synthfer.planning.plan import Plan, PlanConfig
 from synthfer.planning.quotas import quotas
 from synthfer.planning.vocabulary import Vocabulary, from_document, load_preset, render
 from synthfer.sample import Row, seed_of
+from synthfer.schema import option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from synthfer.config import ConfigError, option
 from synthfer.expressions import EXPRESSIONS, ORDERS, index_of
 from synthfer.planning.plan import PlanConfig
+from synthfer.schema import ConfigError, option
 from synthfer.suggest import nearest
 
 DEFAULT_TOTAL = 700

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from synthfer.config import ConfigError, option
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning.faces import FaceTable, open_faces, seeded_order
 from synthfer.planning.order import Interleave
 from synthfer.planning.plan import Plan, check_range
 from synthfer.planning.quotas import CountsConfig
 from synthfer.sample import Row, seed_of
+from synthfer.schema import ConfigError, option
 from synthfer.suggest import nearest
 
 OWN, PAIRED, FOREIGN = ("noise", "interpolate", "style"), ("interpolate", "style"), ("recondition", "direction")

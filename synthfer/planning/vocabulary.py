@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import ATTRIBUTES
+from synthfer.schema import ConfigError
 from synthfer.suggest import nearest
 
 _FIELDS = ("description", "templates", "negative", "expressions", "attributes")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from synthfer.cli import Command, Invocation, Outcome
-from synthfer.config import REQUIRED, option
+from synthfer.schema import REQUIRED, option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from synthfer.config import option
 from synthfer.expressions import ORDERS
+from synthfer.schema import option
 from synthfer.sources import labels, layouts, tables
 from synthfer.sources.entry import Collection, Entry, ImageRef, SplitCounts, relative, require_path, safe_path
 

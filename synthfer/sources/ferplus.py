@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS, index_of, other
+from synthfer.schema import option
 from synthfer.sources import fer2013, labels, layouts, tables
 from synthfer.sources.entry import (
     Collection,

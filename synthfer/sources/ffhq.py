@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthfer.config import option
+from synthfer.schema import option
 from synthfer.sources.entry import Collection, Entry, ImageRef, SourceError, relative, require_path, safe_path
 from synthfer.sources.layouts import is_text, left_out, readable, unknown_layout, walk
 

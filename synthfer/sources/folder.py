@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS, index_of, other
+from synthfer.schema import option
 from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, ImageRef, SourceError, relative, require_path
 from synthfer.sources.labels import SPLITS, by_word
 from synthfer.sources.layouts import is_picture, is_text, left_out, readable, unknown_layout, walk

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS, index_of, other
 from synthfer.sample import seed_of
+from synthfer.schema import option
 
 USAGES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 """The column Usage of FER2013, FERPlus and the CK+ CSV, as splits."""

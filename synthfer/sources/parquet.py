@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS, ORDERS
+from synthfer.schema import option
 from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, ImageRef, SourceError, relative, require_path
 from synthfer.sources.labels import SPLITS, by_code, by_word
 from synthfer.sources.layouts import folder_of, is_text, left_out, walk

@@ -12,8 +12,8 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from synthfer.config import option
 from synthfer.expressions import ORDERS
+from synthfer.schema import option
 from synthfer.sources import labels, layouts, tables
 from synthfer.sources.entry import (
     Collection,

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import LINEAGE, SPLITS
+from synthfer.schema import ConfigError
 from synthfer.store.dataset_ref import DatasetRef, UnitRange, open_ref, unit_ranges
 from synthfer.store.view import View
 from synthfer.suggest import nearest

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from synthfer.config import ConfigError, to_dict
 from synthfer.sample import seed_of
+from synthfer.schema import ConfigError, to_dict
 from synthfer.store import ObjectStore
 from synthfer.training import result, runs, tasks
 from synthfer.training.augment import draw

@@ -10,8 +10,8 @@ from synthfer.classifiers import InputSpec
 from synthfer.classifiers.checkpoints import ClassifierCard, collect
 from synthfer.classifiers.network import Classifier
 from synthfer.classifiers.training_fingerprint import TrainingFingerprint
-from synthfer.config import Choice, ConfigError, to_dict
 from synthfer.sample import seed_of
+from synthfer.schema import Choice, ConfigError, to_dict
 from synthfer.tensors import write_tensors
 from synthfer.training.runs import Run
 from synthfer.training.settings import TrainConfig

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from synthfer.config import ConfigError
+from synthfer.schema import ConfigError
 from synthfer.training.settings import OptimizerConfig, ScheduleConfig
 
 _Named = tuple[str, nn.Parameter]

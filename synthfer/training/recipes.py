@@ -18,7 +18,7 @@ from typing import Any
 
 from synthfer import classifiers
 from synthfer.classifiers import TrainingRecipe
-from synthfer.config import ConfigError
+from synthfer.schema import ConfigError
 
 _OPTIMIZERS = ("sgd", "adam", "adamw")
 

@@ -17,7 +17,7 @@ import synthfer
 from synthfer.checkpoints import CARD_SUFFIXES, OWN
 from synthfer.classifiers.checkpoints import ClassifierCheckpoint
 from synthfer.classifiers.training_fingerprint import SUFFIX, TrainingFingerprint
-from synthfer.config import to_dict
+from synthfer.schema import to_dict
 from synthfer.store import ObjectStore
 from synthfer.tensors import write_tensors
 from synthfer.training import checkpoint

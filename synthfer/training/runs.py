@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from synthfer.config import ConfigError
+from synthfer.schema import ConfigError
 from synthfer.training.settings import TaskConfig, TrainConfig
 
 REWEIGHTED_POWER = 0.5

@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import Any
 
 from synthfer import classifiers
-from synthfer.config import REQUIRED, option, registry_section
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import SPLITS
+from synthfer.schema import REQUIRED, option, registry_section
 from synthfer.suggest import nearest
 from synthfer.training import tasks
 

@@ -13,8 +13,9 @@ from synthfer.audit.config import AuditConfig
 from synthfer.audit.copies import plant
 from synthfer.audit.result import AuditResult, clean_selection
 from synthfer.audit.task_pool import SerialPool
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.guards.verdict import PAIRS
+from synthfer.schema import ConfigError
 from synthfer.store import Dataset
 from synthfer.store.view import View
 from tests.audit.datasets import dataset, faces

@@ -14,8 +14,9 @@ from synthfer.benchmarks import benchmark_data, plain_loop, training
 from synthfer.benchmarks.flops import flops_per_image
 from synthfer.classifiers import small
 from synthfer.cli import Invocation
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.expressions import EXPRESSIONS
+from synthfer.schema import ConfigError
 from synthfer.store import Dataset
 from synthfer.training.runs import Run
 from synthfer.training.settings import AugmentConfig, TrainConfig

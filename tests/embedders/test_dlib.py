@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from synthfer import embedders
-from synthfer.config import ConfigError
 from synthfer.embedders import dlib
 from synthfer.faces.align import crop_box
 from synthfer.images import decode
+from synthfer.schema import ConfigError
 from tests.drawn_faces import DETECTABLE, FACE_BOX, draw_faces
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from synthfer.config import option
 from synthfer.generators import Faces, Failure, GeneratedImage, Picture
 from synthfer.sample import Row
+from synthfer.schema import option
 
 PLAN = "edits"
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthfer.config import option
 from synthfer.generators import OutOfMemory, Picture, simulated
 from synthfer.sample import Row
+from synthfer.schema import option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,13 @@ from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import ClusterResourceState, ResourceRequest
 
 from synthfer.cli import FAILURE, STOPPED
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.engine.audit import AuditJob
 from synthfer.engine.evaluate import EvaluateJob
 from synthfer.engine.generate import GenerateConfig
 from synthfer.engine.ingest import IngestConfig
 from synthfer.engine.train import TaskJob, TrainJob
+from synthfer.schema import ConfigError
 from tests.engine.test_evaluation_job import trained
 from tests.k8s.scale_plan import demand, gang
 from tests.ray_sessions import ROOT, start_job

@@ -25,7 +25,7 @@ from sklearn.metrics import accuracy_score
 from synthfer.classifiers import checkpoints
 from synthfer.classifiers.checkpoints import collect
 from synthfer.cli import Invocation
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.engine import audit
 from synthfer.engine.evaluate import ANSWERS, MATRIX, PAGE, EvaluateJob, evaluate, preview
 from synthfer.evaluation.contamination import read_audits
@@ -34,6 +34,7 @@ from synthfer.evaluation.scoring import Scorer
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.guards.verdict import AUDIT_FILE, PAIRS_FILE
 from synthfer.sample import imported_sample_id
+from synthfer.schema import ConfigError
 from synthfer.store import Dataset, open_store
 from synthfer.store.dataset_ref import open_ref, unit_ranges
 from synthfer.store.view import View

@@ -6,11 +6,12 @@ import pytest
 from rich.console import Console
 
 from synthfer.cli import Invocation, Stopped
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.engine import dataset_job
 from synthfer.engine.dataset_job import TooManyFailures
 from synthfer.engine.generate import GenerateConfig, Probe, generate, preview
 from synthfer.planning import open_plan
+from synthfer.schema import ConfigError
 from synthfer.store import Dataset, SpecMismatch
 
 pytestmark = pytest.mark.usefixtures("ray_session")

@@ -11,11 +11,12 @@ from rich.console import Console
 
 from synthfer import images, planning
 from synthfer.cli import Invocation
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.engine.generate import GenerateConfig, generate, preview
 from synthfer.engine.generation_worker import read_faces
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning import open_plan
+from synthfer.schema import ConfigError
 from synthfer.store import DamagedShard, Dataset, SpecMismatch
 from synthfer.store.card import README
 from synthfer.store.image_reader import ImageReader

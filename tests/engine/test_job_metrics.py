@@ -11,7 +11,7 @@ import ray
 from rich.console import Console
 
 from synthfer.cli import STOPPED, Invocation
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.engine import monitoring
 from synthfer.engine.audit import AuditJob
 from synthfer.engine.audit import run as audit
@@ -21,6 +21,7 @@ from synthfer.engine.generate import GenerateConfig, generate
 from synthfer.engine.monitoring import BUSY_WINDOW, CostMeter, GenerationProgress, Metrics
 from synthfer.engine.train import TrainJob, train
 from synthfer.progress import Meter
+from synthfer.schema import ConfigError
 from synthfer.store import Dataset, Spec
 from tests.engine.test_dataset_job import report
 from tests.engine.test_evaluation_job import trained

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from synthfer.config import ConfigError
 from synthfer.engine.tracking import LogConfig, Tracker
+from synthfer.schema import ConfigError
 from tests.engine.event_files import events, scalars
 from tests.ray_sessions import ROOT
 

@@ -22,8 +22,9 @@ from synthfer.classifiers import checkpoints
 from synthfer.classifiers.checkpoints import collect
 from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.cli import COMPLETE, WRONG_INPUT, Invocation
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.engine.train import CONTRACT, TrainJob, preview, train
+from synthfer.schema import ConfigError
 from synthfer.store import Dataset, open_store
 from synthfer.training import result
 from synthfer.training.data import open_data

@@ -9,8 +9,8 @@ from rich.console import Console
 from synthfer import classifiers, config
 from synthfer.classifiers import checkpoints
 from synthfer.cli import Invocation
-from synthfer.config import ConfigError
 from synthfer.engine.train import TrainJob, train
+from synthfer.schema import ConfigError
 from tests.training.classifier_trainings import FAST, data_at
 
 

@@ -16,10 +16,11 @@ from rich.console import Console
 from synthfer import generators, images
 from synthfer.classifiers.training_fingerprint import TrainingFingerprint
 from synthfer.cli import COMPLETE, Invocation
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.engine.train import CONTRACT, TaskJob, is_task_requested, open_job, preview, train
 from synthfer.generators import weights
 from synthfer.sample import Row
+from synthfer.schema import ConfigError
 from synthfer.store import Dataset, open_store
 from synthfer.training import pixels, result
 from synthfer.training.data import open_data

@@ -6,13 +6,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.evaluation.comparisons import compare, pairs_of_seeds
 from synthfer.evaluation.contamination import NO_AUDITS, Audits
 from synthfer.evaluation.inputs import VARIANTS, MatrixConfig
 from synthfer.evaluation.matrix import matrix
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.metrics import METRICS, confusion, macro_f1
+from synthfer.schema import ConfigError
 from synthfer.statistics import cluster_bootstrap, mcnemar, paired_permutation
 from tests.evaluation.matrix_inputs import a_test_set, candidate, facts, labels, pairs, probabilities, seen
 

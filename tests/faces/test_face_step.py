@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.faces import FaceConfig, FaceStep, overlap
 from synthfer.faces.align import crop_box, inverse, template, transformed
 from synthfer.faces.mtcnn import INSTALL, Detector, Face
+from synthfer.schema import ConfigError
 
 Portraits = list[tuple[np.ndarray, tuple[float, ...]]]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from synthfer.config import ConfigError
 from synthfer.faces import mtcnn, overlap
 from synthfer.faces.mtcnn import INSTALL, SHA256, Detector, Face, nms
+from synthfer.schema import ConfigError
 
 Portraits = list[tuple[np.ndarray, tuple[float, ...]]]
 MIRRORED = [1, 0, 2, 4, 3]

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from synthfer.checkpoints import log_licence
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.faces import restoration
 from synthfer.faces.codeformer import PARAMETERS, CodeFormer
 from synthfer.faces.restoration import Restorer, degraded
 from synthfer.faces.restoration_config import CodeFormerConfig, RestoreConfig
+from synthfer.schema import ConfigError
 
 SMALL = CodeFormerConfig(size=64, width=32, multiples=(1, 2, 2), codes=16, code_width=32, dim=32, heads=4, layers=2)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import ray
 
-from synthfer.config import REQUIRED, option
 from synthfer.engine import preemption
 from synthfer.generators import Picture, simulated
 from synthfer.sample import Row
+from synthfer.schema import REQUIRED, option
 
 
 @dataclass(frozen=True, kw_only=True)

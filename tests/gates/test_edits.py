@@ -8,12 +8,13 @@ import torch
 
 from synthfer import classifiers, gates
 from synthfer.classifiers import checkpoints
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.faces.paste import cut, paste
 from synthfer.gates.edits import Config, gain
 from synthfer.generators import GeneratedImage
 from synthfer.sample import Row
+from synthfer.schema import ConfigError
 
 HAPPY, NEUTRAL = EXPRESSIONS.index("happy"), EXPRESSIONS.index("neutral")
 BOX = (20.0, 24.0, 76.0, 80.0)

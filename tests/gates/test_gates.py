@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from synthfer import gates
-from synthfer.config import Choice, option
 from synthfer.gates import GateChain, Verdict, blank, edits
 from synthfer.generators import Faces, GeneratedImage
 from synthfer.sample import Row
+from synthfer.schema import Choice, option
 
 DARK = "tests.gates.test_gates"  # this module is a gate of its own: it has a Config and build
 

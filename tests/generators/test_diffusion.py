@@ -24,12 +24,12 @@ from safetensors.torch import load_file, save_file
 
 from synthfer import generators
 from synthfer.canonical import canonical_json
-from synthfer.config import ConfigError
 from synthfer.generators import Failure, OutOfMemory
 from synthfer.generators._device import exact
 from synthfer.generators.diffusion import Config, build
 from synthfer.generators.diffusion.generator import Diffusion, to_pictures
 from synthfer.sample import Row, pixels_hash
+from synthfer.schema import ConfigError
 from tests import tiny_pipelines
 
 Folder = Callable[[str], Path]

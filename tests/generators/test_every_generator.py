@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from synthfer import generators, planning
-from synthfer.config import ConfigError
 from synthfer.generators import Faces, Failure, GeneratedImage, Generator, Picture
 from synthfer.sample import Row
+from synthfer.schema import ConfigError
 from tests import tiny_pipelines
 from tests.generators import tiny_weights
 

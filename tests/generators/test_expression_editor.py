@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from synthfer import generators
 from synthfer.canonical import canonical_json
 from synthfer.checkpoints import OWN
-from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.faces import mtcnn
 from synthfer.faces.align import transformed
@@ -26,6 +25,7 @@ from synthfer.generators.expression_editor import Config, build
 from synthfer.generators.expression_editor.editor import ExpressionEditor
 from synthfer.generators.expression_editor.networks import Generator, NetworkConfig
 from synthfer.sample import Row, pixels_hash
+from synthfer.schema import ConfigError
 from synthfer.sources.avatars import draw, sample_attributes
 from tests.drawn_faces import DETECTABLE, draw_faces
 

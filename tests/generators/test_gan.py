@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.generators import Failure, build
 from synthfer.generators.gan.networks import Dcgan, NetworkConfig
 from synthfer.sample import Row
+from synthfer.schema import ConfigError
 from tests.generators import tiny_weights
 
 

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from synthfer import generators, images
 from synthfer.canonical import canonical_json
 from synthfer.checkpoints import Card
-from synthfer.config import ConfigError
 from synthfer.generators import Faces, Failure
 from synthfer.generators.vae_gan import Config
 from synthfer.generators.vae_gan.generator import VaeGanGenerator
 from synthfer.generators.vae_gan.networks import CardOptions, VaeGan
 from synthfer.sample import Row
+from synthfer.schema import ConfigError
 from synthfer.sources.avatars import draw, sample_attributes
 from synthfer.training import tasks
 from synthfer.training.tasks import Batch

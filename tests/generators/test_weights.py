@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from synthfer.checkpoints import Card
-from synthfer.config import ConfigError
 from synthfer.generators import weights
 from synthfer.generators.expression_editor.networks import NetworkConfig as EditorConfig
 from synthfer.generators.gan.networks import NetworkConfig
+from synthfer.schema import ConfigError
 from synthfer.store import open_store
 from tests.generators.tiny_weights import save
 

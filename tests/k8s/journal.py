@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthfer.config import REQUIRED, option
 from synthfer.generators import Picture, simulated
 from synthfer.sample import Row
+from synthfer.schema import REQUIRED, option
 from synthfer.store import Dataset
 
 

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from synthfer.config import ConfigError
 from synthfer.k8s import __main__ as commands
 from synthfer.k8s import submit as submitting
 from synthfer.k8s.objects import kubectl, render
+from synthfer.schema import ConfigError
 from tests.k8s.api_server import ApiServer, running_api_server
 from tests.k8s.overlays import K8S, copied
 from tests.ray_sessions import ROOT

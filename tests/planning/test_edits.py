@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning import edits
 from synthfer.planning.faces import INHERITED, FaceTable, open_faces, read_faces
+from synthfer.schema import ConfigError
 from synthfer.store import View, open_store
 from synthfer.store.dataset_ref import open_ref
 from synthfer.store.view import SCHEMA

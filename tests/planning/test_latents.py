@@ -2,9 +2,10 @@
 
 import pytest
 
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning import latents
+from synthfer.schema import ConfigError
 
 
 def plan(*words: str) -> latents.LatentPlan:

@@ -13,11 +13,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning.cells import Grid
 from synthfer.planning.prompts import Config, build, from_spec
 from synthfer.planning.vocabulary import assignments, from_document, load_preset
+from synthfer.schema import ConfigError
 
 HUGE = 100_000_000
 TANGLED = f"""

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning.quotas import PUBLISHED, csv_counts, even, quotas
 from synthfer.sample import SCHEMA
+from synthfer.schema import ConfigError
 from synthfer.store import Dataset, Spec
 
 CELLS = {name: 10 + i for i, name in enumerate(EXPRESSIONS)}

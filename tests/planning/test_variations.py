@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning import variations
 from synthfer.planning.faces import read_faces
 from synthfer.planning.variations import FOREIGN, OPERATIONS, OWN, PAIRED, VariationPlan
+from synthfer.schema import ConfigError
 from synthfer.store import open_store
 from tests.planning.face_datasets import faces_dataset
 

@@ -4,9 +4,9 @@ import json
 import pytest
 import yaml
 
-from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.planning.vocabulary import from_document, load_preset, presets, render, slots
+from synthfer.schema import ConfigError
 
 SMALL = {
     "templates": ["a {age} {gender} {expression}, {trait}"],

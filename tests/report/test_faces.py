@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from synthfer import gates
-from synthfer.config import Choice
 from synthfer.engine.generation_worker import generate_rows, read_faces, to_table
 from synthfer.images import ImageConfig
 from synthfer.planning import build, edits
 from synthfer.report import gallery
+from synthfer.schema import Choice
 from synthfer.store import Dataset, Spec
 from synthfer.store.image_reader import ImageReader
 from tests.engine import face_generators

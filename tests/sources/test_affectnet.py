@@ -6,8 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.expressions import EXPRESSIONS
+from synthfer.schema import ConfigError
 from synthfer.sources.affectnet import OFFICIAL, Config, find
 from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError

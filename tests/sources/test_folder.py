@@ -5,9 +5,10 @@ import os
 import numpy as np
 import pytest
 
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.images import decode
+from synthfer.schema import ConfigError
 from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import SourceError
 from synthfer.sources.folder import Config, find

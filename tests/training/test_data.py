@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 import pytest
 
 from synthfer.classifiers.training_fingerprint import TrainingFingerprint
-from synthfer.config import ConfigError, load
+from synthfer.config import load
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import SCHEMA
+from synthfer.schema import ConfigError
 from synthfer.store import Dataset, Spec
 from synthfer.store.view import View
 from synthfer.training.data import Data, open_data

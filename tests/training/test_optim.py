@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, ReduceLROnPlateau
 
 from synthfer import classifiers
-from synthfer.config import ConfigError
+from synthfer.schema import ConfigError
 from synthfer.training.aux_batchnorm import with_aux
 from synthfer.training.optim import Schedule, build_optimizer, layers
 from synthfer.training.settings import OptimizerConfig, ScheduleConfig

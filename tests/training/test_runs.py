@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfer.config import ConfigError
+from synthfer.schema import ConfigError
 from synthfer.training.runs import REWEIGHTED_POWER, Run, folder, plan
 from tests.training.classifier_trainings import config_of
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from synthfer.checkpoints import Card
-from synthfer.config import option
+from synthfer.schema import option
 from synthfer.training.ema import Average
 from synthfer.training.tasks import Task
 

@@ -8,7 +8,7 @@ generator.py turns rows into pictures. This module does not import torch, so tha
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthfer.config import option
+from synthfer.schema import option
 
 if TYPE_CHECKING:
     from synthfer.generators.diffusion.generator import Diffusion

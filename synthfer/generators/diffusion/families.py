@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
-from synthfer.config import ConfigError
+from synthfer.schema import ConfigError
 
 Embeds = dict[str, torch.Tensor]
 """The arguments of a pipeline's call that replace one text: name -> tensor without batch dimension."""

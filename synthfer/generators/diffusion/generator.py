@@ -23,7 +23,6 @@ import numpy as np
 import torch
 import transformers
 
-from synthfer.config import ConfigError
 from synthfer.generators import Faces, Failure, OutOfMemory, Picture
 from synthfer.generators._device import (
     BLANK,
@@ -44,6 +43,7 @@ from synthfer.generators.diffusion.families import Embeds, cut_guidance, family_
 from synthfer.generators.diffusion.settings import settle, takes
 from synthfer.generators.diffusion.texts import Text, TextEncoder
 from synthfer.sample import Row
+from synthfer.schema import ConfigError
 
 log = logging.getLogger(__name__)
 _Embedded = dict[Text, Embeds | Failure]

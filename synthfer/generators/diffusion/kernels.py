@@ -6,8 +6,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.autoencoders.vae import DecoderOutput
 
-from synthfer.config import ConfigError
 from synthfer.generators.diffusion.families import Family
+from synthfer.schema import ConfigError
 
 
 def decode_in_batches(vae: Any, batch_size: int, most: int) -> int:

@@ -26,8 +26,8 @@ import transformers
 from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 
 from synthfer.canonical import sha256
-from synthfer.config import ConfigError
 from synthfer.generators.diffusion import Config
+from synthfer.schema import ConfigError
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from synthfer.config import ConfigError
 from synthfer.generators.diffusion import Config
 from synthfer.generators.diffusion.families import Family
+from synthfer.schema import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

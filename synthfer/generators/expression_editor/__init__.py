@@ -8,8 +8,8 @@ edits. No torch is imported here.
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from synthfer.config import REQUIRED, option
 from synthfer.faces.restoration_config import RestoreConfig
+from synthfer.schema import REQUIRED, option
 
 if TYPE_CHECKING:
     from synthfer.generators.expression_editor.editor import ExpressionEditor

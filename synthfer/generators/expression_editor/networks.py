@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthfer.config import REQUIRED, option
+from synthfer.schema import REQUIRED, option
 
 SPACES = ("linear", "gaussian")
 CLASSES = 7

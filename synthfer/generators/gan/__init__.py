@@ -8,7 +8,7 @@ download from a hub. This module imports no torch.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthfer.config import option
+from synthfer.schema import option
 
 if TYPE_CHECKING:
     from synthfer.generators.gan.generator import Gan

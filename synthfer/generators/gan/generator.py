@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from synthfer.checkpoints import CARD_SUFFIXES, Card, Checkpoint
-from synthfer.config import ConfigError
 from synthfer.expressions import EXPRESSIONS
 from synthfer.generators import Faces, Failure, Picture, weights
 from synthfer.generators._device import (
@@ -27,6 +26,7 @@ from synthfer.generators._device import (
 from synthfer.generators.gan import PACKAGE, Config
 from synthfer.generators.gan.networks import Dcgan, NetworkConfig
 from synthfer.sample import Row
+from synthfer.schema import ConfigError
 
 ARCHITECTURE = "dcgan"
 

@@ -11,8 +11,8 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
-from synthfer.config import option
 from synthfer.expressions import index_of
+from synthfer.schema import option
 
 RANGES = ("tanh", "unit")
 """The range of a network's output: -1..1, or 0..1."""

@@ -8,7 +8,7 @@ trains the networks.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthfer.config import REQUIRED, option
+from synthfer.schema import REQUIRED, option
 
 if TYPE_CHECKING:
     from synthfer.generators.vae_gan.generator import VaeGanGenerator

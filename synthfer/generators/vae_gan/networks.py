@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS
+from synthfer.schema import option
 
 CLASSES = len(EXPRESSIONS)
 GRIDS = {32: 4, 48: 6, 64: 4, 112: 7}

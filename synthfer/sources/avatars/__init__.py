@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from synthfer.config import option
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import seed_of
+from synthfer.schema import option
 from synthfer.sources.avatars.attributes import (
     HAIR_COLORS,
     HAIR_LENGTH,

@@ -2,8 +2,8 @@
 
 from dataclasses import asdict, dataclass, replace
 
-from synthfer.config import option
 from synthfer.generators.expression_editor.networks import SPACES
+from synthfer.schema import option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthfer.checkpoints import Card
-from synthfer.config import option
 from synthfer.generators.vae_gan.networks import (
     CLASSES,
     AuxiliaryClassifier,
@@ -30,6 +29,7 @@ from synthfer.generators.vae_gan.networks import (
     NetworkConfig,
     VaeGan,
 )
+from synthfer.schema import option
 from synthfer.tensors import to_uint8
 from synthfer.training.batch_rng import BatchRng
 from synthfer.training.ema import Average

@@ -1,0 +1,217 @@
+"""JSON and YAML from outside, read as plain data: contracts, manifests, cards, indexes, results, pipelines' configs.
+
+    contract = read_json(store.get("_dataset.json"), f"{store.uri}/_dataset.json", Contract)
+    card = read_yaml(body, "runs/editor.card.yaml", Card)
+
+Whoever wrote the file may be a stranger. So nothing in it is run, imported or looked up (no tags, no interpolation),
+and size, depth, number of values and digits are bounded before anything is made of them. Keys that stand twice, NaN,
+infinities and text that is no Unicode are refused. With a dataclass as `schema` (fields by `synthfer.schema.option`)
+keys and types are checked too, and all that is wrong is reported at once.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar, overload
+
+import yaml
+
+from synthfer.schema import ConfigError, Reader
+from synthfer.suggest import nearest
+from synthfer.validation import MAX_INTEGER
+
+T = TypeVar("T")
+
+MAX_JSON_BYTES = 64 * 2**20
+MAX_YAML_BYTES = 2**20
+"""The parser of YAML needs seconds for a megabyte."""
+MAX_DEPTH = 40
+MAX_VALUES = 2_000_000
+_MAX_DIGITS = len(str(MAX_INTEGER))
+
+
+class DocumentError(ValueError):
+    """A file from outside is not what it should be; the message names the file, where in it, and what is expected."""
+
+
+@overload
+def read_json(body: bytes | str, where: str, schema: type[T], *, max_bytes: int = ...) -> T: ...
+@overload
+def read_json(body: bytes | str, where: str, schema: None = None, *, max_bytes: int = ...) -> Any: ...
+def read_json(body: bytes | str, where: str, schema: type | None = None, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """The value of a JSON text, or an instance of dataclass `schema`; `DocumentError` names the file at `where`."""
+    text = _text(body, where, max_bytes)
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_map,
+            parse_int=_integer,
+            parse_float=_number,
+            parse_constant=_number,
+        )
+    except RecursionError:
+        raise DocumentError(f"{where} is nested more than {MAX_DEPTH} deep") from None
+    except ValueError as error:
+        raise DocumentError(f"{where} is not JSON as it should be: {error}") from error
+    return _checked(value, where, schema)
+
+
+@overload
+def read_yaml(body: bytes | str, where: str, schema: type[T], *, max_bytes: int = ...) -> T: ...
+@overload
+def read_yaml(body: bytes | str, where: str, schema: None = None, *, max_bytes: int = ...) -> Any: ...
+def read_yaml(body: bytes | str, where: str, schema: type | None = None, *, max_bytes: int = MAX_YAML_BYTES) -> Any:
+    """The value of a YAML text (one document), or an instance of dataclass `schema`; `DocumentError` as for JSON."""
+    text = _text(body, where, max_bytes)
+    try:
+        value = yaml.load(text, _PlainLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DocumentError(f"{where} is not YAML as it should be: {' '.join(str(error).split())}") from error
+    return _checked(value, where, schema)
+
+
+def parse(value: Any, where: str, schema: type[T]) -> T:
+    """An instance of dataclass `schema` from a plain value that stands in the file at `where`."""
+    if not isinstance(value, Mapping):
+        known = ", ".join(field.name for field in fields(schema))  # type: ignore[arg-type]
+        raise DocumentError(f"{where} must be a map with the keys {known}, not {_kind(value)}")
+    problems: list[str] = []
+    result: T = _DocumentReader({}, [], problems).section(schema, value, "")
+    if problems:
+        raise DocumentError(f"{where}: {ConfigError(*problems)}")
+    return result
+
+
+def check_plain(value: Any, where: str) -> None:
+    """`DocumentError` unless depth, number of values, integers, floats and texts of a plain value are bounded."""
+    pending: list[tuple[Any, int]] = [(value, 0)]
+    count = 0
+    while pending:
+        item, depth = pending.pop()
+        count += 1
+        if depth > MAX_DEPTH or count > MAX_VALUES:
+            limit = f"nested more than {MAX_DEPTH} deep" if depth > MAX_DEPTH else f"of more than {MAX_VALUES:,} values"
+            raise DocumentError(f"{where} is {limit}")
+        if isinstance(item, Mapping):
+            pending += ((part, depth + 1) for pair in item.items() for part in pair)
+        elif isinstance(item, list):
+            pending += ((part, depth + 1) for part in item)
+        elif problem := _problem(item):
+            raise DocumentError(f"{where}: {problem}")
+
+
+def _problem(item: Any) -> str | None:
+    """What is wrong with a single value."""
+    if isinstance(item, int) and abs(item) > MAX_INTEGER:
+        return f"an integer lies beyond {MAX_INTEGER}"
+    if isinstance(item, float) and not math.isfinite(item):
+        return f"{item} is not a number"
+    if isinstance(item, str) and not item.isascii():
+        try:
+            item.encode()
+        except UnicodeEncodeError:
+            return f"{item[:40]!r} is not Unicode text"
+    return None
+
+
+def _text(body: bytes | str, where: str, max_bytes: int) -> str:
+    if len(body) > max_bytes:
+        raise DocumentError(f"{where} has {len(body):,} bytes; no more than {max_bytes:,} are read")
+    try:
+        return body if isinstance(body, str) else body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _checked(value: Any, where: str, schema: type | None) -> Any:
+    check_plain(value, where)
+    return value if schema is None else parse(value, where, schema)
+
+
+def _map(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        _refuse_repeated(name for name, _ in pairs)
+    return result
+
+
+def _refuse_repeated(names: Iterable[str]) -> None:
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"the key {name[:80]!r} stands {times} times in one map")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS + 1:
+        raise ValueError(f"an integer has {len(digits):,} digits")
+    return int(digits)
+
+
+def _number(text: str) -> float:
+    value = float(text) if len(text) < 400 else math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is not a number")
+    return value
+
+
+def _kind(value: Any) -> str:
+    return {list: "a list", str: "a text", type(None): "null"}.get(type(value), "a single value")
+
+
+class _DocumentReader(Reader):
+    """Problems in the words of a file: there is no command line to correct."""
+
+    def unknown(self, key: str, fields: Sequence[str]) -> str:
+        hint = nearest(key.rpartition(".")[2], fields) or "."
+        return f"unknown key {key[:80]}{hint} Known: {', '.join(fields)}"
+
+    def needed(self, key: str, meaning: str) -> str:
+        return f"{key} is missing" + (f": {meaning}" if meaning else "")
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Plain values alone: 1e-3 is a number, a date is text, a key stands once, and nesting has an end."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > MAX_DEPTH + 1:
+            raise ValueError(f"nested more than {MAX_DEPTH} deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        if isinstance(node, yaml.MappingNode) and node.value:
+            _refuse_repeated(str(key.value) for key, _ in node.value)
+        result: dict[Any, Any] = super().construct_mapping(node, deep)
+        return result
+
+
+def _yaml_integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > 2 * _MAX_DIGITS:
+        raise ValueError(f"an integer has {len(node.value):,} digits")
+    return loader.construct_yaml_int(node)
+
+
+# YAML 1.1 reads dates, bases of 60 and merges of maps, which surprise; and 1e-3 as text.
+_INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_LEFT_OUT = {_INTEGER, _FLOAT, *(f"tag:yaml.org,2002:{name}" for name in ("timestamp", "merge", "value"))}
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in _LEFT_OUT]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_PlainLoader.add_implicit_resolver(_INTEGER, re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$"), [*"-+0123456789"])
+_PlainLoader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(
+        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?$"
+        r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+    ),
+    [*"-+.0123456789"],
+)
+_PlainLoader.add_constructor(_INTEGER, _yaml_integer)

@@ -1,0 +1,63 @@
+"""Files from outside, opened only if they are files: a pipe would wait for ever, a device never ends.
+
+What a path leads to is looked at before it is opened and again when it is open. Links to regular files are followed.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+class NotAFileError(ValueError):
+    """A path does not lead to a regular file; the message names the path and what is there."""
+
+
+def check_regular(path: Path | str) -> os.stat_result:
+    """The status of a regular file; `NotAFileError` says what else is there, `FileNotFoundError` that nothing is."""
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            problem = "is a link that leads back to itself" if error.errno == errno.ELOOP else "is too long a path"
+            raise NotAFileError(f"{str(path)[:200]} {problem}") from error
+        raise
+    except ValueError as error:  # a NUL character
+        raise NotAFileError(f"{str(path)[:200]!r} is no path") from error
+    _check(path, status)
+    return status
+
+
+def open_regular(path: Path | str, buffering: int = -1) -> BinaryIO:
+    """A regular file, open for reading bytes; errors are those of `check_regular`."""
+    check_regular(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        _check(path, os.fstat(descriptor))  # somebody may have put a pipe there in between
+    except NotAFileError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb", buffering)
+
+
+def read_file(path: Path | str, max_bytes: int) -> bytes:
+    """The content of a regular file; `ValueError` if it is larger than `max_bytes`."""
+    with open_regular(path, buffering=0) as file:
+        body = file.read(max_bytes + 1) if os.fstat(file.fileno()).st_size <= max_bytes else None
+    if body is None or len(body) > max_bytes:
+        raise ValueError(f"{path} is larger than {max_bytes:,} bytes, which is the most that is read")
+    return body
+
+
+def _check(path: Path | str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAFileError(f"{path} is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')}, not a file")
