@@ -5,10 +5,10 @@ with `--json` standard output is one line, the summary as a JSON object, for fai
 """
 
 import contextlib
-import dis
 import json
 import logging
 import math
+import os
 import re
 import signal
 import sys
@@ -26,7 +26,9 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from synthfer.addresses import redact
 from synthfer.config import Key, keys, load
+from synthfer.failures import cause_lines, explain
 from synthfer.schema import ConfigError, to_dict
 
 COMPLETE, FAILURE, WRONG_INPUT, STOPPED = 0, 1, 2, 3
@@ -115,6 +117,7 @@ def main(commands: Mapping[str, Command], words: Sequence[str], about: str = "",
 
     A single command has the empty name. `program` is how the help shows the call; without it, the script or module.
     """
+    _print_any_text()
     flags = {flag: f"--{flag}" in words for flag in ("json", "verbose", "quiet")}
     results = Console(stderr=flags["json"], highlight=False)
     invocation = Invocation(results, Console(stderr=True, highlight=False), **flags)
@@ -131,9 +134,17 @@ def main(commands: Mapping[str, Command], words: Sequence[str], about: str = "",
         reason = "by a signal; run the same command again to go on"
         log.warning("stopped %s", reason)
         outcome = Outcome({"stopped": reason}, STOPPED)
+    except BrokenPipeError as error:
+        if not _nobody_reads():
+            outcome = _failed(error)
+        else:
+            return FAILURE
     except Exception as error:  # noqa: BLE001 - the last place where an error can be reported
         outcome = _failed(error)
-    return _report(outcome, invocation)
+    with contextlib.suppress(BrokenPipeError):
+        return _report(outcome, invocation)
+    _nobody_reads()
+    return outcome.code
 
 
 def _run(
@@ -148,8 +159,8 @@ def _run(
         return Outcome()
     name = "" if "" in commands else rest.pop(0)
     if name not in commands:
-        near = get_close_matches(name, commands, n=1) or [", ".join(commands)]
-        raise ConfigError(f"there is no command {name!r}; did you mean {near[0]}?")
+        near = get_close_matches(name[:80], commands, n=1) or [", ".join(commands)]
+        raise ConfigError(f"there is no command {name[:80]!r}; did you mean {near[0]}?")
     command = commands[name]
     if command.redirect:
         command = command.redirect(rest, files) or command
@@ -179,9 +190,9 @@ def _parsed(words: Sequence[str]) -> tuple[set[str], list[str], list[str]]:
         elif word in known:
             flags.add("--help" if word == "-h" else word)
         elif word.startswith("-"):
-            near = get_close_matches(word, known, n=1)
-            dashless = f"keys have no dashes: write {word.lstrip('-')}" if equals else "--help lists the flags"
-            raise ConfigError(f"unknown flag {word}; " + (f"did you mean {near[0]}?" if near else dashless))
+            near = get_close_matches(word[:80], known, n=1)
+            dashless = f"keys have no dashes: write {word.lstrip('-')[:80]}" if equals else "--help lists the flags"
+            raise ConfigError(f"unknown flag {word[:80]}; " + (f"did you mean {near[0]}?" if near else dashless))
         else:
             rest.append(word)
     return flags, files, rest
@@ -210,51 +221,66 @@ def _sigterm_stops() -> Iterator[None]:
 
 
 def _failed(error: Exception) -> Outcome:
-    """Wrong input, which the user can correct, is reported in one line; any other error with its traceback."""
-    wrong_input = isinstance(error, (ValueError, FileNotFoundError)) and _raised_by_us(error)
-    if wrong_input or isinstance(error, ConfigError):
-        log.error("%s", error)
-        log.debug("raised here", exc_info=error)
-        return Outcome({"error": str(error)}, WRONG_INPUT)
-    log.error("failed", exc_info=error)
-    return Outcome({"error": f"{type(error).__name__}: {error}"}, FAILURE)
+    """Wrong input, and failures that need no look at the code, in one line; a bug with its traceback."""
+    failure = explain(error)
+    if failure.bug:
+        log.error("failed", exc_info=error)
+    else:
+        log.error("%s", failure.message)
+        for line in cause_lines(error):
+            log.debug("%s", line)
+    return Outcome({"error": failure.message}, WRONG_INPUT if failure.wrong_input else FAILURE)
 
 
-def _raised_by_us(error: Exception) -> bool:
-    """Whether a `raise` of this package or the script made the error; an error that a library raised is a failure."""
-    frame = error.__traceback__
-    while frame and frame.tb_next:
-        frame = frame.tb_next
-    if frame is None:
-        return False
-    package = str(frame.tb_frame.f_globals.get("__name__")).partition(".")[0]
-    instruction = dis.opname[frame.tb_frame.f_code.co_code[frame.tb_lasti]]
-    return package in ("synthfer", "__main__") and instruction == "RAISE_VARARGS"
+def _print_any_text() -> None:
+    """Lets standard output take names of files that are no Unicode, and any text where the locale knows ASCII alone."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of standard output has gone, as in `| head`; then nothing more is written there."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _report(outcome: Outcome, invocation: Invocation) -> int:
     """Print the summary, for a program or for a person, and return the exit code."""
     if invocation.json:
-        print(json.dumps({**_plain(outcome.summary), "code": outcome.code}, ensure_ascii=False), flush=True)
+        summary = {**_plain(outcome.summary), "code": outcome.code}
+        ascii_only = not _can_print(text := json.dumps(summary, ensure_ascii=False))
+        print(json.dumps(summary) if ascii_only else text, flush=True)
     elif outcome.code in (COMPLETE, STOPPED) and outcome.summary:
         width = max(map(len, outcome.summary)) + 2
         for key, value in outcome.summary.items():
-            text = indent(_readable(value), " " * width).lstrip()
-            invocation.results.print(f"[dim]{escape(key):<{width}}[/]{escape(text)}", soft_wrap=True)
+            text = indent(redact(_readable(value)), " " * width).lstrip()
+            invocation.results.print(f"[dim]{escape(redact(key)):<{width}}[/]{escape(text)}", soft_wrap=True)
     return outcome.code
 
 
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _plain(value: Any) -> Any:
-    """JSON-able: numpy scalars as numbers, NaN and infinities as null, keys and the rest as text."""
+    """JSON-able: numpy scalars as numbers, NaN and infinities as null, keys and the rest as text without secrets."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {redact(str(k)): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+    return value if isinstance(value, (int, float, bool, type(None))) else redact(str(value))
 
 
 def _readable(value: Any) -> str:
@@ -325,15 +351,22 @@ def _as_called(example: str, program: str) -> str:
     return re.sub(r"python (?:jobs/|-m synthfer\.)\w+(?:\.py)?", program, example)
 
 
+class _Redacting(logging.Formatter):
+    """Messages and tracebacks without the secrets that addresses hold, as text that any stream takes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record)).encode(errors="backslashreplace").decode()
+
+
 def _set_up_logging(invocation: Invocation) -> None:
     """Time, level and message on standard error; other packages only speak up for warnings."""
     handler: logging.Handler
     if invocation.status.is_terminal:
         handler = RichHandler(console=invocation.status, show_path=False, omit_repeated_times=False)
-        handler.setFormatter(logging.Formatter("%(message)s", "%H:%M:%S"))
+        handler.setFormatter(_Redacting("%(message)s", "%H:%M:%S"))
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(message)s"))
     level = logging.WARNING if invocation.quiet else logging.DEBUG if invocation.verbose else logging.INFO
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("synthfer").setLevel(level)

@@ -1,21 +1,23 @@
 """Typed configs: dataclasses filled from YAML files and key=value words, with errors that say what to do.
 
-Files and words are merged and interpolated (`${plan.seed}`) by OmegaConf; the dataclasses alone define what the
-result may hold. All problems of a config are reported at once, each with its full key.
+Later files and words win over earlier ones, and a value may name another key (`${plan.seed}`: `synthfer.references`);
+the dataclasses alone define what the result may hold. All problems of a config are reported at once, each with its
+full key.
 """
 
 import contextlib
 import dataclasses
+import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
+from synthfer import addresses
+from synthfer.documents import MAX_DEPTH, MAX_YAML_BYTES, MAX_YAML_VALUES, DocumentError, check_plain, read_yaml
+from synthfer.files import read_file
+from synthfer.references import resolve
 from synthfer.schema import (
     REQUIRED,
     ConfigError,
@@ -30,6 +32,10 @@ from synthfer.schema import (
 from synthfer.validation import describe
 
 T = TypeVar("T")
+
+MAX_WORD = 2**16
+"""Characters of a key=value word: lists of addresses are far shorter, and YAML takes its time."""
+_KEY_PART = re.compile(r"[^\s.=\[\]{}$\\'\"\x00-\x1f\x7f\ud800-\udfff]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +56,11 @@ def load(schema: type[T], words: Sequence[str] = (), files: Sequence[str | Path]
     """
     given, texts, problems = _gather(schema, words, files)
     try:
-        merged = OmegaConf.merge(_defaults(schema, given), given)
-        values = OmegaConf.to_container(merged, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(*problems, f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
+        values = resolve(_merged(_defaults(schema, given), given))
+        check_plain(values, "the config, with its references,", MAX_YAML_VALUES)
+    except (ConfigError, DocumentError) as error:
+        raise ConfigError(*problems, *error.args) from error
+    problems += _bad_texts(values)
     reader = Reader(texts, [key.path for key in _keys(schema, given)], problems)
     config = reader.section(schema, values, "")
     if problems:
@@ -75,7 +82,7 @@ def _gather(
     schema: type, words: Sequence[str], files: Sequence[str | Path]
 ) -> tuple[dict[str, Any], dict[str, str], list[str]]:
     """What was given as one tree, the texts of the words by key, and what is wrong with the words."""
-    tree, texts, problems = OmegaConf.create({}), dict[str, str](), list[str]()
+    tree, texts, problems = dict[str, Any](), dict[str, str](), list[str]()
     picked_by_name, several = (
         {field.name for field in dataclasses.fields(schema) if kind in field.metadata}
         for kind in ("registry", "members")
@@ -84,21 +91,73 @@ def _gather(
         for key, value in _read_file(Path(file)).items():
             short = key in picked_by_name and isinstance(value, str)
             value = _members(value) if key in several else value
-            OmegaConf.update(tree, f"{key}.name" if short else str(key), value, merge=True, force_add=True)
+            tree = _updated(tree, f"{key}.name" if short else str(key), value)
     for word in words:
         key, equals, text = (part.strip() for part in word.partition("="))
         key = f"{key}.name" if key in picked_by_name and not text.startswith("{") else key
-        if not equals or not all(key.split(".")):
-            problems.append(f"{word!r} is not a key=value word; --help lists the keys")
+        if not equals or not _is_key(key):
+            problems.append(f"{_shown(word)} is not a key=value word; --help lists the keys")
         elif not text:
             problems.append(f"{key}= has no value; write {key}=null for none, {key}=\"''\" for empty text")
             texts[key] = text
+        elif problem := _problem_of(word):
+            problems.append(f"{key}: {problem}")
+            texts[key] = ""
         else:
             value = _members(_parsed(text)) if key in several else _parsed(text)
-            OmegaConf.update(tree, key, value, merge=True, force_add=True)
+            tree = _updated(tree, key, value)
             texts = {k: v for k, v in texts.items() if not k.startswith(f"{key}.")} | {key: text}
-    given = typing.cast(dict[str, Any], OmegaConf.to_container(tree, resolve=False))
-    return _above_preset(schema, given), texts, problems
+    return _above_preset(schema, tree), texts, problems
+
+
+def _is_key(key: str) -> bool:
+    parts = key.split(".")
+    return len(parts) <= MAX_DEPTH and all(map(_KEY_PART.fullmatch, parts))
+
+
+def _shown(word: str) -> str:
+    return repr(word if len(word) <= 80 else f"{word[:60]}...")
+
+
+def _problem_of(word: str) -> str | None:
+    """Why a word cannot be read, whatever its key takes."""
+    if len(word) > MAX_WORD:
+        return (
+            f"the word has {len(word):,} characters, more than {MAX_WORD:,}: write the value into a file, --config FILE"
+        )
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return f"{_shown(word)} is not Unicode text (UTF-8)"
+    return f"{_shown(word)} holds a NUL character" if "\0" in word else None
+
+
+def _bad_texts(value: Any, key: str = "") -> Iterator[str]:
+    """A problem for each text that no key takes: NUL characters, addresses that hold secrets."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _bad_texts(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _bad_texts(inner, key)
+    elif isinstance(value, str):
+        if "\0" in value:
+            yield f"{key}: {_shown(value)} holds a NUL character"
+        elif problem := addresses.problem_of(value):
+            yield f"{key}: {problem}"
+
+
+def _updated(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """The tree with the value of a dotted key: sections are merged, anything else is replaced."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return typing.cast(dict[str, Any], _merged(tree, value))
+
+
+def _merged(below: Any, above: Any) -> Any:
+    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
+        return above
+    return {**below, **{key: _merged(below[key], value) if key in below else value for key, value in above.items()}}
 
 
 def _members(value: Any) -> Any:
@@ -110,31 +169,30 @@ def _members(value: Any) -> Any:
 def _above_preset(schema: type, given: dict[str, Any]) -> dict[str, Any]:
     """What was given and, for keys that were not, the schema's `preset_of` it."""
     preset_of: Callable[[Any], dict[str, Any]] = getattr(schema, "preset_of", lambda given: {})
-    with contextlib.suppress(OmegaConfBaseException):  # what is no section is reported where it is read
-        merged = OmegaConf.to_container(OmegaConf.merge(preset_of(given), given), resolve=False)
-        return typing.cast(dict[str, Any], merged)
-    return given
+    return typing.cast(dict[str, Any], _merged(preset_of(given), given))
 
 
 def _read_file(path: Path) -> dict[Any, Any]:
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a YAML config: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise ConfigError(f"cannot read the config file {path}: {error.strerror or error}") from error
-    if not isinstance(values, dict):
+        values = read_yaml(read_file(path, MAX_YAML_BYTES), str(path))
+    except DocumentError as error:
+        raise ConfigError(f"the config file {error}") from error
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise ConfigError(f"cannot read the config file {str(path)[:200]}: {reason}") from error
+    if not isinstance(values, Mapping):
         raise ConfigError(f"{path} must hold a map of keys, not a list or a single value")
-    return values
+    if wrong := [key for key in values if not (type(key) in (str, int) and _is_key(str(key)))]:
+        raise ConfigError(f"{path}: {_shown(str(wrong[0]))} is not a key; --help lists the keys")
+    return dict(values)
 
 
 def _parsed(text: str) -> Any:
     """The value of a word read as YAML; text that is not YAML stands for itself."""
     try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException):
+        return read_yaml(text, "the value")
+    except DocumentError:
         return text
-    return typing.cast(dict[str, Any], values)["value"]
 
 
 def _defaults(schema: type, given: Any) -> dict[str, Any]:

@@ -30,6 +30,8 @@ MAX_YAML_BYTES = 2**20
 """The parser of YAML needs seconds for a megabyte."""
 MAX_DEPTH = 40
 MAX_VALUES = 2_000_000
+MAX_YAML_VALUES = 300_000
+"""Aliases count each time: a few lines of them stand for billions of values."""
 _MAX_DIGITS = len(str(MAX_INTEGER))
 
 
@@ -56,7 +58,7 @@ def read_json(body: bytes | str, where: str, schema: type | None = None, *, max_
         raise DocumentError(f"{where} is nested more than {MAX_DEPTH} deep") from None
     except ValueError as error:
         raise DocumentError(f"{where} is not JSON as it should be: {error}") from error
-    return _checked(value, where, schema)
+    return _checked(value, where, schema, MAX_VALUES)
 
 
 @overload
@@ -70,7 +72,7 @@ def read_yaml(body: bytes | str, where: str, schema: type | None = None, *, max_
         value = yaml.load(text, _PlainLoader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DocumentError(f"{where} is not YAML as it should be: {' '.join(str(error).split())}") from error
-    return _checked(value, where, schema)
+    return _checked(value, where, schema, MAX_YAML_VALUES)
 
 
 def parse(value: Any, where: str, schema: type[T]) -> T:
@@ -85,15 +87,15 @@ def parse(value: Any, where: str, schema: type[T]) -> T:
     return result
 
 
-def check_plain(value: Any, where: str) -> None:
+def check_plain(value: Any, where: str, max_values: int = MAX_VALUES) -> None:
     """`DocumentError` unless depth, number of values, integers, floats and texts of a plain value are bounded."""
     pending: list[tuple[Any, int]] = [(value, 0)]
     count = 0
     while pending:
         item, depth = pending.pop()
         count += 1
-        if depth > MAX_DEPTH or count > MAX_VALUES:
-            limit = f"nested more than {MAX_DEPTH} deep" if depth > MAX_DEPTH else f"of more than {MAX_VALUES:,} values"
+        if depth > MAX_DEPTH or count > max_values:
+            limit = f"nested more than {MAX_DEPTH} deep" if depth > MAX_DEPTH else f"of more than {max_values:,} values"
             raise DocumentError(f"{where} is {limit}")
         if isinstance(item, Mapping):
             pending += ((part, depth + 1) for pair in item.items() for part in pair)
@@ -126,8 +128,8 @@ def _text(body: bytes | str, where: str, max_bytes: int) -> str:
         raise DocumentError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
-def _checked(value: Any, where: str, schema: type | None) -> Any:
-    check_plain(value, where)
+def _checked(value: Any, where: str, schema: type | None, max_values: int) -> Any:
+    check_plain(value, where, max_values)
     return value if schema is None else parse(value, where, schema)
 
 

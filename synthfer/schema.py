@@ -19,6 +19,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from synthfer.addresses import redact
 from synthfer.validation import MismatchError, convert, describe, show
 
 REQUIRED: Any = dataclasses.MISSING
@@ -34,10 +35,10 @@ class ConfigError(ValueError):
 
     def __str__(self) -> str:
         if len(self.args) == 1:
-            return str(self.args[0])
+            return redact(str(self.args[0]))
         more = [f"  and {len(self.args) - _LISTED} more"] if len(self.args) > _LISTED else []
         listed = (f"  - {problem}" for problem in self.args[:_LISTED])
-        return "\n".join([f"{len(self.args)} problems:", *listed, *more])
+        return redact("\n".join([f"{len(self.args)} problems:", *listed, *more]))
 
 
 def option(

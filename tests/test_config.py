@@ -125,11 +125,12 @@ def test_files_combine_in_order_and_words_win(tmp_path: Path) -> None:
     assert config.generator == Choice("drawn", Drawn(delay=1.0))
 
 
-def test_interpolation_reaches_defaults_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_references_reach_defaults_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUCKET", "s3://mine")
-    config = load(Config, ["out=${oc.env:BUCKET}/run-${plan.seed}", "plan.total=${max_tokens}"])
+    config = load(Config, ["out=s3://mine/run-${plan.seed}", "plan.total=${max_tokens}"])
     assert (config.out, config.plan.total) == ("s3://mine/run-0", 77)
     assert "nowhere" in problems("plan.preset=${nowhere}")[0]
+    assert "neither the environment" in problems("plan.preset=${oc.env:BUCKET}")[0]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_interpolation_reaches_defaults_and_the_environment(monkeypatch: pytest.
             "plan.per_expression: expected integer >= 0 or map of text to integer >= 0 or null, got {'fear': -1}",
         ),
         ("share=2", "share: expected number from 0 to 1, got 2"),
-        ("share=.nan", "share: expected number from 0 to 1, got nan"),
+        ("share=.nan", "share: expected number from 0 to 1, got .nan"),
         ("format=gif", "format: expected one of jpeg, png, got gif"),
         ("generator.dtype=int8", "generator.dtype: expected one of auto, float32, off, got int8"),
         ("generator.lora=a", "generator.lora: expected list of text, got a"),
@@ -187,7 +188,7 @@ def test_all_problems_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("a: [1", "is not a YAML config"), ("- a\n", "must hold a map"), (None, "cannot read")]
+    ("text", "said"), [("a: [1", "is not YAML as it should be"), ("- a\n", "must hold a map"), (None, "cannot read")]
 )
 def test_bad_files(tmp_path: Path, text: str | None, said: str) -> None:
     path = tmp_path / "run.yaml"

@@ -1,11 +1,16 @@
 """From a URI to the object store behind it: a folder or an S3 prefix."""
 
+from synthfer import addresses
 from synthfer.store.local import LocalStore
 from synthfer.store.objects import ObjectStore
 
 
 def open_store(uri: str) -> ObjectStore:
-    """The store at a folder (path or file:///path) or an S3 prefix (s3://bucket/prefix), else `ValueError`."""
+    """The store at a folder (path or file:///path) or an S3 prefix (s3://bucket/prefix), else `ValueError`.
+
+    An address that holds credentials is refused: it would be stored and shown.
+    """
+    addresses.check(uri)
     scheme, separator, _ = uri.partition("://")
     if not separator or scheme == "file":
         return LocalStore(uri)

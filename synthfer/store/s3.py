@@ -27,6 +27,7 @@ from botocore import exceptions as aws
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
+from synthfer import addresses
 from synthfer.store.objects import (
     PROBE_PREFIX,
     ConditionalCreate,
@@ -42,6 +43,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 20.0
 _CONNECTIONS = 64
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _IDENTITY = [
     f"AWS_{name}"
     for name in ["ENDPOINT_URL_S3", "ENDPOINT_URL", "PROFILE", "ACCESS_KEY_ID", "REGION", "DEFAULT_REGION"]
@@ -81,6 +83,9 @@ class _Vanished(Exception):
 @functools.lru_cache(maxsize=8)
 def _client_of(pid: int, identity: tuple[str | None, ...]) -> Any:
     """One client per process (they do not survive a fork) and identity; sessions are not thread-safe."""
+    for name in _ENDPOINTS:
+        if problem := addresses.problem_of(os.environ.get(name, "")):
+            raise ValueError(f"{name}: {problem}")
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=_CONNECTIONS,
@@ -112,6 +117,7 @@ class S3Store:
     """
 
     def __init__(self, uri: str, deadline_s: float = 600, first_contact_s: float = 30) -> None:
+        addresses.check(uri)
         match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", uri)
         if not match:
             raise ValueError(
@@ -316,9 +322,9 @@ class S3Store:
         if isinstance(error, aws.SSLError) or not isinstance(error, (*_CONNECTION_ERRORS, _Vanished)):
             advice = ": set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"
             hint = advice if isinstance(error, (aws.NoCredentialsError, aws.PartialCredentialsError)) else ""
-            raise ValueError(f"{self._where(key)}: {str(error).rstrip('.')}{hint}.") from error
+            raise ValueError(addresses.redact(f"{self._where(key)}: {str(error).rstrip('.')}{hint}.")) from error
         return type(error).__name__
 
     def _where(self, key: str) -> str:
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        return f"s3://{self.bucket}/{self._name(key)}" + (f" at {endpoint}" if endpoint else "")
+        endpoint = next(filter(None, map(os.environ.get, _ENDPOINTS)), None)
+        return addresses.redact(f"s3://{self.bucket}/{self._name(key)}" + (f" at {endpoint}" if endpoint else ""))
