@@ -9,13 +9,14 @@ infinities and text that is no Unicode are refused. With a dataclass as `schema`
 keys and types are checked too, and all that is wrong is reported at once.
 """
 
+import io
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar, overload
+from typing import Any, BinaryIO, TextIO, TypeVar, overload
 
 import yaml
 
@@ -28,10 +29,13 @@ T = TypeVar("T")
 MAX_JSON_BYTES = 64 * 2**20
 MAX_YAML_BYTES = 2**20
 """The parser of YAML needs seconds for a megabyte."""
+MAX_ITEM = 2**20
+"""Characters of one item of a map that is read item by item."""
 MAX_DEPTH = 40
 MAX_VALUES = 2_000_000
 MAX_YAML_VALUES = 300_000
 """Aliases count each time: a few lines of them stand for billions of values."""
+_BLANK = re.compile(r"[ \t\r\n]*")
 _MAX_DIGITS = len(str(MAX_INTEGER))
 
 
@@ -59,6 +63,76 @@ def read_json(body: bytes | str, where: str, schema: type | None = None, *, max_
     except ValueError as error:
         raise DocumentError(f"{where} is not JSON as it should be: {error}") from error
     return _checked(value, where, schema, MAX_VALUES)
+
+
+def json_items(file: BinaryIO, where: str) -> Iterator[tuple[str, Any]]:
+    """Keys and values of a JSON map that is too large to be held at once, in their order.
+
+    Syntax, digits and the size of an item are checked here; `check_plain` and `parse` are for who knows which parts of
+    an item matter. `DocumentError` names the file and how many items were read.
+    """
+    text, count = _Window(io.TextIOWrapper(file, encoding="utf-8-sig")), 0
+    try:
+        text.expect("{")
+        while not (count == 0 and text.has("}")):
+            key = text.value()
+            text.expect(":")
+            if not isinstance(key, str):
+                raise ValueError("a key is no text")
+            yield key, text.value()
+            count += 1
+            if text.has("}"):
+                break
+            text.expect(",")
+        text.expect("")
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(f"{where} is not a JSON map as it should be, after {count:,} items: {error}") from error
+
+
+class _Window:
+    """A part of a long JSON text, at least an item of it, which moves forwards."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file, self.text, self.at = file, "", 0
+        self.decoder = json.JSONDecoder(
+            object_pairs_hook=_map, parse_int=_integer, parse_float=_number, parse_constant=_number
+        )
+
+    def value(self) -> Any:
+        """The next value."""
+        self._skip()
+        try:
+            value, end = self.decoder.raw_decode(self.text, self.at)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{error.msg}, or an item is larger than {MAX_ITEM:,} characters") from None
+        if end - self.at > MAX_ITEM:
+            raise ValueError(f"an item is larger than {MAX_ITEM:,} characters")
+        self.at = end
+        return value
+
+    def has(self, sign: str) -> bool:
+        """Whether the next character is this one, which is passed over then; "" is the end."""
+        self._skip()
+        there = self.text[self.at : self.at + 1] == sign
+        self.at += there and len(sign)
+        return there
+
+    def expect(self, sign: str) -> None:
+        """Passes over a character that must be there."""
+        if not self.has(sign):
+            raise ValueError(f"expected {sign or 'the end'!r}")
+
+    def _skip(self) -> None:
+        """Moves to what is no blank, with a whole item after it in the window."""
+        while True:
+            match = _BLANK.match(self.text, self.at)
+            self.at = match.end() if match else self.at
+            if len(self.text) - self.at > MAX_ITEM:
+                return
+            more = self.file.read(4 * MAX_ITEM)
+            if not more:
+                return
+            self.text, self.at = self.text[self.at :] + more, 0
 
 
 @overload

@@ -19,7 +19,14 @@ _KINDS = {
 
 
 class NotAFileError(ValueError):
-    """A path does not lead to a regular file; the message names the path and what is there."""
+    """A path does not lead to a regular file; the message names the path and `problem`, what is there."""
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        super().__init__(str(path)[:200], problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return " ".join(self.args)
 
 
 def check_regular(path: Path | str) -> os.stat_result:
@@ -29,10 +36,10 @@ def check_regular(path: Path | str) -> os.stat_result:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
             problem = "is a link that leads back to itself" if error.errno == errno.ELOOP else "is too long a path"
-            raise NotAFileError(f"{str(path)[:200]} {problem}") from error
+            raise NotAFileError(path, problem) from error
         raise
     except ValueError as error:  # a NUL character
-        raise NotAFileError(f"{str(path)[:200]!r} is no path") from error
+        raise NotAFileError(repr(str(path)[:200]), "is no path") from error
     _check(path, status)
     return status
 
@@ -60,4 +67,4 @@ def read_file(path: Path | str, max_bytes: int) -> bytes:
 
 def _check(path: Path | str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise NotAFileError(f"{path} is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')}, not a file")
+        raise NotAFileError(path, f"is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')}, not a file")

@@ -9,7 +9,7 @@ package.
 
 from synthfer.registry import Registry
 
-_SHARED = ("entry", "collection_reader", "index", "tables", "labels", "layouts")
+_SHARED = ("entry", "collection_reader", "index", "tables", "labels", "layouts", "archives", "parquet_files")
 
 _MEMBERS = Registry("source", __name__, __path__, shared=_SHARED)
 names, module = _MEMBERS.names, _MEMBERS.module

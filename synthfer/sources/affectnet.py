@@ -8,6 +8,8 @@ test set, so that papers report on the validation set, which is the split `test`
 means that there is none; contempt, none, uncertain and no-face are none of the seven expressions.
 """
 
+import io
+import math
 import os
 import tokenize
 from collections import Counter
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from synthfer.expressions import ORDERS
+from synthfer.files import read_file
 from synthfer.schema import option
 from synthfer.sources import labels, layouts, tables
 from synthfer.sources.entry import Collection, Entry, ImageRef, SplitCounts, relative, require_path, safe_path
@@ -155,12 +158,16 @@ def _of_face(root: Path, name: str, split: str, face: str) -> Entry:
 def _value(root: Path, file: str) -> str:
     """The one value of a .npy file, as text; `ValueError` says which file is broken or holds something else."""
     try:
-        if (root / file).stat().st_size > _MAX_BYTES:
-            raise ValueError("it is larger than one value")
-        with (root / file).open("rb") as body:
-            values = np.lib.format.read_array(body, allow_pickle=False)
-        if values.size != 1:
-            raise ValueError(f"it holds {values.size} values, not one")
+        body = io.BytesIO(read_file(root / file, _MAX_BYTES))
+        version = np.lib.format.read_magic(body)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = read_header(body)
+        if math.prod(shape) != 1 or kind.itemsize > _MAX_BYTES:  # checked before memory is taken for it
+            raise ValueError(f"it holds {math.prod(shape)} values of {kind.itemsize} bytes, not one")
+        body.seek(0)
+        values = np.lib.format.read_array(body, allow_pickle=False)
         return str(values.reshape(-1)[0])
+    except FileNotFoundError:
+        raise ValueError(f"{file} does not exist") from None
     except _NUMPY_ERRORS as error:
         raise ValueError(f"{file} cannot be read: {error}") from error

@@ -4,29 +4,24 @@ Nothing is unpacked to disk, every read has a limit, and no path leaves the coll
 column of a table are kept, since the images of a unit are mostly stored side by side.
 """
 
-import stat
-import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from synthfer import sources
-from synthfer.sources.entry import ImageRef, safe_path
-from synthfer.sources.layouts import folder_of
+from synthfer.files import NotAFileError, open_regular
+from synthfer.sources.archives import open_zip, read_member
+from synthfer.sources.entry import ImageRef, SourceError, safe_path
+from synthfer.sources.layouts import folder_of, readable
+from synthfer.sources.parquet_files import ERRORS as PARQUET_ERRORS
+from synthfer.sources.parquet_files import Column, open_parquet
 
 MAX_BYTES = 64 * 2**20
 """Limit of one image file; what claims to be larger is not read."""
-MAX_COLUMN_BYTES = 4 * 2**30
-"""Limit of the images in one row group of a Parquet file, which are read together."""
 FORMS = ("file", "zip", "slice", "record", "pixels", "parquet")
-UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Compression methods that are read; Python unpacks members of the others at once, however large they get."""
 _MAX_OPEN = 8
 _NUMBERS = b"0123456789 \t\r\n"
 T = TypeVar("T")
@@ -38,7 +33,7 @@ class CollectionReader:
     def __init__(self, root: Path | None) -> None:
         self.root = None if root is None else folder_of(root)
         self._open: OrderedDict[tuple[str, ...], Any] = OrderedDict()
-        self._column: pa.ChunkedArray | None = None
+        self._column: Column | None = None
         self._column_key: tuple[str | int, ...] = ()
 
     def read(self, ref: ImageRef) -> bytes | np.ndarray:
@@ -56,33 +51,38 @@ class CollectionReader:
         assert self.root is not None
         return self.root / safe_path(ref.path)
 
-    def _file(self, ref: ImageRef) -> bytes:
+    def _opened(self, ref: ImageRef, opener: Callable[[Path], T]) -> T:
+        """A file opened; what is no file is an error that names it as the collection does."""
         path = self._path(ref)
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
-            raise ValueError(f"{ref.path} is no regular file")
-        if status.st_size > MAX_BYTES:
-            raise ValueError(f"{ref.path} is larger than {MAX_BYTES >> 20} MiB")
-        with path.open("rb", buffering=0) as file:
-            return file.read()
-
-    def _zip(self, ref: ImageRef) -> bytes:
         try:
-            archive = self._cached(("zip", ref.path), lambda: zipfile.ZipFile(self._path(ref)))
-            if archive.getinfo(ref.name).compress_type not in UNPACKED:
-                raise NotImplementedError("it is neither stored nor deflated")
-            with archive.open(ref.name) as member:
-                body: bytes = member.read(MAX_BYTES + 1)
-        except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-            raise ValueError(f"{ref.path}: {ref.name} cannot be unpacked: {error or 'cut off'}") from error
+            return opener(path)
+        except NotAFileError as error:
+            raise ValueError(f"{readable(ref.path)} {error.problem}") from error
+
+    def _file(self, ref: ImageRef) -> bytes:
+        with self._opened(ref, open_regular) as file:
+            body = file.read(MAX_BYTES + 1)
         if len(body) > MAX_BYTES:
-            raise ValueError(f"{ref.path}: {ref.name} unpacks to more than {MAX_BYTES >> 20} MiB")
+            raise ValueError(f"{ref.path} is larger than {MAX_BYTES >> 20} MiB")
         return body
 
+    def _zip(self, ref: ImageRef) -> bytes:
+        member = f"{ref.path}: {readable(ref.name)}"
+        try:
+            archive = self._cached(("zip", ref.path), lambda: self._opened(ref, open_zip))
+        except SourceError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"{member} cannot be unpacked: {error}") from error
+        try:
+            return read_member(archive, ref.name, MAX_BYTES)
+        except ValueError as error:
+            raise ValueError(f"{member} {error}") from error
+
     def _slice(self, ref: ImageRef) -> bytes:
-        if ref.length > MAX_BYTES:
+        if not 0 <= ref.length <= MAX_BYTES:
             raise ValueError(f"{ref.path}: {ref.length} bytes are more than {MAX_BYTES >> 20} MiB")
-        file = self._cached(("slice", ref.path), lambda: self._path(ref).open("rb"))
+        file: BinaryIO = self._cached(("slice", ref.path), lambda: self._opened(ref, open_regular))
         file.seek(ref.start)
         body = file.read(ref.length)
         if len(body) < ref.length:
@@ -110,30 +110,26 @@ class CollectionReader:
 
     def _parquet(self, ref: ImageRef) -> bytes:
         key = (ref.path, ref.start, ref.name)
-        if key != self._column_key:
-            self._column, self._column_key = None, ()  # freed first: two columns would need twice the memory
-            self._column, self._column_key = self._read_column(ref), key
-        assert self._column is not None
-        value = self._column[ref.length].as_py()
+        try:
+            if key != self._column_key:
+                self._column, self._column_key = None, ()  # freed first: two columns would need twice the memory
+                self._column, self._column_key = self._read_column(ref), key
+            assert self._column is not None
+            value = self._column[ref.length]
+        except (FileNotFoundError, SourceError):
+            raise
+        except PARQUET_ERRORS as error:
+            raise ValueError(f"{ref.path}: row group {ref.start} cannot be read: {error}") from error
         body = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(body, bytes):
             raise ValueError(f"{ref.path}: column {ref.name} holds no image bytes here")
+        if len(body) > MAX_BYTES:
+            raise ValueError(f"{ref.path}: {len(body):,} bytes are more than {MAX_BYTES >> 20} MiB")
         return body
 
-    def _read_column(self, ref: ImageRef) -> pa.ChunkedArray:
-        file = self._cached(("table", ref.path), lambda: pq.ParquetFile(self._path(ref)))
-        try:
-            group = file.metadata.row_group(ref.start)
-            columns = (group.column(number) for number in range(group.num_columns))
-            size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == ref.name)
-            if size > MAX_COLUMN_BYTES:
-                limit = MAX_COLUMN_BYTES >> 30
-                raise ValueError(
-                    f"its pictures take {size:,} bytes, over {limit} GiB: write it with smaller row groups"
-                )
-            return file.read_row_group(ref.start, columns=[ref.name]).column(0)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise ValueError(f"{ref.path}: row group {ref.start} cannot be read: {error}") from error
+    def _read_column(self, ref: ImageRef) -> Column:
+        parquet = self._cached(("table", ref.path), lambda: self._opened(ref, open_parquet))
+        return Column(parquet, self._path(ref), ref.start, ref.name)
 
     def _cached(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
         """What `make` returns; the `_MAX_OPEN` most recently used results are kept."""
@@ -142,6 +138,6 @@ class CollectionReader:
         else:
             self._open[key] = make()
             while len(self._open) > _MAX_OPEN:
-                self._open.popitem(last=False)
+                self._open.popitem(last=False)[1].close()
         value: T = self._open[key]
         return value

@@ -18,12 +18,14 @@ which reads the whole file once.
 """
 
 import hashlib
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from synthfer.files import open_regular
 from synthfer.sources.collection_reader import MAX_BYTES
 from synthfer.sources.entry import Collection, Entry, ImageRef, SourceError, relative, require_path, safe_path
 from synthfer.sources.layouts import abbreviated, unknown_layout
@@ -31,6 +33,8 @@ from synthfer.sources.tables import split_lines
 
 OFFICIAL = {"dcface_0.5m": 500_000, "dcface_1.2m": 1_200_000}
 """Published number of faces, before the repeats, by the start of the release's folder name."""
+MAX_PARTS = 1_000
+"""Parts of one record; a random picture of 64 MiB holds the word that divides them once in 250."""
 MAGIC = struct.pack("<I", 0xCED7230A)
 LICENCE = "not stated; made by models that were trained on CASIA-WebFace and FFHQ: non-commercial research"
 _HEADER = struct.Struct("<IfQQ")
@@ -75,14 +79,19 @@ def find(path: Path | None, config: Config) -> Collection:
 
 def _entries(folder: Path, root: Path, notes: list[str]) -> Iterator[Entry]:
     offsets: dict[int, int] = {}
+    known: set[int] = set()
     for line, fields in split_lines(folder / "file.idx", "\t"):
-        key, offset = _whole(fields[0]), _whole(fields[1]) if len(fields) == 2 else -1
-        if min(key, offset) < 0 or key in offsets:
-            problem = "its number was there before" if key in offsets else "it is not number<TAB>offset"
+        words = [""] if isinstance(fields, ValueError) else fields
+        key, offset = _whole(words[0]), _whole(words[1]) if len(words) == 2 else -1
+        problem = "its number was there before" if key in offsets else "it is not number<TAB>offset"
+        if offset in known and key >= 0:
+            problem = "its offset was there before"  # a record is one row: the same one again and again takes hours
+        if min(key, offset) < 0 or key in offsets or offset in known:
             yield Entry(key=f"file.idx:{line}", reason=f"line {line} of file.idx is not as published: {problem}")
         else:
             offsets[key] = offset
-    with (folder / "file.rec").open("rb") as file:
+            known.add(offset)
+    with open_regular(folder / "file.rec") as file:
         records = _Records(file, relative(folder / "file.rec", root))
         yield from _listed(folder / "list.txt", offsets, records)
         if offsets and (folder / "list.txt").is_file():
@@ -98,9 +107,11 @@ def _listed(file: Path, offsets: dict[int, int], records: "_Records") -> Iterato
     """The records of list.txt; each is removed from `offsets`."""
     for line, fields in split_lines(file, "\t") if file.is_file() else ():
         try:
+            if isinstance(fields, ValueError):
+                raise SourceError(f"it {fields}")
             key = _whole(fields[0])
             if key not in offsets:
-                raise SourceError(f"record {fields[0]!r} is not in file.idx, or was listed before")
+                raise SourceError(f"record {fields[0][:40]!r} is not in file.idx, or was listed before")
             offset = offsets.pop(key)
             path = safe_path(fields[1] if len(fields) > 1 else "")
         except SourceError as error:
@@ -116,11 +127,16 @@ class _Records:
         self.file, self.name = file, name
         self.first_by_hash: dict[bytes, int] = {}
         self.ranges = 0
+        self.unread = 2 * os.fstat(file.fileno()).st_size
+        """Bytes that may still be read: records that lie within one another would be read again and again."""
 
     def entries(self, key: int, offset: int, path: str | None) -> Iterator[Entry]:
         """One entry; none for a record of labels alone."""
         try:
+            if self.unread < 0:
+                raise ValueError("the records before it overlap: file.idx and file.rec do not fit together")
             record = _read(self.file, offset)
+            self.unread -= len(record.payload)
             label, start = _label(record.payload)
         except (ValueError, OSError) as error:
             yield Entry(key=str(key), reason=f"record {key} of {self.name}: {error}")
@@ -155,6 +171,8 @@ def _read(file: BinaryIO, offset: int) -> _Record:
         if flag not in ((0, 1) if before is None else (2, 3)) or (flag in (1, 2) and length % 4):
             raise ValueError(f"byte {at} begins no part that can stand there (flag {flag}, {length} bytes)")
         size += length + 4
+        if len(parts) == MAX_PARTS:
+            raise ValueError(f"it has more than {MAX_PARTS:,} parts, which no picture has")
         if size > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES >> 20} MiB, which no picture has")
         parts.append(file.read(length))

@@ -7,11 +7,12 @@ subjects, which makes 499,995.
 """
 
 import re
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from synthfer.files import NotAFileError
+from synthfer.sources.archives import open_zip, refusals
 from synthfer.sources.collection_reader import MAX_BYTES
 from synthfer.sources.entry import (
     Collection,
@@ -23,20 +24,17 @@ from synthfer.sources.entry import (
     require_path,
     safe_path,
 )
-from synthfer.sources.layouts import folder_of, left_out, unknown_layout, walk
+from synthfer.sources.layouts import folder_of, left_out, readable, unknown_layout, walk
 
 PARTS = {
     720_000: ("0-1999_72", "2000-3999_72", "4000-5999_72", "6000-7999_72", "8000-9999_72"),
     500_000: ("100000-133332_5", "133333-166665_5", "166666-199998_5"),
 }
 """Published number of pictures -> the archives that hold them."""
-MAX_RATIO = 100
-"""PNG is compressed already: what unpacks to more than this many times its size is not an image."""
 LICENCE = "Research Use of Data Agreement (R-UDA): non-commercial research"
 _PART = re.compile(r"subjects_((\d+)-(\d+)_\d+)_imgs(?:\.zip)?", re.ASCII)
 _PICTURE = re.compile(r"(?:.*/)?(\d{1,9})/(\d{1,9})\.png", re.ASCII)
 _FILE = re.compile(r"(\d{1,9})\.png", re.ASCII)
-_BROKEN = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
 _EXPECTED = "subjects_0-1999_72_imgs.zip ... as published, or folders <subject>/<k>.png"
 
 
@@ -99,9 +97,9 @@ def _official(parts: Sequence[str]) -> tuple[SplitCounts | None, list[str]]:
 def _refuse_escapes(path: Path) -> None:
     """`SourceError` if any path leaves the archive: somebody made it to do harm, so none of it is read."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             names = archive.namelist()
-    except _BROKEN:  # it becomes one failed row in place of its images, see `_archived`
+    except ValueError:  # it becomes one failed row in place of its images, see `_archived`
         return
     for name in names:
         try:
@@ -114,18 +112,21 @@ def _archived(archives: Sequence[Path], root: Path, notes: list[str]) -> Iterato
     for path in archives:
         name = relative(path, root)
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_zip(path) as archive:
                 members = archive.infolist()
-        except _BROKEN as error:
-            yield Entry(key=name, reason=f"{name} cannot be read ({error}): download it again")
+        except ValueError as error:
+            problem = error.problem if isinstance(error, NotAFileError) else error
+            yield Entry(key=name, reason=f"{name} cannot be read ({problem}): download it again")
             continue
+        reasons = dict(zip(map(id, members), refusals(members, MAX_BYTES), strict=True))
         pictures = [(m, match) for m in members if not m.is_dir() and (match := _PICTURE.fullmatch(m.filename))]
         pictures.sort(key=lambda pair: (int(pair[1].group(1)), int(pair[1].group(2)), pair[0].filename))
         known, part = set[str](), _PART.fullmatch(path.name)
         for member, match in pictures:
             subject, key = int(match.group(1)), f"{match.group(1)}/{match.group(2)}.png"
-            if reason := _refusal(member, key in known, part, subject):
-                yield Entry(key=f"{name}/{member.filename}@{member.header_offset}", reason=reason)
+            reason = reasons[id(member)] or _out_of_place(member.filename, key in known, part, subject)
+            if reason:
+                yield Entry(key=f"{name}/{readable(member.filename)}@{member.header_offset}", reason=reason)
             else:
                 known.add(key)
                 yield _entry(key, match.group(1), ImageRef("zip", name, name=member.filename))
@@ -133,16 +134,12 @@ def _archived(archives: Sequence[Path], root: Path, notes: list[str]) -> Iterato
         notes += left_out(others, f"members of {name} that are not named as images")
 
 
-def _refusal(member: zipfile.ZipInfo, known: bool, part: re.Match[str] | None, subject: int) -> str | None:
-    """Why a member is not read: it may be a zip bomb, or is not the image that its name says; None if it is read."""
-    if member.file_size > MAX_BYTES:
-        return f"{member.filename} would unpack to {member.file_size:,} bytes; a picture has at most {MAX_BYTES:,}"
-    if member.file_size > MAX_RATIO * max(1, member.compress_size):
-        return f"{member.filename} would unpack to {member.file_size // max(1, member.compress_size)} times its size"
+def _out_of_place(name: str, known: bool, part: re.Match[str] | None, subject: int) -> str | None:
+    """Why a member is not the image that its name says; None if it is."""
     if known:
-        return f"{member.filename} is in the archive twice"
+        return f"{readable(name)} is in the archive twice"
     if part and not int(part.group(2)) <= subject <= int(part.group(3)):
-        return f"{member.filename}: subject {subject} does not belong to {part.group(0)}"
+        return f"{readable(name)}: subject {subject} does not belong to {part.group(0)}"
     return None
 
 

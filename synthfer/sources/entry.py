@@ -8,6 +8,12 @@ from typing import Any
 
 from synthfer.canonical import canonical_json
 from synthfer.expressions import EXPRESSIONS
+from synthfer.files import NotAFileError, check_regular
+
+MAX_TEXT = 4096
+"""Characters of a key, a path, a label, a reason: as long as paths may be."""
+MAX_EDGE = 1e6
+"""Pixels, of the edges of a box."""
 
 SplitCounts = Mapping[str, Mapping[str, int]]
 """split -> expression (or "all") -> number of faces; one split "all" for a collection without official splits"""
@@ -62,6 +68,11 @@ class Entry:
     reason: str | None = None
 
     def __post_init__(self) -> None:
+        texts = (self.key, self.split, self.source_id, self.reason, *self.attributes, *self.attributes.values())
+        if any(len(text) > MAX_TEXT for text in texts if text):
+            raise ValueError(f"entry {self.key[:40]!r} has a text of more than {MAX_TEXT:,} characters")
+        if self.box is not None and not all(abs(edge) <= MAX_EDGE for edge in self.box):
+            raise ValueError(f"entry {self.key!r} has a box that no picture has: {self.box}")
         if self.image is None and self.reason is None:
             raise ValueError(f"entry {self.key!r} has neither an image nor a reason why there is none")
         if self.label_probs is not None and len(self.label_probs) != len(EXPRESSIONS):
@@ -119,8 +130,13 @@ def require_path(path: Path | None, source: str, expected: str) -> Path:
     """The path if it exists; else `SourceError` says what the source expects there."""
     if path is None:
         raise SourceError(f"source {source} needs path=..., which is {expected}")
-    if not path.exists():
-        raise SourceError(f"path: {path} does not exist; source {source} expects {expected}")
+    try:
+        if not path.is_dir():
+            check_regular(path)
+    except FileNotFoundError:
+        raise SourceError(f"path: {path} does not exist; source {source} expects {expected}") from None
+    except NotAFileError as error:
+        raise SourceError(f"path: {error}; source {source} expects {expected}") from error
     return path
 
 
@@ -134,5 +150,5 @@ def safe_path(text: str) -> str:
     path = text.replace("\\", "/")
     parts = path.split("/")
     if not path.strip() or path.startswith("/") or ".." in parts or ":" in parts[0] or "\0" in path:
-        raise SourceError(f"the path {text!r} leaves the collection: it is not read")
+        raise SourceError(f"the path {text[:200]!r} leaves the collection: it is not read")
     return "/".join(part for part in parts if part not in ("", "."))

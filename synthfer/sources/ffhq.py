@@ -3,19 +3,20 @@
 Reads the layout of github.com/NVlabs/ffhq-dataset: images1024x1024/00000/00000.png, thumbnails128x128/..., a folder
 of such folders or of the images alone (also resized copies). If ffhq-dataset-v2.json is beside them, that list decides:
 its category is the split (the first 60,000 are training, the others validation), a file of another size than listed
-is rejected, and the licences of the photographs are counted. The 255 MB of that file are parsed at once, except for
-the face landmarks, which are dropped during parsing; no checksum is computed.
+is rejected, and the licences of the photographs are counted. The 255 MB of that file are read record by record; no
+checksum is computed.
 
 People may ask for the removal of their pictures: download the list again before each use.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synthfer.documents import json_items
+from synthfer.files import open_regular
 from synthfer.schema import option
 from synthfer.sources.entry import Collection, Entry, ImageRef, SourceError, relative, require_path, safe_path
 from synthfer.sources.layouts import is_text, left_out, readable, unknown_layout, walk
@@ -29,8 +30,10 @@ LICENCE = (
     "CC BY-NC-SA 4.0 for the collection; each photograph under its own (CC BY 2.0, CC BY-NC 2.0, CC0 1.0, Public "
     "Domain Mark 1.0, U.S. Government Works); not for the development of facial recognition"
 )
+MAX_RECORDS = 2_000_000
 _SPLITS = {"training": "train", "validation": "val"}
-_DROPPED = ("face_landmarks", "in_the_wild")
+_USED = ("license", "author", "file_size")
+_LONGEST = 200
 _EXPECTED = f"images1024x1024/ or thumbnails128x128/ with 00000/00000.png ..., and {LIST} if at hand"
 
 
@@ -99,14 +102,32 @@ def _list(root: Path) -> dict[str, Any] | None:
     file = next((folder / LIST for folder in (root, root.resolve().parent) if (folder / LIST).is_file()), None)
     if file is None:
         return None
+    listed: dict[str, Any] = {}
     try:
-        with file.open("rb") as body:
-            listed = json.load(body, object_hook=lambda value: {k: v for k, v in value.items() if k not in _DROPPED})
-    except (ValueError, RecursionError) as error:
-        raise SourceError(f"{file} cannot be read: {error}; download it again, or move it away") from error
-    if not isinstance(listed, dict):
-        raise SourceError(f"{file} is not a list by image number; download {LIST} again, or move it away")
+        with open_regular(file) as body:
+            for key, record in json_items(body, str(file)):
+                if key in listed or len(listed) == MAX_RECORDS:
+                    problem = "is there twice" if key in listed else f"is one of more than {MAX_RECORDS:,}"
+                    raise SourceError(f"{file}: the record {readable(key)} {problem}")
+                listed[key] = _needed(record)
+    except ValueError as error:
+        raise SourceError(f"{error}; download {LIST} again, or move it away") from error
     return listed
+
+
+def _needed(record: Any) -> Any:
+    """The parts of a record that are used; anything else as it is, if it is short."""
+    if not isinstance(record, dict):
+        return _short(record)
+    parts = {name: record[name] for name in ("category", "metadata", *SIZES.values()) if name in record}
+    return {
+        name: {key: _short(part[key]) for key in _USED if key in part} if isinstance(part, dict) else _short(part)
+        for name, part in parts.items()
+    }
+
+
+def _short(value: Any) -> Any:
+    return value if isinstance(value, (int, float)) or value is None else str(value)[:_LONGEST]
 
 
 def _numbers(listed: Mapping[str, Any]) -> Iterator[int]:
@@ -114,7 +135,7 @@ def _numbers(listed: Mapping[str, Any]) -> Iterator[int]:
 
 
 def _as_listed(key: str) -> int:
-    if str(int(key)) != key:
+    if len(key) > _LONGEST or str(int(key)) != key:
         raise ValueError("its number is written in another way")
     return int(key)
 
@@ -126,8 +147,10 @@ def _listed(
         try:
             index, split = _as_listed(key), _SPLITS[record["category"]]
             listed_size = record[section]["file_size"] if section else None
+            if not isinstance(listed_size, (int, type(None))):
+                raise TypeError(f"its file_size is {listed_size!r}")
         except (KeyError, TypeError, ValueError) as error:
-            reason = f"{LIST}: record {key!r} is not as published: {type(error).__name__} {error}"
+            reason = f"{LIST}: record {key[:_LONGEST]!r} is not as published: {type(error).__name__} {error}"
             yield Entry(key=f"{LIST}:{readable(key)}", reason=reason)
             continue
         # A listed file that is missing becomes a failed row when it is read: its path is where it should be.

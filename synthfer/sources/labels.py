@@ -14,11 +14,14 @@ USAGES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 """The column Usage of FER2013, FERPlus and the CK+ CSV, as splits."""
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Folder and file names of splits -> split."""
+_SHOWN = 200
+"""Characters of a label that is none; those of published labels are a few."""
 _CODE = re.compile(r"[0-9]{1,9}")
 
 
 def by_word(word: str) -> dict[str, Any]:
     """The fields of an entry that is labelled by a word: label, or the word as attribute and a reason."""
+    word = word[:_SHOWN]
     label = _label_of(word)
     if label is None:
         return {"attributes": {"emotion": word}, "reason": without_expression(word)}
@@ -41,7 +44,7 @@ def without_expression(word: str) -> str:
 
 def by_code(order: Sequence[str], code: str, first: int = 0) -> dict[str, Any]:
     """The fields of an entry that is labelled by its position in a published class order, counted from `first`."""
-    code = code.strip()
+    code = code.strip()[:_SHOWN]
     if _CODE.fullmatch(code) and 0 <= int(code) - first < len(order):
         return by_word(order[int(code) - first])
     last = first + len(order) - 1

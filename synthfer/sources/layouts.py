@@ -8,7 +8,10 @@ from synthfer.sources.entry import SourceError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 """Suffixes of image files, in lower case."""
+MAX_FOLDERS = 100
+"""Folders within one another below a class, a subject or a collection; published ones have a few."""
 _SHOWN = 5
+_LONGEST = 200
 
 
 def file_at(path: Path, *names: str) -> Path | None:
@@ -35,11 +38,13 @@ def walk(top: Path) -> Iterator[str]:
     """Paths (relative to `top`, forward slashes) of all files below a folder, folder by folder, by name.
 
     A link to a folder is not followed, but is one of the paths. If there is no folder, there are no paths.
-    `SourceError`: a folder cannot be listed.
+    `SourceError`: a folder cannot be listed, or lies more than `MAX_FOLDERS` deep.
     """
     for parent, folders, files in os.walk(top, onerror=_refuse) if top.is_dir() else ():
         folders.sort()
         below = Path(parent).relative_to(top).as_posix()
+        if below.count("/") >= MAX_FOLDERS:
+            raise SourceError(f"{top} has folders more than {MAX_FOLDERS} deep ({readable(below)}): move them away")
         start = "" if below == "." else f"{below}/"
         links = [name for name in folders if os.path.islink(f"{parent}/{name}")]  # noqa: PTH114 - as the walk itself
         yield from (start + name for name in sorted([*files, *links]))
@@ -91,8 +96,9 @@ def left_out(names: Sequence[str], what: str) -> list[str]:
 
 
 def readable(name: str) -> str:
-    """A foreign name as one line of text: quoted and escaped if it has to be."""
-    return name if name.isprintable() else repr(name)
+    """A foreign name as one line of text: quoted and escaped if it has to be, cut if it is long."""
+    shown = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+    return shown if shown.isprintable() else repr(shown)
 
 
 def abbreviated(names: Sequence[str]) -> str:

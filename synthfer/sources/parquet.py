@@ -5,20 +5,20 @@ What the columns mean is read from the `huggingface` schema metadata (features I
 `order` names the published class order that they index, since a wrong order would mislabel every face.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from synthfer.documents import DocumentError, read_json
 from synthfer.expressions import EXPRESSIONS, ORDERS
 from synthfer.schema import option
 from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, ImageRef, SourceError, relative, require_path
 from synthfer.sources.labels import SPLITS, by_code, by_word
-from synthfer.sources.layouts import folder_of, is_text, left_out, walk
+from synthfer.sources.layouts import abbreviated, folder_of, is_text, left_out, walk
+from synthfer.sources.parquet_files import ERRORS, LIST_ROWS, batches, open_parquet, read_schema
 from synthfer.sources.tables import parquet_rows
 from synthfer.suggest import nearest
 
@@ -90,8 +90,8 @@ def open_tables(path: Path, source: str) -> Tables:
     others = [relative(f, root) for f in sorted(set(paths) - set(files))]
     for file in files:
         try:
-            schema = pq.read_schema(file)
-        except (pa.ArrowException, OSError, ValueError):
+            schema = read_schema(file)
+        except ERRORS:
             continue
         if b"synthfer.schema" in (schema.metadata or {}):
             raise SourceError(_OURS.format(path))
@@ -136,16 +136,18 @@ def rows(
     for file in tables.files:
         name, split = relative(file, tables.root), split_of(file, tables.root)
         try:
-            _check_columns(pq.read_schema(file), expected)
-        except (pa.ArrowException, OSError, SourceError) as error:
+            _check_columns(read_schema(file), expected)
+        except ERRORS as error:
             yield Entry(key=name, split=split, reason=f"{name} cannot be read: {error}")
             continue
         for number, row in parquet_rows(file, columns):
             key = f"{name}#{number - 1}"
-            if isinstance(row, ValueError):
-                yield Entry(key=key, split=split, reason=f"{name}: {row}")
-            else:
+            try:
+                if isinstance(row, ValueError):
+                    raise row
                 yield entry(key, ImageRef("parquet", name, row.group, row.row, image), split, row.values)
+            except ValueError as error:
+                yield Entry(key=key, split=split, reason=f"{name}: {error}")
 
 
 def split_of(file: Path, root: Path) -> str:
@@ -167,9 +169,10 @@ def _feature(tables: Tables, column: str) -> dict[str, Any]:
 
 
 def _features(schema: pa.Schema) -> Mapping[str, Any]:
+    """The features that the metadata declares; none where it is anything else, since names and types tell as much."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError, RecursionError):
+        features = read_json((schema.metadata or {})[b"huggingface"], "huggingface")["info"]["features"]
+    except (KeyError, TypeError, DocumentError):
         return {}
     return features if isinstance(features, dict) else {}
 
@@ -233,14 +236,16 @@ def _check_range(tables: Tables, column: str, config: Config) -> None:
     numbers: set[int] = set()
     for file in tables.files:
         try:
-            with pq.ParquetFile(file) as parquet:
+            with open_parquet(file) as parquet:
                 _check_columns(parquet.schema_arrow, {column: tables.schema.field(column).type})
-                numbers |= set(parquet.read([column]).column(0).unique().to_pylist())
-        except (pa.ArrowException, OSError, SourceError):  # becomes a failed row when the rows are read
+                for group in range(parquet.num_row_groups):
+                    for batch in batches(parquet, file, group, [column], LIST_ROWS):
+                        numbers |= set(batch.column(0).unique().to_pylist())
+        except ERRORS:  # becomes a failed row when the rows are read
             continue
     last = config.first + len(EXPRESSIONS) - 1
     if (config.first == 0 and 0 not in numbers and last + 1 in numbers) or (config.first == 1 and 0 in numbers):
-        shown = ", ".join(map(str, sorted(n for n in numbers if n is not None)))
+        shown = abbreviated([str(n) for n in sorted(n for n in numbers if n is not None)])
         raise SourceError(
             f"column {column!r} holds {shown}, which do not start at {config.first}: set first={1 - config.first} if "
             f"order {config.order} is right"

@@ -5,17 +5,23 @@ A wrong line does not stop the import; it becomes a failed row that names file a
 """
 
 import csv
+import io
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, AnyStr, NamedTuple, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from synthfer.files import open_regular
 from synthfer.sources.entry import Entry, SourceError
+from synthfer.sources.parquet_files import ERRORS, LIST_ROWS, MAX_LIST_BYTES, batches, open_parquet, read_schema
 
+MAX_LINE = 2**20
+"""Characters of one line. A picture of 48 x 48 pixels in words has 10,000, the landmarks of AffectNet 2,000."""
+MAX_LINES = 20_000_000
+_SHOWN = 300
+"""Characters of what is wrong with a line: it may quote the line."""
 _PIXEL_COLUMNS = ("emotion", "pixels", "Usage")
 _CELL = re.compile(rb'[ \t]*"([^"]*)"[ \t]*(?=,|$)|([^",]*)(?=,|$)')
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
@@ -41,23 +47,50 @@ class ParquetRow(NamedTuple):
     values: dict[str, Any]
 
 
-def split_lines(path: Path, separator: str | None = None) -> Iterator[tuple[int, list[str]]]:
+def split_lines(path: Path, separator: str | None = None) -> Lines[list[str]]:
     """Number (from 1) and words (between spaces, or `separator`) of every line of a list; blank lines are no rows."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
+    with _open_text(path) as file:
+        for number, line in _lines(file, path):
+            if isinstance(line, ValueError):
+                yield number, line
+            elif line.strip():
                 yield number, line.rstrip("\n").split(separator)
 
 
 def csv_lines(path: Path) -> Lines[list[str]]:
     """Number (from 1) and cells of every line of a CSV file, or what is wrong with it; blank lines are no rows."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
+    with _open_text(path, newline="") as file:
+        for number, line in _lines(file, path):
+            if isinstance(line, ValueError):
+                yield number, line
+            elif line.strip():
                 try:
                     yield number, next(csv.reader([line], strict=True))
                 except csv.Error as error:
                     yield number, ValueError(f"is no CSV: {error}")
+
+
+def _open_text(path: Path, newline: str | None = None) -> io.TextIOWrapper:
+    return io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", errors="replace", newline=newline)
+
+
+def _lines(file: IO[AnyStr], path: Path) -> Iterator[tuple[int, AnyStr | ValueError]]:
+    """Number (from 1) and text of every line; one that is too long is an error. `SourceError`: too many lines."""
+    ends = ("\n", "\r", b"\n", b"")
+    for number in count(1):
+        line = file.readline(MAX_LINE + 1)
+        if not line:
+            return
+        if number > MAX_LINES:
+            raise SourceError(
+                f"{path} has more than {MAX_LINES:,} lines: divide it, or give the path of the right file"
+            )
+        if len(line) <= MAX_LINE:
+            yield number, line
+            continue
+        while line and line[-1:] not in ends:
+            line = file.readline(MAX_LINE)
+        yield number, ValueError(f"is longer than {MAX_LINE:,} characters")
 
 
 def csv_table(path: Path, columns: Sequence[str], order: Sequence[str] = ()) -> Lines[dict[str, str]]:
@@ -90,30 +123,31 @@ def pixel_rows(path: Path) -> Lines[PixelRow]:
 
     One pass over bytes: pixels are located and not parsed. `SourceError`, at once: a column is missing.
     """
-    with path.open("rb") as file:
-        header = file.readline(2**20)
+    with open_regular(path) as file:
+        header = file.readline(MAX_LINE)
     text = header.removeprefix(b"\xef\xbb\xbf")
     names = [text[a:b].decode("utf-8", "replace").strip() for a, b in _spans(text) or []]
     _check_columns(path, names, _PIXEL_COLUMNS)
     return _pixel_rows(path, [names.index(name) for name in _PIXEL_COLUMNS], len(names))
 
 
-def _pixel_rows(path: Path, columns: Sequence[int], count: int) -> Lines[PixelRow]:
+def _pixel_rows(path: Path, columns: Sequence[int], cells: int) -> Lines[PixelRow]:
     emotion, pixels, usage = columns
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if number > 1 and not line.isspace():
+    with open_regular(path) as file:
+        for number, line in _lines(file, path):
+            if isinstance(line, ValueError):
+                yield number, line
+            elif number > 1 and not line.isspace():
                 spans = _spans(line)
                 if spans is None:
                     yield number, ValueError("is no CSV: a quote is not closed")
-                elif len(spans) != count:
-                    yield number, ValueError(f"has {len(spans)} cells, not {count}")
+                elif len(spans) != cells:
+                    yield number, ValueError(f"has {len(spans)} cells, not {cells}")
                 else:
                     a, b = spans[pixels]
                     label, use = (line[slice(*spans[at])].decode("utf-8", "replace").strip() for at in (emotion, usage))
+                    offset = file.tell() - len(line)
                     yield number, PixelRow(label, use, offset + a, b - a)
-            offset += len(line)
 
 
 def _spans(line: bytes) -> list[tuple[int, int]] | None:
@@ -157,7 +191,7 @@ def read_entries(name: str, lines: Lines[T], read: Callable[[int, T], Entry]) ->
 
 def failed_entry(name: str, number: int, problem: object, **fields: Any) -> Entry:
     """The entry of line `number` of list `name`, which cannot be read."""
-    return Entry(key=f"{name}:{number}", reason=f"{name} line {number}: {problem}", **fields)
+    return Entry(key=f"{name}:{number}", reason=f"{name} line {number}: {str(problem)[:_SHOWN]}", **fields)
 
 
 def parse_int(text: str, what: str) -> int:
@@ -188,24 +222,35 @@ def parquet_tables(path: Path, columns: Sequence[str]) -> list[Path]:
     for file in files:
         if file.suffix == ".parquet":
             try:
-                names = pq.read_schema(file).names
-            except (pa.ArrowException, OSError, ValueError) as error:
+                names = read_schema(file).names
+            except ERRORS as error:
                 raise SourceError(f"{file} cannot be read, restore it or move it away: {error}") from error
             tables += [file] if set(columns) <= set(names) else []
     return tables
 
 
 def parquet_rows(file: Path, columns: Sequence[str]) -> Lines[ParquetRow]:
-    """Number (from 1) and content of every row of a Parquet file; all rows of a damaged row group are errors."""
+    """Number (from 1) and content of every row of a Parquet file; from damage on, all rows of a group are errors."""
     number = 0
-    with pq.ParquetFile(file) as parquet:
+    with open_parquet(file) as parquet:
         for group in range(parquet.num_row_groups):
-            rows: list[Any]
+            row, rows = 0, parquet.metadata.row_group(group).num_rows
             try:
-                values = parquet.read_row_group(group, columns=list(columns)).to_pylist()
-                rows = [ParquetRow(group, row, value) for row, value in enumerate(values)]
-            except (pa.ArrowException, OSError, ValueError) as error:
-                problem = ValueError(f"row group {group} cannot be read: {error}")
-                rows = [problem] * parquet.metadata.row_group(group).num_rows
-            yield from enumerate(rows, number + 1)
-            number += len(rows)
+                for batch in batches(parquet, file, group, list(columns), LIST_ROWS):
+                    for values in _values(batch):
+                        number, row = number + 1, row + 1
+                        yield number, ParquetRow(group, row - 1, values)
+                if row != rows:
+                    raise ValueError(f"it has {row:,} rows and not {rows:,}")
+            except ERRORS as error:
+                problem = ValueError(f"row group {group} cannot be read: {str(error)[:_SHOWN]}")
+                for _ in range(rows - row):
+                    number += 1
+                    yield number, problem
+
+
+def _values(batch: Any) -> list[dict[str, Any]]:
+    if batch.nbytes > MAX_LIST_BYTES:
+        raise ValueError(f"{len(batch)} rows have {batch.nbytes:,} bytes beside their pictures")
+    rows: list[dict[str, Any]] = batch.to_pylist()
+    return rows

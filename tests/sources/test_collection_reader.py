@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from synthfer.images import decode
-from synthfer.sources import collection_reader
+from synthfer.sources import collection_reader, parquet_files
 from synthfer.sources.collection_reader import FORMS, CollectionReader
 from synthfer.sources.entry import ImageRef, SourceError
 from tests.sources.images import pack, png
@@ -165,10 +165,10 @@ def test_a_table_that_is_damaged_is_an_error_of_the_row(tmp_path):
 
 def test_the_files_kept_open_are_few_and_their_pictures_stay_right(tmp_path, monkeypatch):
     opened = []
-    unpack = zipfile.ZipFile
+    unpack = collection_reader.open_zip
     for i in range(20):
         pack(tmp_path / f"{i}.zip", {"a": bytes([i])})
-    monkeypatch.setattr(collection_reader.zipfile, "ZipFile", lambda path: opened.append(path.name) or unpack(path))
+    monkeypatch.setattr(collection_reader, "open_zip", lambda path: opened.append(path.name) or unpack(path))
     reader = CollectionReader(tmp_path)
     for i in (*range(20), 19, 18, 0, 0):
         assert reader.read(ImageRef("zip", f"{i}.zip", name="a")) == bytes([i])
@@ -188,7 +188,7 @@ def test_one_table_in_memory_serves_its_rows(tmp_path, monkeypatch):
 
 def test_a_row_group_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
     pq.write_table(pa.table({"image": [png(0)]}), tmp_path / "x.parquet")
-    monkeypatch.setattr(collection_reader, "MAX_COLUMN_BYTES", 100)
+    monkeypatch.setattr(parquet_files, "MAX_PAGE_BYTES", 100)
     with pytest.raises(ValueError, match="smaller row groups"):
         CollectionReader(tmp_path).read(ImageRef("parquet", "x.parquet", 0, 0, "image"))
 
@@ -225,6 +225,6 @@ def test_a_link_inside_the_folder_is_followed(tmp_path):
 def test_a_pipe_or_device_is_refused_before_it_is_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "zero.png").symlink_to("/dev/zero")
-    for name in ("pipe.png", "zero.png"):
-        with pytest.raises(ValueError, match=f"{name} is no regular file"):
+    for name, kind in (("pipe.png", "named pipe"), ("zero.png", "device")):
+        with pytest.raises(ValueError, match=f"^{name} is a {kind}, not a file"):
             CollectionReader(tmp_path).read(ImageRef("file", name))

@@ -101,14 +101,23 @@ def test_a_declared_size_beyond_any_picture_is_not_read(tmp_path):
 
 def test_a_member_out_of_place_or_repeated_fails_alone(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(tmp_path / FIRST, "w") as archive:
-        for name, seed in (("0/0.png", 0), ("0/0.png", 1), ("2000/0.png", 2), ("__MACOSX/._0.png", 3)):
+        for name, seed in (
+            ("0/0.png", 0),
+            ("0/0.png", 1),
+            ("2000/0.png", 2),
+            ("__MACOSX/._0.png", 3),
+            ("1/0.png", 4),
+            ("copy/1/0.png", 5),
+        ):
             archive.writestr(name, png(seed))
     found = find(tmp_path, Config())
     entries = list(found.entries)
-    assert [e.image is None for e in entries] == [False, True, True]
-    assert "twice" in entries[1].reason
-    assert "subject 2000 does not belong" in entries[2].reason
-    assert len({e.key for e in entries}) == 3
+    assert [e.image is None for e in entries] == [True, True, False, True, True]
+    # Of two members of one name, nothing says which is meant, and only the last could be read.
+    assert all("0/0.png is in the archive twice" in entry.reason for entry in entries[:2])
+    assert "copy/1/0.png is in the archive twice" in entries[3].reason
+    assert "subject 2000 does not belong" in entries[4].reason
+    assert len({e.key for e in entries}) == 5
     assert "__MACOSX/._0.png" in found.notes[-1]
 
 

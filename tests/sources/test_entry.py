@@ -22,7 +22,7 @@ ENTRIES = st.builds(
     attributes=st.dictionaries(TEXT, TEXT, max_size=3),
     label_probs=st.none() | st.tuples(*[st.floats(0, 1)] * 7),
     scores=st.dictionaries(TEXT, NUMBER, max_size=3),
-    box=st.none() | st.tuples(*[NUMBER] * 4),
+    box=st.none() | st.tuples(*[st.floats(-1e6, 1e6)] * 4),
     reason=st.none() | TEXT.filter(bool),
 )
 

@@ -117,7 +117,7 @@ def test_records_that_are_not_as_published_fail_alone(tmp_path):
     entries = list(find(tmp_path, Config()).entries)
     assert [(e.key, e.image is None) for e in entries] == [
         ("00000", False),
-        *((f"ffhq-dataset-v2.json:{key}", True) for key in ("1", "x", "3", "4", "05", "9" * 5000)),
+        *((f"ffhq-dataset-v2.json:{key}", True) for key in ("1", "x", "3", "4", "05", "9" * 200 + "...")),
     ]
     assert "'testing'" in entries[1].reason
 

@@ -25,7 +25,8 @@ def test_every_source_has_options_with_defaults_and_finds(name):
 
 def test_what_the_sources_share_is_no_source():
     modules = {file.stem for file in Path(sources.__file__).parent.glob("*.py")} - {"__init__"}
-    assert modules - set(sources.names()) == {"entry", "index", "labels", "layouts", "collection_reader", "tables"}
+    shared = {"entry", "index", "labels", "layouts", "collection_reader", "tables", "archives", "parquet_files"}
+    assert modules - set(sources.names()) == shared
     with pytest.raises(ValueError, match="unknown source 'layouts'"):
         sources.module("layouts")
 
