@@ -5,6 +5,7 @@ it unpacks any method and follows offsets wherever they point. What an archive c
 for listing (`open_zip`, `refusals`) and for reading (`read_member`).
 """
 
+import os
 import stat
 import struct
 import zipfile
@@ -33,19 +34,21 @@ ERRORS = (
 _MEMBER = b"PK\x01\x02"
 _ENCRYPTED = 0x1
 _HEADER_BYTES = 30
+_SHOWN = 200
 
 
 class _Bounded:
     """The file of an archive; while the directory is read, what is too large is refused before it is."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.file, self.opening = file, True
+        self.file, self.opening, self.length = file, True, os.fstat(file.fileno()).st_size
         self.seek, self.tell, self.close, self.seekable = file.seek, file.tell, file.close, file.seekable
 
     def read(self, size: int = -1) -> bytes:
         if size > MAX_DIRECTORY_BYTES:
             raise ValueError(f"its directory has {size:,} bytes; no more than {MAX_DIRECTORY_BYTES:,} are read")
-        body = self.file.read(size if size >= 0 else MAX_DIRECTORY_BYTES)
+        rest = max(0, self.length - self.file.tell())
+        body = self.file.read(min(rest, MAX_DIRECTORY_BYTES if size < 0 else size))
         if self.opening and body.count(_MEMBER) > MAX_MEMBERS:
             raise ValueError(f"its directory lists more than {MAX_MEMBERS:,} members")
         return body
@@ -71,7 +74,7 @@ def open_zip(path: Path) -> Archive:
         return Archive(file)
     except ERRORS as error:
         file.close()
-        raise ValueError(str(error) or "it is cut off") from error
+        raise ValueError(str(error)[:_SHOWN] or "it is cut off") from error
 
 
 def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
@@ -83,7 +86,7 @@ def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
         with archive.open(member) as body:
             data = body.read(max_bytes + 1)
     except ERRORS as error:
-        raise ValueError(f"cannot be unpacked: {error or 'cut off'}") from error
+        raise ValueError(f"cannot be unpacked: {str(error)[:_SHOWN] or 'cut off'}") from error
     if len(data) > max_bytes:
         raise ValueError(f"unpacks to more than {max_bytes >> 20} MiB")
     return data

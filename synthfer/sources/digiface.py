@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from synthfer.files import NotAFileError
 from synthfer.sources.archives import open_zip, refusals
 from synthfer.sources.collection_reader import MAX_BYTES
 from synthfer.sources.entry import (
@@ -99,7 +98,7 @@ def _refuse_escapes(path: Path) -> None:
     try:
         with open_zip(path) as archive:
             names = archive.namelist()
-    except ValueError:  # it becomes one failed row in place of its images, see `_archived`
+    except (ValueError, FileNotFoundError):  # it becomes one failed row in place of its images, see `_archived`
         return
     for name in names:
         try:
@@ -114,8 +113,8 @@ def _archived(archives: Sequence[Path], root: Path, notes: list[str]) -> Iterato
         try:
             with open_zip(path) as archive:
                 members = archive.infolist()
-        except ValueError as error:
-            problem = error.problem if isinstance(error, NotAFileError) else error
+        except (ValueError, FileNotFoundError) as error:
+            problem = getattr(error, "problem", None) or getattr(error, "strerror", None) or error
             yield Entry(key=name, reason=f"{name} cannot be read ({problem}): download it again")
             continue
         reasons = dict(zip(map(id, members), refusals(members, MAX_BYTES), strict=True))
