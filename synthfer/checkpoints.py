@@ -8,12 +8,12 @@
     module.load_state_dict(checkpoint.state_for(module))                strict: every key, every shape
 
 Nothing is guessed from a file: with a wrong order of channels or classes a network still runs, and is wrong. No code of
-a file is run. Classifiers have a card of their own with more in it: `synthfer.classifiers.checkpoints`.
+a file is run, and a card is plain data: nothing in it is imported or looked up (`synthfer.documents`). Classifiers have
+a card of their own with more in it: `synthfer.classifiers.checkpoints`.
 """
 
 import hashlib
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Self
 import yaml
 from torch import Tensor, nn
 
-from synthfer import config
+from synthfer.documents import DocumentError, parse, read_json, read_yaml
 from synthfer.schema import REQUIRED, option
 from synthfer.store import open_store
 from synthfer.tensors import fitting, read_tensors
@@ -32,6 +32,11 @@ log = logging.getLogger(__name__)
 OWN = "trained by synthfer"
 """The `source` in a card that the training job wrote."""
 CARD_SUFFIXES = (".card.yaml", ".card.yml", ".card.json")
+MAX_WEIGHTS_BYTES = 4 * 2**30
+"""Of a file of weights, which is read into memory, twice for a moment; the largest published one has 376 MB."""
+MAX_CARD_BYTES = 2**20
+MAX_RENAMED = 1000
+"""Prefixes that a card may rename; each is tried on every name in the file."""
 
 _EXAMPLE = """  architecture: expression_editor           # or vae_gan, dcgan
   options: {space: linear, channels: BGR}   # those of the network that differ from its defaults
@@ -51,6 +56,10 @@ class Card:
     trained_on: list[str] = option([], "collection:split of the faces that it has learned from")
     training: dict[str, Any] = option({}, "how it was trained, as the training job writes it")
 
+    def __post_init__(self) -> None:
+        if len(self.rename) > MAX_RENAMED:
+            raise ValueError(f"rename: {len(self.rename):,} prefixes; at most {MAX_RENAMED:,} are read.")
+
     @classmethod
     def example(cls) -> str:
         """A card for error messages, as indented YAML."""
@@ -59,10 +68,11 @@ class Card:
     @classmethod
     def parse(cls, body: bytes, uri: str) -> Self:
         """The card in the file at `uri` with these bytes; `ValueError` says what is wrong and shows an example."""
+        read = read_json if uri.endswith(".json") else read_yaml
         try:
-            return _parsed(cls, body, uri)
-        except ValueError as error:
-            raise ValueError(f"{uri} is not a valid card: {error}\nCorrect it. A card is:\n{cls.example()}") from error
+            return read(body, uri, cls, max_bytes=MAX_CARD_BYTES)
+        except DocumentError as error:
+            raise ValueError(f"{error}\nCorrect the card. A card is:\n{cls.example()}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """The card in the order in which it is written."""
@@ -74,10 +84,7 @@ class Card:
 
     def network_options(self, schema: type) -> Any:
         """The network's options as an instance of dataclass `schema`; `ValueError` names what does not fit it."""
-        try:
-            return _parsed(schema, yaml.safe_dump(self.options).encode() if self.options else b"{}", "options")
-        except ValueError as error:
-            raise ValueError(f"the card's options: {error}") from error
+        return parse(self.options, "the card's options", schema)
 
 
 @dataclass(frozen=True)
@@ -96,20 +103,25 @@ class Checkpoint:
     def open(cls, uri: str) -> Self:
         """The checkpoint whose weights are at a local path or an s3:// URI; the card is not looked at yet.
 
-        `ValueError`: there is no such file, or its suffix is not one of `suffixes`.
+        `ValueError`: there is no such file, its suffix is not one of `suffixes`, or a file is too large.
         """
         folder, _, name = uri.rpartition("/")
         suffix = next((suffix for suffix in cls.suffixes if name.endswith(suffix)), None)
         if suffix is None:
             raise ValueError(f"{uri} is not a file of weights; expected one that ends in {', '.join(cls.suffixes)}")
         store = open_store(folder or ("/" if uri.startswith("/") else "."))
-        where, stem = f"{store.uri.rstrip('/')}/{name}", name.removesuffix(suffix)
-        try:
-            files = {suffix: store.get(name)}
-        except FileNotFoundError:
-            raise ValueError(f"there is no {where}") from None
-        beside = [end for end in (*CARD_SUFFIXES, *cls.companions) if store.stat(stem + end)]
-        return cls(where, files | {end: store.get(stem + end) for end in beside})
+        where, stem = store.uri.rstrip("/"), name.removesuffix(suffix)
+        beside = dict.fromkeys(CARD_SUFFIXES, MAX_CARD_BYTES) | dict.fromkeys(cls.companions, MAX_WEIGHTS_BYTES)
+        files: dict[str, bytes] = {}
+        for end, most in ({suffix: MAX_WEIGHTS_BYTES} | beside).items():
+            stat = store.stat(stem + end)
+            if stat is not None and stat.size > most:
+                raise ValueError(f"{where}/{stem + end} has {stat.size:,} bytes; no more than {most:,} are read")
+            if stat is not None:
+                files[end] = store.get(stem + end)
+        if suffix not in files:
+            raise ValueError(f"there is no {where}/{name}")
+        return cls(f"{where}/{name}", files)
 
     @property
     def body(self) -> bytes:
@@ -155,17 +167,6 @@ class Checkpoint:
 def log_licence(uri: str, licence: str) -> None:
     """Warns of the terms of a file's use, once per process and file."""
     log.warning("%s: licence: %s", uri, licence)
-
-
-def _parsed(schema: type, body: bytes, uri: str) -> Any:
-    """An instance of dataclass `schema` from the YAML or JSON text of the file at `uri`."""
-    with tempfile.NamedTemporaryFile("wb", suffix=".yaml") as file:
-        file.write(body)
-        file.flush()
-        try:
-            return config.load(schema, files=[file.name])
-        except ValueError as error:
-            raise ValueError(str(error).replace(file.name, uri)) from error
 
 
 def _with_lists(value: Any) -> Any:

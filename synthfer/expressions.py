@@ -38,7 +38,7 @@ def index_of(name: str) -> int:
     """Index 0..6 of an expression in any of the usual words (anger, angry ...); `ValueError` names the nearest one."""
     word = name.strip().lower()
     if word not in _INDEX:
-        raise ValueError(f"unknown expression {name!r}{nearest(word, _INDEX)} Known: {', '.join(EXPRESSIONS)}.")
+        raise ValueError(f"unknown expression {name[:80]!r}{nearest(word, _INDEX)} Known: {', '.join(EXPRESSIONS)}.")
     return _INDEX[word]
 
 

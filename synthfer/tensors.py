@@ -6,6 +6,8 @@ A key that is missing, left over or of another shape is an error that lists it: 
 import io
 import pickle
 import re
+import struct
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,11 +15,21 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params", "netG_state_dict", "generator")
 """Keys below which authors put the weights in a torch file."""
 
+MAX_TENSORS = 20_000
+"""In a file; published classifiers have hundreds, the largest editors about two thousand."""
 _LISTED = 10  # keys of each kind of problem that an error shows
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+_NOT_TENSORS = (
+    SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, struct.error, MemoryError, EOFError, OSError,
+    RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, ImportError,
+)  # fmt: skip
+"""What safetensors and torch raise for bytes that are something else; nothing but their parsers runs there."""
 
 
 def to_floats(pixels: Tensor) -> Tensor:
@@ -44,18 +56,46 @@ def read_tensors(body: bytes, suffix: str, where: str) -> dict[str, Tensor]:
     try:
         if suffix == ".safetensors":
             # Its order of names differs from call to call; errors list them in one order.
-            return dict(sorted(safetensors.torch.load(body).items()))
+            return _checked(dict(sorted(safetensors.torch.load(body).items())), where)
+        _check_archive(body)
         content: Any = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except _NOT_TENSORS as error:
+        first = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise ValueError(
-            f"{where} holds no plain tensors: {str(error).splitlines()[0]} If you trust the file, load it once with"
+            f"{where} holds no plain tensors: {first[:300]} If you trust the file, load it once with"
             " torch, and save its state dict as .safetensors."
         ) from error
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
+    return _checked(content, where)
+
+
+def _check_archive(body: bytes) -> None:
+    """`ValueError` for a zip that is not as torch writes it: torch stores members as they are, so none can grow."""
+    if not zipfile.is_zipfile(io.BytesIO(body)):
+        return  # as torch before 1.6 wrote: a pickle, which cannot be larger than the file
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        members = archive.infolist()
+        if packed := [one.filename for one in members if one.compress_type != zipfile.ZIP_STORED]:
+            raise ValueError(f"its member {packed[0][:80]!r} is compressed, which torch never does.")
+        if sum(one.file_size for one in members) > len(body):
+            raise ValueError("its members claim more bytes than the file has.")
+
+
+def _checked(content: Any, where: str) -> dict[str, Tensor]:
+    """The content of a file, if it is a state dict: a bounded number of plain tensors on the CPU by name."""
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{where} holds no state dict; expected tensors by name, or those under {WRAPPERS[0]}.")
+    if len(content) > MAX_TENSORS:
+        raise ValueError(f"{where} holds {len(content):,} tensors; no more than {MAX_TENSORS:,} are read.")
+    for key, value in content.items():
+        if not isinstance(key, str):
+            raise ValueError(f"{where} holds no state dict: a tensor's name is {str(key)[:40]}, which is no text.")
+        if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+            kind = "quantized" if value.is_quantized else str(value.layout).removeprefix("torch.")
+            kind = kind if value.device.type == "cpu" else f"without data ({value.device.type})"
+            raise ValueError(f"{where}: {key[:80]} is {kind}; expected a plain tensor.")
     return content
 
 
@@ -67,19 +107,10 @@ def fitting(module: nn.Module, given: Mapping[str, Tensor], rename: Mapping[str,
     or of another shape.
     """
     own = module.state_dict()
-    unused = tuple(
-        f"{name}.{key}".removeprefix(".")
-        for name, child in module.named_modules()
-        for key in getattr(child, "unused", ())
-    )
-    state: dict[str, Tensor] = {}
-    for key, value in given.items():
-        # Prefixes that torch's wrappers for several GPUs and for compiling leave in names.
-        key = _renamed(re.sub(r"^(module\.|_orig_mod\.)+", "", key), rename)
-        if not key.startswith(unused):
-            state[key] = value
+    state, repeated = _by_own_names(module, given, rename)
     # Files of torch before 0.4.1 have no counters, which evaluation does not use.
-    state = {key: v for key, v in own.items() if key.endswith("num_batches_tracked")} | state
+    counters = (key for key in own if key.endswith("num_batches_tracked"))
+    state = {key: torch.zeros_like(own[key], device="cpu") for key in counters} | state
     shapes = [
         f"{key} is {tuple(value.shape)}, here {tuple(own[key].shape)}"
         for key, value in state.items()
@@ -88,7 +119,11 @@ def fitting(module: nn.Module, given: Mapping[str, Tensor], rename: Mapping[str,
     problems = {
         "missing": [key for key in own if key not in state],
         "unexpected": [key for key in state if key not in own],
+        "there twice": repeated,
         "of another shape": shapes,
+        "of another type": [
+            f"{key} is {value.dtype}" for key, value in state.items() if not _same_kind(own, key, value)
+        ],
     }
     if any(problems.values()):
         listed = "\n".join(f"  {len(keys)} {kind}: {_shortened(keys)}" for kind, keys in problems.items() if keys)
@@ -96,7 +131,45 @@ def fitting(module: nn.Module, given: Mapping[str, Tensor], rename: Mapping[str,
             f"{where} does not fit {type(module).__name__}:\n{listed}\nGive the options that it was trained with. Where"
             " only names differ, map their prefixes by `rename` in its card."
         )
+    if broken := _not_finite(module, state):
+        raise ValueError(f"{where} is damaged: not finite (NaN or infinite) are values of {_shortened(broken)}.")
     return state
+
+
+def _by_own_names(
+    module: nn.Module, given: Mapping[str, Tensor], rename: Mapping[str, str]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors under the module's names, and the names that more than one of them would have."""
+    unused = tuple(
+        f"{name}.{key}".removeprefix(".")
+        for name, child in module.named_modules()
+        for key in getattr(child, "unused", ())
+    )
+    state: dict[str, Tensor] = {}
+    repeated = []
+    for key, value in given.items():
+        # Prefixes that torch's wrappers for several GPUs and for compiling leave in names.
+        key = _renamed(re.sub(r"^(module\.|_orig_mod\.)+", "", key), rename)
+        if key in state:
+            repeated.append(key)
+        elif not key.startswith(unused):
+            state[key] = value
+    return state, repeated
+
+
+def _same_kind(own: Mapping[str, Tensor], key: str, value: Tensor) -> bool:
+    if key not in own:
+        return True
+    return value.dtype in (_FLOATS if own[key].is_floating_point() else _INTEGERS)
+
+
+def _not_finite(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors that hold NaN or infinities, without the statistics of norms that never read them."""
+    norms = [name for name, child in module.named_modules() if isinstance(child, _InstanceNorm)]
+    unread = {
+        f"{name}.{statistic}".removeprefix(".") for name in norms for statistic in ("running_mean", "running_var")
+    }
+    return [key for key, value in state.items() if key not in unread and not value.isfinite().all()]
 
 
 def _renamed(key: str, rename: Mapping[str, str]) -> str:
@@ -106,4 +179,6 @@ def _renamed(key: str, rename: Mapping[str, str]) -> str:
 
 
 def _shortened(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:_LISTED]) + (f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else "")
+    return ", ".join(key[:200] for key in keys[:_LISTED]) + (
+        f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
+    )

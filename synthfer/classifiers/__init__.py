@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from synthfer.classifiers.network import Classifier
 
 CHANNELS = ("RGB", "BGR", "grey")
+MAX_SIDE = 1024
+"""The largest picture that a classifier reads, in pixels a side; published ones read 48 to 224."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -44,6 +46,8 @@ class InputSpec:
     classes: tuple[str, ...] = EXPRESSIONS
 
     def __post_init__(self) -> None:
+        if not 1 <= self.size <= MAX_SIDE:
+            raise ValueError(f"input.size: {self.size} pixels a side; give 1 to {MAX_SIDE}.")
         if self.channels not in CHANNELS:
             raise ValueError(f"input.channels: {self.channels!r} is not known; give one of {', '.join(CHANNELS)}.")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
@@ -74,7 +78,7 @@ class TrainingRecipe:
 
 
 _MEMBERS = Registry("classifier", __name__, __path__, shared=("checkpoints", "network", "training_fingerprint"))
-names, module = _MEMBERS.names, _MEMBERS.module
+names, module, named = _MEMBERS.names, _MEMBERS.module, _MEMBERS.named
 
 
 def build(name: str, num_classes: int = 7, spec: InputSpec | None = None, **options: Any) -> "Classifier":

@@ -13,14 +13,19 @@ are those of the authors' published code; they must match one by one. The last l
 
 import logging
 import re
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from synthfer import classifiers, expressions
 from synthfer.checkpoints import CARD_SUFFIXES, Card, Checkpoint, log_licence
-from synthfer.classifiers import CHANNELS, InputSpec
+from synthfer.classifiers import CHANNELS, MAX_SIDE, InputSpec
 from synthfer.classifiers.network import Classifier
 from synthfer.classifiers.training_fingerprint import SUFFIX, TrainingFingerprint
 from synthfer.expressions import EXPRESSIONS, ORDERS
@@ -51,10 +56,10 @@ _TRAINING_STATE = re.compile(r"(.+)/checkpoints/step-\d+\.safetensors")
 class CardInput:
     """What the network was trained on; as `InputSpec`, with the classes in the checkpoint's own order."""
 
-    size: int = option(REQUIRED, "side of its images in pixels", low=1)
+    size: int = option(REQUIRED, "side of its images in pixels", low=1, high=MAX_SIDE)
     channels: str = option(REQUIRED, "what its three channels are", choices=CHANNELS)
-    mean: tuple[float, ...] = option(REQUIRED, "subtracted from values 0..1, by channel")
-    std: tuple[float, ...] = option(REQUIRED, "what they are divided by then, by channel")
+    mean: tuple[float, ...] = option(REQUIRED, "subtracted from values 0..1, by channel", low=-1e6, high=1e6)
+    std: tuple[float, ...] = option(REQUIRED, "what they are divided by then, by channel", low=1e-6, high=1e6)
     classes: list[str] | str = option(REQUIRED, f"names from index 0, or one of {', '.join(ORDERS)}")
 
 
@@ -66,7 +71,7 @@ class ClassifierCard(Card):
     options: dict[str, Any] = option(REQUIRED, "every option of the architecture but num_classes")
     input: CardInput = option(REQUIRED, "what it reads")
     source: str = option("", "where it comes from, with its licence")
-    cosine_scale: float = option(0.0, "factor on its cosines, 0 where the last layer is linear", low=0)
+    cosine_scale: float = option(0.0, "factor on its cosines, 0 where the last layer is linear", low=0, high=1e6)
     selection: str = option("unknown", "which data its epoch was chosen on", choices=SELECTIONS)
     trained_on: list[str] = option([], "collection:split of all that it, its teacher or its generator learned from")
     ancestors: list[str] = option([], "those of them whose single rows are not in its .seen.parquet")
@@ -75,6 +80,8 @@ class ClassifierCard(Card):
     def __post_init__(self) -> None:
         if misplaced := sorted(self.options.keys() & {"name", "num_classes", "spec"}):
             raise ValueError(f"options: leave out {', '.join(misplaced)}: architecture and input state it already.")
+        super().__post_init__()
+        _ = self.spec  # its errors are those of the card
 
     @classmethod
     def example(cls) -> str:
@@ -95,7 +102,7 @@ class ClassifierCard(Card):
                 raise ValueError(f"input.classes: unknown order {given!r}; give a list, or one of {', '.join(ORDERS)}.")
             return ORDERS[given]
         names = tuple(expressions.other(word) or EXPRESSIONS[expressions.index_of(word)] for word in given)
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
+        if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
             raise ValueError(f"input.classes: {', '.join(repeated)} is listed more than once.")
         return names
 
@@ -115,7 +122,13 @@ class ClassifierCard(Card):
 
 @dataclass(frozen=True)
 class ClassifierCheckpoint(Checkpoint):
-    """The files of a classifier's checkpoint in memory."""
+    """The files of a classifier's checkpoint in memory.
+
+    `modules` are dotted names of classifiers of the user's own. A card may name these and those that ship; the word of
+    a card alone imports nothing.
+    """
+
+    modules: tuple[str, ...] = ()
 
     suffixes = (".safetensors", ".pth", ".pt")
     companions = (SUFFIX,)
@@ -138,7 +151,7 @@ class ClassifierCheckpoint(Checkpoint):
     @property
     def without_fingerprint(self) -> "ClassifierCheckpoint":
         """The same without the fingerprint, which is long and not needed to restore the network."""
-        return ClassifierCheckpoint(self.uri, {end: body for end, body in self.files.items() if end != SUFFIX})
+        return replace(self, files={end: body for end, body in self.files.items() if end != SUFFIX})
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -147,8 +160,14 @@ class ClassifierCheckpoint(Checkpoint):
 
     def restore(self) -> Classifier:
         """The classifier in eval mode on the CPU. Errors are those of `load`."""
-        model = classifiers.build(self.card.architecture, **asdict(self._config()))
-        self.load(model)
+        options = asdict(self._config(self._schema()))
+        state = None
+        if self.card.architecture not in self.modules:
+            # Without memory first: a card may mean a network that is larger than the file, and than the machine.
+            with torch.device("meta"):
+                state = self.state_for(classifiers.build(self.card.architecture, **options))
+        model = classifiers.build(self.card.architecture, **options)
+        self._put(model, self.state_for(model) if state is None else state)
         return model.eval()
 
     def load(self, model: Classifier) -> None:
@@ -160,10 +179,15 @@ class ClassifierCheckpoint(Checkpoint):
         it was.
         """
         self._check_architecture(model)
+        self._put(model, self.state_for(model))
+
+    def _put(self, model: Classifier, state: dict[str, Tensor]) -> None:
         card = self.card
         order = [card.classes.index(name) for name in card.outputs]
-        state = self.state_for(model)
-        model.set_input(card.spec)
+        try:
+            model.set_input(card.spec)
+        except ValueError as error:
+            raise ValueError(f"{self.uri}: {error}") from error
         for key in (f"{model.last}.weight", f"{model.last}.bias"):
             state[key] = state[key][order]
         model.load_state_dict(state)
@@ -171,37 +195,54 @@ class ClassifierCheckpoint(Checkpoint):
         if card.licence:
             log_licence(self.uri, card.licence)
 
-    def _config(self) -> Any:
+    def _schema(self) -> type:
+        """The dataclass `Config` of the architecture; `ValueError` where it neither ships nor is of `modules`."""
+        architecture = self.card.architecture
+        try:
+            schema: type = classifiers.named(architecture, self.modules).Config
+        except ValueError as error:
+            raise ValueError(f"{self.uri}: the architecture in its card: {error}") from error
+        return schema
+
+    def _config(self, schema: type) -> Any:
         """The `Config` of the network that the card means; `ValueError` where an option is missing or wrong."""
         card = self.card
-        schema = classifiers.module(card.architecture).Config
         if missing := sorted({f.name for f in fields(schema)} - {"num_classes"} - card.options.keys()):
             raise ValueError(f"{self.uri}: its card does not state {', '.join(missing)}; add it under options.")
-        return classifiers.config_of(schema, card.architecture, card.options | {"num_classes": len(card.classes)})
+        try:
+            return classifiers.config_of(schema, card.architecture, card.options | {"num_classes": len(card.classes)})
+        except ValueError as error:
+            raise ValueError(f"{self.uri}: {error}") from error
 
     def _check_architecture(self, model: Classifier) -> None:
         """`ValueError` where the card means another network."""
         architecture, where = self.card.architecture, self.uri
         if architecture != model.name:
             raise ValueError(f"{where} is of {architecture!r}, the model is {model.name!r}. Build a {architecture!r}.")
-        given, have = asdict(self._config()), asdict(model.config)
+        given, have = asdict(self._config(type(model.config))), asdict(model.config)
         if other := [f"{key}: {value}, not {have[key]}" for key, value in given.items() if value != have[key]]:
             raise ValueError(f"{where} is of a {model.name} with {'; '.join(other)}. Build the model with its options.")
 
 
-def restore(uri: str | Path) -> Classifier:
+def restore(uri: str | Path, modules: Sequence[str] = ()) -> Classifier:
     """The classifier of the checkpoint at a path or URI, in eval mode on the CPU; `ValueError` where it cannot be."""
-    return ClassifierCheckpoint.open(str(uri)).restore()
+    return open_checkpoint(str(uri), modules).restore()
 
 
-def collect(uri: str) -> list[ClassifierCheckpoint]:
+def open_checkpoint(uri: str, modules: Sequence[str] = ()) -> ClassifierCheckpoint:
+    """The checkpoint at `uri`, whose card may name classifiers that ship and these `modules` of the user's own."""
+    return replace(ClassifierCheckpoint.open(uri), modules=tuple(modules))
+
+
+def collect(uri: str, modules: Sequence[str] = ()) -> list[ClassifierCheckpoint]:
     """The checkpoint at `uri`, or all below it that have a card, by name; `ValueError` where there is none.
 
+    Cards may name classifiers that ship and these `modules` of the user's own.
     States of unfinished trainings have no card and are skipped; a warning names the runs that have nothing else.
     """
     suffixes = ClassifierCheckpoint.suffixes
     if uri.endswith(suffixes):
-        return [ClassifierCheckpoint.open(uri)]
+        return [open_checkpoint(uri, modules)]
     store = open_store(uri)
     keys = {key for key, _ in store.list()}
     weights = {key: key[: -len(next(end for end in suffixes if key.endswith(end)))] for key in keys
@@ -215,7 +256,7 @@ def collect(uri: str) -> list[ClassifierCheckpoint]:
             f"there is no checkpoint at {store.uri}. Name a {' or '.join(suffixes)} file or a folder of jobs/train.py;"
             f" each needs its card beside it, as model{CARD_SUFFIXES[0]}"
         )
-    return [ClassifierCheckpoint.open(f"{store.uri.rstrip('/')}/{key}") for key in complete]
+    return [open_checkpoint(f"{store.uri.rstrip('/')}/{key}", modules) for key in complete]
 
 
 def save(model: Classifier, path: str | Path, **facts: Any) -> ClassifierCard:

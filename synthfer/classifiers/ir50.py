@@ -56,7 +56,7 @@ RECIPE = TrainingRecipe(
 class Config:
     """Options of IR50."""
 
-    num_classes: int = option(7, "number of classes", low=2)
+    num_classes: int = option(7, "number of classes", low=2, high=1000)
     tokens: str = option("spatial", "how the last map becomes 49 tokens", choices=TOKENS)
     width: float = option(1.0, "factor on all channels; the published network is 1", low=1 / 16, high=4)
 

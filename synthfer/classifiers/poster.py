@@ -60,7 +60,7 @@ _TOKENS, _WIDTH = 50, 512  # of each stream, the class token among them; of the 
 class Config:
     """Options of POSTER."""
 
-    num_classes: int = option(7, "number of classes", low=2)
+    num_classes: int = option(7, "number of classes", low=2, high=1000)
     depth: str = option("large", "4, 6 or 8 fusion blocks", choices=tuple(DEPTHS))
     variant: str = option("rafdb", "the published network for RAF-DB or for AffectNet", choices=VARIANTS)
     tokens: str = option("published", "how the trunk's map becomes 49 tokens", choices=TOKENS)

@@ -10,6 +10,8 @@ from synthfer.classifiers.network import Classifier
 from synthfer.schema import option
 
 INPUT = InputSpec(size=48, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+MAX_STAGES = 10
+"""So many halvings leave one pixel of the largest picture."""
 RECIPE = TrainingRecipe(
     optimizer={"name": "adamw", "weight_decay": 0.05},
     lr=2e-3,
@@ -27,8 +29,14 @@ RECIPE = TrainingRecipe(
 class Config:
     """Options of the small classifier."""
 
-    num_classes: int = option(7, "number of classes", low=2)
-    channels: tuple[int, ...] = option((20, 40, 72), "channels of each stage; each halves the picture", low=1)
+    num_classes: int = option(7, "number of classes", low=2, high=1000)
+    channels: tuple[int, ...] = option(
+        (20, 40, 72), "channels of each stage; each halves the picture", low=1, high=4096
+    )
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.channels) <= MAX_STAGES:
+            raise ValueError(f"channels: {len(self.channels):,} stages; give 1 to {MAX_STAGES}.")
 
 
 class Small(Classifier):

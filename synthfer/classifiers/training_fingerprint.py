@@ -24,6 +24,7 @@ LINK_COLUMNS = ("sample_id", *LINEAGE, "pixels_hash")
 """The columns by which rows are related to each other."""
 
 _FORMAT = "synthfer-seen/1"
+_ENCODINGS = frozenset({"PLAIN", "RLE", "BIT_PACKED"})  # of values, and of the levels of lists
 
 
 def digests(rows: pa.Table) -> pa.Table:
@@ -116,13 +117,33 @@ class TrainingFingerprint:
     def from_bytes(cls, body: bytes) -> "TrainingFingerprint":
         """The inverse of `to_bytes`; `ValueError` for anything else, and for a damaged file."""
         try:
-            table = pq.read_table(pa.BufferReader(body), page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
+            file = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True)
+            _check(file)
+            table = file.read()
+            if any(column.null_count for column in table.columns):
+                raise pa.ArrowInvalid("a list is null")
+            return cls(*(table[field.name].combine_chunks().flatten().to_numpy() for field in fields(cls)))
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise ValueError(f"its *{SUFFIX} is damaged, or not the fingerprint of a training: {error}") from error
-        written = (table.schema.metadata or {}).get(b"format", b"nothing").decode()
-        if written != _FORMAT or table.num_rows != 1:
-            raise ValueError(f"its *{SUFFIX} has format {written!r}; the fingerprint of a training has {_FORMAT!r}")
-        return cls(*(table[field.name].combine_chunks().flatten().to_numpy() for field in fields(cls)))
+
+
+def _check(file: pq.ParquetFile) -> None:
+    """`ValueError` for what `to_bytes` does not write. Plain values of one row cannot be larger than the file."""
+    metadata = file.metadata
+    written = (metadata.metadata or {}).get(b"format", b"nothing").decode(errors="replace")
+    if written != _FORMAT:
+        raise ValueError(f"its *{SUFFIX} has format {written[:80]!r}; the fingerprint of a training has {_FORMAT!r}")
+    schema = file.schema_arrow
+    expected = [(field.name, pa.list_(pa.uint64())) for field in fields(TrainingFingerprint)]
+    if [(field.name, field.type) for field in schema] != expected:
+        raise ValueError(f"its *{SUFFIX} has other columns: {', '.join(map(str, schema))[:300]}")
+    if metadata.num_rows != 1 or metadata.num_row_groups != 1:
+        rows, groups = metadata.num_rows, metadata.num_row_groups
+        raise ValueError(f"its *{SUFFIX} has {rows:,} rows in {groups:,} groups; a fingerprint has one")
+    for number in range(metadata.num_columns):
+        column = metadata.row_group(0).column(number)
+        if column.compression != "UNCOMPRESSED" or not _ENCODINGS.issuperset(column.encodings):
+            raise ValueError(f"its *{SUFFIX} is packed ({column.compression}, {', '.join(column.encodings)})")
 
 
 def _in(texts: pa.ChunkedArray | pa.Array, hashes: np.ndarray) -> np.ndarray:

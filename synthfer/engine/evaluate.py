@@ -70,6 +70,7 @@ class EvaluateJob(MatrixConfig):
         list(VARIANTS), "how pictures are shown: as they are, or grey and 48 x 48 pixels", choices=VARIANTS
     )
     audits: list[str] = option([], "folders of jobs/audit.py: test rows with a copy in training data are flagged")
+    modules: list[str] = option([], "classifiers of your own, as my_package.my_classifier, that cards may name")
     batch: int = option(64, "pictures that go through a network at once", low=1)
     block: int = option(1024, "rows that a worker takes at once", low=1)
     engine: ScoringPool = field(default_factory=ScoringPool)
@@ -129,7 +130,8 @@ def open_inputs(config: EvaluateJob) -> Opened:
     """All that the job reads, checked before any work starts."""
     if not (config.checkpoints and config.datasets and config.variants):
         raise ConfigError("checkpoints, datasets and variants: name at least one of each")
-    checkpoints = name_checkpoints(list({one.uri: one for uri in config.checkpoints for one in collect(uri)}.values()))
+    opened = [one for uri in config.checkpoints for one in collect(uri, config.modules)]
+    checkpoints = name_checkpoints(list({one.uri: one for one in opened}.values()))
     recipes = list(dict.fromkeys(one.candidate.recipe for one in checkpoints))
     if config.baseline not in (None, *recipes):
         hint = nearest(str(config.baseline), recipes)

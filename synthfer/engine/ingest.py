@@ -256,7 +256,7 @@ class SampleReader:
     """Reads entries below `root`; holds open files and, where faces are aligned, the detector."""
 
     def __init__(self, root: Path | None, defaults: SampleDefaults) -> None:
-        self.collection, self.defaults = CollectionReader(root), defaults
+        self.collection, self.defaults = CollectionReader(root, [defaults.source]), defaults
         self.step = FaceStep(defaults.face)
         self.crops_all = defaults.face.align or defaults.face.size is not None
 

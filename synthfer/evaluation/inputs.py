@@ -155,8 +155,8 @@ class Candidate:
         for named in (*self.trained_on, *(self.ancestors or ())):
             collection, _, split = named.rpartition(":")
             if not collection or split not in SPLITS:
-                raise ValueError(f"candidate {self.name}: trained_on names {named!r}; write collection:split with a "
-                                 f"split of {', '.join(SPLITS)}, such as rafdb:train.")  # fmt: skip
+                raise ValueError(f"candidate {self.name}: trained_on names {named[:80]!r}; write collection:split with "
+                                 f"a split of {', '.join(SPLITS)}, such as rafdb:train.")  # fmt: skip
         outputs = self.outputs
         twice = sorted({name for name in outputs if outputs.count(name) > 1})
         if twice or not outputs:

@@ -2,12 +2,26 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 from synthfer.classifiers.checkpoints import ClassifierCheckpoint
+from synthfer.documents import parse
 from synthfer.evaluation.inputs import Candidate
-from synthfer.schema import ConfigError
+from synthfer.schema import REQUIRED, ConfigError, option
+
+LONGEST_NAME = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What a card says of the run that made its weights, under `training.run`."""
+
+    name: str = option(REQUIRED, "its strategy, the same for all seeds")
+    seed: int = option(REQUIRED, "its seed", low=0)
+
+    def __post_init__(self) -> None:
+        if not (0 < len(self.name) <= LONGEST_NAME and self.name.isprintable()):
+            raise ValueError(f"name: {self.name[:40]!r} is not a name of 1 to {LONGEST_NAME} printable characters")
 
 
 @dataclass(frozen=True)
@@ -23,25 +37,42 @@ def name_checkpoints(checkpoints: Sequence[ClassifierCheckpoint]) -> list[NamedC
 
     `ConfigError` where two have one name.
     """
-    runs = [one.card.training.get("run", {}) for one in checkpoints]
+    runs = [_run_of(one) for one in checkpoints]
     named = []
     for checkpoint, run, recipe in zip(checkpoints, runs, _recipes(checkpoints, runs), strict=True):
-        candidate = Candidate(
-            name=f"{recipe}/seed-{run['seed']}" if run else recipe,
-            recipe=recipe,
-            seed=run.get("seed"),
-            classes=checkpoint.outputs,
-            trained_on=tuple(checkpoint.card.trained_on),
-            selection=checkpoint.card.selection,
-            seen=checkpoint.fingerprint,
-            ancestors=tuple(checkpoint.card.ancestors) if checkpoint.fingerprint else None,
-        )
+        try:
+            candidate = _candidate(checkpoint, run, recipe)
+        except ValueError as error:
+            raise ConfigError(f"{checkpoint.uri}: {error}") from error
         named.append(NamedCheckpoint(candidate, checkpoint))
     _check_unique(named)
     return named
 
 
-def _recipes(checkpoints: Sequence[ClassifierCheckpoint], runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _candidate(checkpoint: ClassifierCheckpoint, run: RunFacts | None, recipe: str) -> Candidate:
+    return Candidate(
+        name=f"{recipe}/seed-{run.seed}" if run else recipe,
+        recipe=recipe,
+        seed=run.seed if run else None,
+        classes=checkpoint.outputs,
+        trained_on=tuple(checkpoint.card.trained_on),
+        selection=checkpoint.card.selection,
+        seen=checkpoint.fingerprint,
+        ancestors=tuple(checkpoint.card.ancestors) if checkpoint.fingerprint else None,
+    )
+
+
+def _run_of(checkpoint: ClassifierCheckpoint) -> RunFacts | None:
+    """The run that a card says its weights are of; None where it says none."""
+    run = checkpoint.card.training.get("run")
+    if not run and isinstance(run, (dict, type(None))):
+        return None
+    known = {field.name for field in fields(RunFacts)}
+    facts = {key: value for key, value in run.items() if key in known} if isinstance(run, Mapping) else run
+    return parse(facts, f"{checkpoint.uri}: its card's training.run", RunFacts)
+
+
+def _recipes(checkpoints: Sequence[ClassifierCheckpoint], runs: Sequence[RunFacts | None]) -> list[str]:
     """A run's name, after its experiment's where there are runs of several; else the shortest name of the file.
 
     An experiment is a folder that has its runs below it by name and seed: EXPERIMENT/NAME/SEED/model.safetensors.
@@ -50,8 +81,8 @@ def _recipes(checkpoints: Sequence[ClassifierCheckpoint], runs: Sequence[Mapping
     others = [one.uri.rpartition(".")[0] for one, run in zip(checkpoints, runs, strict=True) if not run]
     experiments, files = iter(shortest_names(ours, unique=False)), iter(shortest_names(others, unique=False))
     if len(set(ours)) > 1:
-        return [f"{next(experiments)}/{run['name']}" if run else next(files) for run in runs]
-    return [run["name"] if run else next(files) for run in runs]
+        return [f"{next(experiments)}/{run.name}" if run else next(files) for run in runs]
+    return [run.name if run else next(files) for run in runs]
 
 
 def _check_unique(checkpoints: Sequence[NamedCheckpoint]) -> None:

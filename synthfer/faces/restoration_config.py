@@ -9,18 +9,20 @@ from synthfer.schema import option
 class CodeFormerConfig:
     """Which network the weights are of; the defaults are the published one, smaller ones serve tests."""
 
-    size: int = option(512, "side of its faces in pixels", low=16)
-    width: int = option(64, "channels of the first level, a multiple of 32", low=32)
+    size: int = option(512, "side of its faces in pixels", low=16, high=2048)
+    width: int = option(64, "channels of the first level, a multiple of 32", low=32, high=4096)
     multiples: tuple[int, ...] = option(
-        (1, 2, 2, 4, 4, 8), "channels of each level, as multiples of the first; each halves the side", low=1
+        (1, 2, 2, 4, 4, 8), "channels of each level, as multiples of the first; each halves the side", low=1, high=256
     )
-    codes: int = option(1024, "codes in the codebook", low=1)
-    code_width: int = option(256, "numbers of a code", low=1)
-    dim: int = option(512, "width of the transformer", low=1)
-    heads: int = option(8, "heads of the transformer", low=1)
-    layers: int = option(9, "layers of the transformer", low=1)
+    codes: int = option(1024, "codes in the codebook", low=1, high=2**20)
+    code_width: int = option(256, "numbers of a code", low=1, high=65_536)
+    dim: int = option(512, "width of the transformer", low=1, high=65_536)
+    heads: int = option(8, "heads of the transformer", low=1, high=1024)
+    layers: int = option(9, "layers of the transformer", low=1, high=256)
 
     def __post_init__(self) -> None:
+        if not 1 <= len(self.multiples) <= 12:
+            raise ValueError(f"multiples: {len(self.multiples)} levels; give 1 to 12.")
         if self.width % 32 or self.dim % self.heads or self.size % 2 ** (len(self.multiples) - 1):
             raise ValueError(
                 f"network: width {self.width} must be a multiple of 32, dim {self.dim} of heads {self.heads}, and size"

@@ -18,10 +18,13 @@ _BATCH = 16
 class ExpressionClassifier:
     """Probabilities of the seven expressions by the classifier at a URI; pictures may have any size."""
 
-    def __init__(self, uri: str, key: str) -> None:
-        """`key` is the config's, for errors. `ConfigError`: no checkpoint, several, or one without the seven."""
+    def __init__(self, uri: str, key: str, modules: Sequence[str] = ()) -> None:
+        """`key` is the config's, for errors; `modules` are those of `collect`.
+
+        `ConfigError`: no checkpoint, several, or one without the seven.
+        """
         try:
-            checkpoints = collect(uri)
+            checkpoints = collect(uri, modules)
             model = checkpoints[0].restore()
         except (ValueError, FileNotFoundError) as error:
             raise ConfigError(f"{key}: {error}") from error

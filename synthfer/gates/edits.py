@@ -37,6 +37,7 @@ class Config:
 
     identity: str | None = option(None, "embedder that compares persons, as dlib (the extra identity)")
     judge: str | None = option(None, "checkpoint of a classifier that scores expressions; none that guided the edits")
+    modules: list[str] = option([], "classifiers of your own, as my_package.my_classifier, that judge's card may name")
     min_identity: float | None = option(None, "reject pictures less like their face than this cosine", low=-1, high=1)
     min_gain: float | None = option(None, "reject pictures that gain less of their expression", low=-10, high=1)
 
@@ -58,7 +59,7 @@ class EditGate:
         """`ConfigError` where embedder or classifier cannot be loaded."""
         self.config = config
         self._embedder: embedders.Embedder | None = None
-        self._classifier: ExpressionClassifier | None = _classifier(config.judge) if config.judge else None
+        self._classifier: ExpressionClassifier | None = _classifier(config) if config.judge else None
         if config.identity:
             try:
                 self._embedder = embedders.build(config.identity)
@@ -115,10 +116,10 @@ class EditGate:
         }
 
 
-def _classifier(uri: str) -> "ExpressionClassifier":
+def _classifier(config: Config) -> "ExpressionClassifier":
     from synthfer.gates._expression_classifier import ExpressionClassifier  # a config is read without torch
 
-    return ExpressionClassifier(uri, "gate.edits.judge")
+    return ExpressionClassifier(str(config.judge), "gate.edits.judge", config.modules)
 
 
 def gain(before: float, after: float) -> float:

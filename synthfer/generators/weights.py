@@ -44,11 +44,14 @@ def load(module: nn.Module, checkpoint: Checkpoint) -> None:
 def restored(build: Callable[[], N], checkpoint: Checkpoint) -> N:
     """The network that `build` makes with a checkpoint in it, in eval mode, without gradients; errors as of `load`.
 
-    The random numbers of the network's first weights are not taken from torch's global state.
+    The random numbers of the network's first weights are not taken from torch's global state. It is first built without
+    memory: a card may mean a network that is larger than the file, and than the machine.
     """
     with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
+            state = _named(lambda: checkpoint.state_for(build()))
         module = build()
-    load(module, checkpoint)
+    module.load_state_dict(state)
     return module.requires_grad_(False).eval()
 
 

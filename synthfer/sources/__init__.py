@@ -11,5 +11,5 @@ from synthfer.registry import Registry
 
 _SHARED = ("entry", "collection_reader", "index", "tables", "labels", "layouts", "archives", "parquet_files")
 
-_MEMBERS = Registry("source", __name__, __path__, shared=_SHARED)
-names, module = _MEMBERS.names, _MEMBERS.module
+_MEMBERS = Registry("source", __name__, __path__, shared=_SHARED, function="find")
+names, module, named = _MEMBERS.names, _MEMBERS.module, _MEMBERS.named

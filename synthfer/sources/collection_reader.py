@@ -5,7 +5,7 @@ column of a table are kept, since the images of a unit are mostly stored side by
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -30,7 +30,9 @@ T = TypeVar("T")
 class CollectionReader:
     """Reads images by `ImageRef`: the bytes of an image file, or pixels if there is no file. Not safe for threads."""
 
-    def __init__(self, root: Path | None) -> None:
+    def __init__(self, root: Path | None, modules: Sequence[str] = ()) -> None:
+        """`modules` are dotted names of sources of the user's own, whose `picture` may be called."""
+        self._modules = modules
         self.root = None if root is None else folder_of(root)
         self._open: OrderedDict[tuple[str, ...], Any] = OrderedDict()
         self._column: Column | None = None
@@ -42,7 +44,11 @@ class CollectionReader:
         `ValueError` or `OSError` say what is wrong with this image; the reader can go on with the next one.
         """
         if ref.form not in FORMS:
-            pixels: np.ndarray = sources.module(ref.form).picture(ref)
+            # The form stands in a stored index, which may be a stranger's: it imports nothing by itself.
+            picture = getattr(sources.named(ref.form, self._modules), "picture", None)
+            if picture is None:
+                raise ValueError(f"the form {ref.form!r} of a picture is not known; known: {', '.join(FORMS)}")
+            pixels: np.ndarray = picture(ref)
             return pixels
         read: Callable[[ImageRef], bytes | np.ndarray] = getattr(self, f"_{ref.form}")
         return read(ref)

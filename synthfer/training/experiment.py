@@ -72,7 +72,8 @@ class Experiment:
 
     def train(self, run: Run, images: np.ndarray, world: World, store: ObjectStore, report: Report) -> None:
         """Trains one run to its end, on all ranks; the first one publishes the result, from which others may start."""
-        initial = result.weights_of_run(store, run) or self.initial
+        classifier = "" if isinstance(self.config, TaskConfig) else self.config.classifier.name
+        initial = result.weights_of_run(store, run, classifier) or self.initial
         trainer = self.trainer(run, images, world, initial)
         trainer.fit(store, report)
         if world.rank == 0:

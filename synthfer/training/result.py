@@ -15,7 +15,7 @@ import pyarrow as pa
 
 import synthfer
 from synthfer.checkpoints import CARD_SUFFIXES, OWN
-from synthfer.classifiers.checkpoints import ClassifierCheckpoint
+from synthfer.classifiers.checkpoints import open_checkpoint
 from synthfer.classifiers.training_fingerprint import SUFFIX, TrainingFingerprint
 from synthfer.schema import to_dict
 from synthfer.store import ObjectStore
@@ -41,11 +41,11 @@ def is_done(store: ObjectStore, run: Run) -> bool:
     return store.stat(f"{run.key}/{CARD}") is not None
 
 
-def weights_of_run(store: ObjectStore, run: Run) -> InitialWeights | None:
-    """What the run that this one starts from has published; None where it starts from none."""
+def weights_of_run(store: ObjectStore, run: Run, classifier: str) -> InitialWeights | None:
+    """What the run that this one starts from has published, of this classifier; None where it starts from none."""
     if run.begins_with is None:
         return None
-    published = ClassifierCheckpoint.open(f"{store.uri}/{folder(run.begins_with, run.seed)}/{MODEL}")
+    published = open_checkpoint(f"{store.uri}/{folder(run.begins_with, run.seed)}/{MODEL}", [classifier])
     return InitialWeights.of(published.restore(), published.card, published.fingerprint)
 
 

@@ -80,7 +80,7 @@ def test_a_card_that_is_missing_or_wrong_says_how_to_write_one(module, tmp_path)
     uri = save(module, tmp_path, architecture="dcgan")
     card = tmp_path / "model.card.yaml"
     card.write_text("architectur: dcgan\n")
-    with pytest.raises(ConfigError, match=r"(?s)unknown key architectur; did you mean architecture.*architecture:"):
+    with pytest.raises(ConfigError, match=r"(?s)unknown key architectur; did you mean 'architecture'.*architecture:"):
         weights.read(uri)
     card.write_text(textwrap.dedent(Card.example()))
     assert weights.options_of(EditorConfig, weights.read(uri)) == EditorConfig(space="linear", channels="BGR")

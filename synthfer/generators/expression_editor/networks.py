@@ -30,10 +30,10 @@ class NetworkConfig:
     space: str = option(
         REQUIRED, "what codes are: directions with a strength, or points among Gaussians", choices=SPACES
     )
-    size: int = option(128, "side of the faces in pixels, a multiple of 4", low=8)
-    width: int = option(64, "channels of the first layer", low=4)
-    blocks: int = option(6, "residual blocks", low=0)
-    kernel: int = option(7, "side of the first and the last convolution's kernel, odd", low=3)
+    size: int = option(128, "side of the faces in pixels, a multiple of 4", low=8, high=1024)
+    width: int = option(64, "channels of the first layer", low=4, high=4096)
+    blocks: int = option(6, "residual blocks", low=0, high=256)
+    kernel: int = option(7, "side of the first and the last convolution's kernel, odd", low=3, high=63)
     code: str = option(
         "maps",
         "how the point enters: as maps beside the picture; or as scale and shift in each block, learned faster",

@@ -22,8 +22,8 @@ RANGES = ("tanh", "unit")
 class NetworkConfig:
     """The network of a checkpoint, as its card says under `options`."""
 
-    latent: int = option(100, "length of the latent vector", low=1)
-    width: int = option(64, "channels before the last layer", low=1)
+    latent: int = option(100, "length of the latent vector", low=1, high=65_536)
+    width: int = option(64, "channels before the last layer", low=1, high=4096)
     size: int = option(64, "side of the pictures in pixels: 16, 32, 64, 128 or 256", choices=(16, 32, 64, 128, 256))
     range: str = option("tanh", "range of its output: tanh is -1..1, unit is 0..1", choices=RANGES)
     classes: list[str] = option([], "expressions that it knows, in its order ([]: none)")

@@ -107,7 +107,7 @@ def test_without_a_card_the_error_says_what_to_write(tmp_path: Path):
 def test_a_card_that_leaves_out_what_cannot_be_guessed_is_refused(tmp_path: Path, left_out: str):
     partial = card()
     partial["input"].pop(left_out)
-    with pytest.raises(ValueError, match=f"input.{left_out} is needed"):
+    with pytest.raises(ValueError, match=f"input.{left_out} is missing"):
         checkpoints.restore(checkpoint(tmp_path / "best.pth", network(1).state_dict(), partial))
 
 

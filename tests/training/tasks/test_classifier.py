@@ -268,7 +268,7 @@ def test_a_run_that_begins_with_another_inherits_its_weights_and_what_it_saw(uri
     trainer.fit(store, quiet)
     result.publish(store, trainer, data)
     second = run_of(config, name="finetuned", sources=("faces",), begins_with="pretrained")
-    initial = result.weights_of_run(store, second)
+    initial = result.weights_of_run(store, second, config.classifier.name)
     before = checkpoints.restore(tmp_path / "exp/pretrained/seed-0" / result.MODEL).state_dict()
     assert all(torch.equal(before[k], v) for k, v in build_classifier(config, second, initial).state_dict().items())
     _, batches = batches_of(config, second)
