@@ -141,10 +141,15 @@ def main(commands: Mapping[str, Command], words: Sequence[str], about: str = "",
             return FAILURE
     except Exception as error:  # noqa: BLE001 - the last place where an error can be reported
         outcome = _failed(error)
-    with contextlib.suppress(BrokenPipeError):
+    try:
         return _report(outcome, invocation)
-    _nobody_reads()
-    return outcome.code
+    except BrokenPipeError:
+        _silence()
+        return outcome.code
+    except OSError as error:
+        log.error("cannot write to standard output: %s", error.strerror)
+        _silence()
+        return FAILURE
 
 
 def _run(
@@ -243,9 +248,14 @@ def _nobody_reads() -> bool:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return True
     return False
+
+
+def _silence() -> None:
+    """Sends what is still to be printed nowhere: Python would try once more at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(outcome: Outcome, invocation: Invocation) -> int:

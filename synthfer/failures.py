@@ -1,7 +1,8 @@
 """What an error means to whoever called a job: wrong input or a failure, in one line, or else a bug with its traceback.
 
 Wrong input is what a `raise` of this package says of what the user gave, and a place where the system lets nobody read
-or write. An error that a library raised is a bug, unless the system (no room, no memory) is behind it.
+or write. A failure is an error of this package's own kinds, or one that the system (no room, no memory) is behind. Any
+other error is a bug.
 """
 
 import dis
@@ -54,6 +55,8 @@ def explain(error: Exception) -> Failure:
         return Failure(f"something is nested too deep in {_where(error)}: simplify what was given, or report it")
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
         return Failure(f"{error.object[:_LONGEST_NAME]!r} is not Unicode text (UTF-8): rename it", wrong_input=True)
+    if type(error).__module__.startswith("synthfer.") and raised_by_us(error):
+        return Failure(str(error))
     return Failure(f"{type(error).__name__}: {error}", bug=True)
 
 

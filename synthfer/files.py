@@ -1,4 +1,4 @@
-"""Files from outside, opened only if they are files: a pipe would wait for ever, a device never ends.
+"""Files, opened only if they are files: a pipe would wait for ever, a device never ends; and files put in place whole.
 
 What a path leads to is looked at before it is opened and again when it is open. Links to regular files are followed.
 """
@@ -6,6 +6,9 @@ What a path leads to is looked at before it is opened and again when it is open.
 import errno
 import os
 import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -68,3 +71,43 @@ def read_file(path: Path | str, max_bytes: int) -> bytes:
 def _check(path: Path | str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise NotAFileError(path, f"is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')}, not a file")
+
+
+def check_output(path: Path | str) -> Path:
+    """The path of a file that can be written, its folder made; `OSError` or `NotAFileError` say why it cannot.
+
+    For what a job writes at its end: an hour of work would be lost. A file that is there stays as it is.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        check_regular(path)
+    with _aside(path):
+        pass
+    return path
+
+
+def write_file(path: Path | str, body: bytes) -> None:
+    """Puts `body` in place of a file, whole or not at all; errors are those of `check_output`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        check_regular(path)
+    with _aside(path) as aside:
+        aside.write_bytes(body)
+        aside.replace(path.resolve())
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """An empty file beside `path`, which is gone afterwards; errors of the system name `path`."""
+    target = path.resolve()
+    aside = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        aside.touch(exist_ok=False)
+        yield aside
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):
+            aside.unlink()

@@ -35,9 +35,13 @@ def describe(hint: Any, metadata: Mapping[str, Any]) -> str:
         return f"one of {', '.join(map(str, metadata['choices']))}"
     low, high = (metadata.get(bound) if hint in (int, float) else None for bound in ("low", "high"))
     if low is not None and high is not None:
-        return f"{_TYPES[hint]} from {low:g} to {high:g}"
-    bound = f" >= {low:g}" if low is not None else f" <= {high:g}" if high is not None else ""
+        return f"{_TYPES[hint]} from {_bound(low)} to {_bound(high)}"
+    bound = f" >= {_bound(low)}" if low is not None else f" <= {_bound(high)}" if high is not None else ""
     return _TYPES.get(hint, getattr(hint, "__name__", str(hint))) + bound
+
+
+def _bound(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def show(value: Any) -> str:

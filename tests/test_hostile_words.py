@@ -35,15 +35,15 @@ class Config:
     plan: Plan = field(default_factory=Plan)
 
 
-def job(config: Config, invocation: cli.Invocation) -> cli.Outcome:
+def show(config: Config, invocation: cli.Invocation) -> cli.Outcome:
     return cli.Outcome({"out": config.out, "name": config.name})
 
 
-def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+def call(capsys: pytest.CaptureFixture[str], *words: str, job: cli.Command | None = None) -> tuple[int, str, str]:
     """Exit code, the error of the summary, and all that was written to standard error."""
     handlers = logging.getLogger().handlers[:]
     try:
-        code = cli.main({"": cli.Command(Config, job)}, [*words, "--json"])
+        code = cli.main({"": job or cli.Command(Config, show)}, [*words, "--json"])
     finally:
         logging.getLogger().handlers = handlers
     out, errors = capsys.readouterr()

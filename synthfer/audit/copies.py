@@ -24,6 +24,7 @@ from PIL import Image
 from torch.nn.functional import avg_pool2d, grid_sample
 
 from synthfer.audit.neighbours import COLUMNS, ROWS, Matches, merge, top_matches
+from synthfer.limits import MAX_KEPT
 from synthfer.schema import option
 
 SIDE, PATCH = 48, 24
@@ -55,8 +56,8 @@ class CopyScan:
     """What counts as a copy. The defaults were measured on drawn faces and FER2013, at 48 x 48 pixels."""
 
     similar: float = option(0.6, "correlation of patches from which a pair is aligned", low=-1, high=1)
-    keep: int = option(48, "pairs per test picture that are aligned coarsely", low=1)
-    finalists: int = option(24, "pairs per test picture that are aligned finely", low=1)
+    keep: int = option(48, "pairs per test picture that are aligned coarsely", low=1, high=MAX_KEPT)
+    finalists: int = option(24, "pairs per test picture that are aligned finely", low=1, high=MAX_KEPT)
     agreement: float = option(0.9, "agreement of the aligned pictures from which a pair is a copy", low=0, high=1)
     overlap: float = option(0.35, "share of the picture that both must show", low=0, high=1)
 

@@ -11,6 +11,7 @@ from synthfer.audit.evidence import Pairs, pairs
 from synthfer.audit.features import Features
 from synthfer.audit.neighbours import Matches
 from synthfer.guards.verdict import Guard, Status, Verdict
+from synthfer.limits import MAX_KEPT
 from synthfer.schema import option
 
 _ENDS = ("train", "test")
@@ -33,7 +34,7 @@ class Limits:
     cosine: float | None = option(
         None, "cosine of embeddings that fails (null: from unrelated training pairs, one test row in 1,000)", high=1
     )
-    keep: int = option(16, "matches kept of each test row, by each guard", low=1)
+    keep: int = option(16, "matches kept of each test row, by each guard", low=1, high=MAX_KEPT)
 
 
 @dataclass(frozen=True)

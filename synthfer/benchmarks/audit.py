@@ -21,6 +21,7 @@ from synthfer.audit.copies import CopyScan
 from synthfer.audit.features import Features
 from synthfer.cli import Invocation, Outcome
 from synthfer.environment import describe_environment
+from synthfer.limits import MAX_KEPT
 from synthfer.sample import seed_of
 from synthfer.schema import option
 from synthfer.sources import avatars
@@ -39,16 +40,20 @@ class AuditBenchmark:
     """What to measure of the audit."""
 
     parts: list[str] = option(list(PARTS), "what to measure", choices=PARTS)
-    train: int = option(8192, "training rows of the scans", low=512)
-    test: int = option(64, "test rows of the correlation scan; the embedding scan takes 64 times as many", low=8)
-    repeats: int = option(3, "times that scan and plain product are measured, in turns", low=1)
-    rows: int = option(200_000, "training rows of the part memory", low=1000)
-    cap_mb: int = option(500, "memory that the part memory may take beyond what it has after its imports", low=100)
+    train: int = option(8192, "training rows of the scans", low=512, high=10_000_000)
+    test: int = option(
+        64, "test rows of the correlation scan; the embedding scan takes 64 times as many", low=8, high=1_000_000
+    )
+    repeats: int = option(3, "times that scan and plain product are measured, in turns", low=1, high=1000)
+    rows: int = option(200_000, "training rows of the part memory", low=1000, high=100_000_000)
+    cap_mb: int = option(
+        500, "memory that the part memory may take beyond what it has after its imports", low=100, high=2**20
+    )
     faces: str | None = option(None, "dataset of faces for the part found (null: drawn ones)")
     strangers: str | None = option(None, "with faces: dataset of other faces (null: later ones of the same dataset)")
-    known: int = option(6000, "training faces of the part found", low=100)
-    strange: int = option(1000, "test faces without a copy in the part found", low=100)
-    planted: int = option(200, "copies of each kind in the part found", low=10)
+    known: int = option(6000, "training faces of the part found", low=100, high=1_000_000)
+    strange: int = option(1000, "test faces without a copy in the part found", low=100, high=1_000_000)
+    planted: int = option(200, "copies of each kind in the part found", low=10, high=MAX_KEPT)
 
 
 def measure(config: AuditBenchmark, invocation: Invocation) -> Outcome:

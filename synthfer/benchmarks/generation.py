@@ -24,6 +24,7 @@ from synthfer.engine.generate import GenerateConfig, open_dataset
 from synthfer.engine.generation_worker import generate_rows, to_table
 from synthfer.environment import describe_environment
 from synthfer.generators import diffusion
+from synthfer.limits import MAX_BATCH, MAX_KEPT, MAX_ROWS, MAX_UNIT_ROWS, MAX_WAIT_S
 from synthfer.planning import prompts
 from synthfer.schema import option
 from synthfer.store import Dataset
@@ -41,14 +42,18 @@ class BenchmarkConfig:
 
     parts: list[str] = option(list(PARTS), "what to measure", choices=PARTS)
     model: str = option("builtin:faces", "pipeline of the parts pipeline and naive")
-    images: int = option(384, "images of the part pipeline: so many by the job, half before and half after it", low=32)
-    naive_images: int = option(32, "images of the part naive", low=1)
-    batch_size: int = option(16, "rows per device call", low=1)
-    unit_size: int = option(96, "rows per unit", low=1)
-    batch_seconds: float = option(0.5, "service time of the simulated device of the part busy", low=0.01)
-    units_per_actor: int = option(12, "units of each simulated device", low=2)
-    committed: int = option(100_000, "units that are there before the part resume starts", low=1)
-    plan_rows: int = option(10**8, "rows of the part plan", low=1)
+    images: int = option(
+        384, "images of the part pipeline: so many by the job, half before and half after it", low=32, high=1_000_000
+    )
+    naive_images: int = option(32, "images of the part naive", low=1, high=100_000)
+    batch_size: int = option(16, "rows per device call", low=1, high=MAX_BATCH)
+    unit_size: int = option(96, "rows per unit", low=1, high=MAX_UNIT_ROWS)
+    batch_seconds: float = option(
+        0.5, "service time of the simulated device of the part busy", low=0.01, high=MAX_WAIT_S
+    )
+    units_per_actor: int = option(12, "units of each simulated device", low=2, high=MAX_KEPT)
+    committed: int = option(100_000, "units that are there before the part resume starts", low=1, high=1_000_000)
+    plan_rows: int = option(10**8, "rows of the part plan", low=1, high=MAX_ROWS)
     networks: NetworksConfig = field(default_factory=NetworksConfig)
 
 

@@ -21,6 +21,7 @@ from synthfer.benchmarks.bare_loop import against_bare_loop
 from synthfer.checkpoints import Card
 from synthfer.cli import Invocation
 from synthfer.generators import expression_editor
+from synthfer.limits import MAX_BATCH, MAX_NETWORK_SIDE, MAX_WIDTH
 from synthfer.planning.faces import open_faces
 from synthfer.schema import option
 from synthfer.store.image_reader import ImageReader
@@ -33,12 +34,14 @@ class NetworksConfig:
     """How much is measured of the generators that load weights."""
 
     faces: str | None = option(None, "dataset of the faces that are edited (null: drawn, too small to be detected)")
-    images: int = option(96, "images of each generator: so many by the job, half before and half after it", low=32)
-    edits: int = option(24, "faces of the part edit", low=1)
-    size: int = option(128, "side of the editor's faces in pixels", low=16)
-    width: int = option(64, "channels of the editor's first layer", low=4)
+    images: int = option(
+        96, "images of each generator: so many by the job, half before and half after it", low=32, high=1_000_000
+    )
+    edits: int = option(24, "faces of the part edit", low=1, high=100_000)
+    size: int = option(128, "side of the editor's faces in pixels", low=16, high=MAX_NETWORK_SIDE)
+    width: int = option(64, "channels of the editor's first layer", low=4, high=MAX_WIDTH)
     restore: str | None = option(None, "codeformer.pth, to time restoration in the part edit, too")
-    batch_size: int = option(8, "rows per device call", low=1)
+    batch_size: int = option(8, "rows per device call", low=1, high=MAX_BATCH)
 
 
 def measure(part: str, config: NetworksConfig, invocation: Invocation) -> dict[str, Any]:

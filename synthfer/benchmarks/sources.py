@@ -43,7 +43,7 @@ class SourcesConfig:
     layouts: list[str] = option(
         list(LAYOUTS), "fer2013.csv, and its copy as class folders of JPEG files", choices=LAYOUTS
     )
-    faces: int = option(35_887, "pictures of 48 x 48, as many as FER2013 has by default", low=100)
+    faces: int = option(35_887, "pictures of 48 x 48, as many as FER2013 has by default", low=100, high=10_000_000)
 
 
 def measure(config: SourcesConfig, invocation: Invocation) -> Outcome:

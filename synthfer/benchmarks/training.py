@@ -34,6 +34,7 @@ from synthfer.engine.worker_group import WorkerGroup, WorkerGroupConfig
 from synthfer.environment import describe_environment
 from synthfer.evaluation.inputs import VARIANTS
 from synthfer.evaluation.scoring import Scored, Scorer
+from synthfer.limits import MAX_BATCH, MAX_GPUS, MAX_NETWORK_SIDE, MAX_STEPS
 from synthfer.schema import ConfigError, option, registry_section
 from synthfer.store import Dataset
 from synthfer.store.dataset_ref import open_ref, unit_ranges
@@ -63,13 +64,15 @@ class TrainingBenchmark:
 
     parts: list[str] = option(list(PARTS), "what to measure", choices=PARTS)
     classifier: Any = registry_section(classifiers.names, classifiers.module, default="small", of="the network")
-    size: int | None = option(None, "pixels a side (null: the network's own)", low=8)
-    batch: int = option(64, "rows of a step over all workers", low=2)
-    steps: int = option(80, f"steps of a turn, the first {WARMUP} of them not timed", low=2 * WARMUP)
-    rounds: int = option(5, "turns of each", low=1)
-    workers: list[int] = option([1, 2], "numbers of workers of the part steps", low=1)
-    pictures: int = option(1024, "pictures of the part input, and of each test set of the part evaluation", low=64)
-    side: int = option(112, "pixels a side of these pictures", low=16)
+    size: int | None = option(None, "pixels a side (null: the network's own)", low=8, high=MAX_NETWORK_SIDE)
+    batch: int = option(64, "rows of a step over all workers", low=2, high=MAX_BATCH)
+    steps: int = option(80, f"steps of a turn, the first {WARMUP} of them not timed", low=2 * WARMUP, high=MAX_STEPS)
+    rounds: int = option(5, "turns of each", low=1, high=1000)
+    workers: list[int] = option([1, 2], "numbers of workers of the part steps", low=1, high=MAX_GPUS)
+    pictures: int = option(
+        1024, "pictures of the part input, and of each test set of the part evaluation", low=64, high=10_000_000
+    )
+    side: int = option(112, "pixels a side of these pictures", low=16, high=MAX_NETWORK_SIDE)
     networks: list[str] = option(["small"], "networks of the part flops")
 
 

@@ -45,9 +45,9 @@ class EvaluateConfig:
     """What to evaluate, and how."""
 
     model: str = option(REQUIRED, "folder of the pipeline")
-    pictures: int = option(700, "pictures of each set of prompts", low=7)
+    pictures: int = option(700, "pictures of each set of prompts", low=7, high=1_000_000)
     sets: list[str] = option(list(PROMPT_SETS), "sets of prompts", choices=PROMPT_SETS)
-    steps: int | None = option(None, "denoising steps (null: what the model recommends)", low=1)
+    steps: int | None = option(None, "denoising steps (null: what the model recommends)", low=1, high=1000)
     guidance: float | None = option(None, "guidance scale (null: what the model recommends)", low=0)
     work: str | None = option(None, "folder for drawings and the classifier, which a second run reuses")
     sheet: str | None = option(None, "PNG file for a contact sheet of the first set")

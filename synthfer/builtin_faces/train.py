@@ -35,6 +35,7 @@ from synthfer.builtin_faces.text_to_image import (
     train_flow,
     train_text,
 )
+from synthfer.limits import MAX_STEPS
 from synthfer.schema import REQUIRED, option
 from synthfer.sources.avatars import AvatarAttributes, draw, sample_attributes
 
@@ -51,13 +52,15 @@ class TrainConfig:
 
     out: str = option(REQUIRED, "folder of the pipeline; replaced when a better one is ready")
     work: str | None = option(None, "folder for drawings, autoencoder and captions, which a second run reuses")
-    faces: int = option(28_000, "drawn faces", low=100)
-    captions: int = option(13, "captions of each face", low=1)
-    autoencoder_steps: int = option(2_400, "steps of the autoencoder's first phase; two shorter ones follow", low=1)
-    text_steps: int = option(700, "steps of the text encoder on words alone", low=1)
-    flow_steps: int = option(6_000, "steps of the denoiser and the text encoder", low=1)
+    faces: int = option(28_000, "drawn faces", low=100, high=10_000_000)
+    captions: int = option(13, "captions of each face", low=1, high=1000)
+    autoencoder_steps: int = option(
+        2_400, "steps of the autoencoder's first phase; two shorter ones follow", low=1, high=MAX_STEPS
+    )
+    text_steps: int = option(700, "steps of the text encoder on words alone", low=1, high=MAX_STEPS)
+    flow_steps: int = option(6_000, "steps of the denoiser and the text encoder", low=1, high=MAX_STEPS)
     seed: int = option(0, "the seed of weights, batches and noise", low=0)
-    steps: int = option(10, "denoising steps to recommend", low=1)
+    steps: int = option(10, "denoising steps to recommend", low=1, high=1000)
     guidance: float = option(4.0, "guidance to recommend", low=0)
 
 

@@ -25,7 +25,7 @@ from synthfer.progress import Meter
 from synthfer.report import audit as report
 from synthfer.report.verdict import print_verdicts
 from synthfer.schema import REQUIRED, option
-from synthfer.store import ObjectStore, open_store
+from synthfer.store import ObjectStore, open_output, open_store
 from synthfer.store.dataset_ref import open_ref
 from synthfer.store.objects import replace_object
 from synthfer.store.view import View
@@ -90,7 +90,9 @@ def _task(function: Callable[..., Any]) -> Any:
 
 def run(config: AuditJob, invocation: Invocation) -> Outcome:
     """Audits, writes the three files, prints the verdicts. Exit code 1 where a guard fails."""
-    store = open_store(config.out)
+    store = open_output(config.out)
+    if config.dedupe and config.view:
+        open_output(config.view)
     with (
         session(config.engine) as resources,
         Metrics("audit", config.out, config.engine.prices) as metrics,

@@ -15,6 +15,7 @@ from typing import Any, Self
 import ray
 
 from synthfer.label_selectors import matches
+from synthfer.limits import MAX_GPUS, MAX_THREADS
 from synthfer.schema import option
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class NodeConfig:
 class WorkerConfig(NodeConfig):
     """Keys: what one worker of a job needs, on which nodes."""
 
-    cpus_per_worker: float = option(1.0, "CPUs that Ray keeps free for one worker", low=0)
+    cpus_per_worker: float = option(1.0, "CPUs that Ray keeps free for one worker", low=0, high=MAX_THREADS)
 
     @property
     def worker_resources(self) -> WorkerResources:
@@ -122,7 +123,7 @@ class GpuWorkerConfig(WorkerConfig):
     """Keys: the same for workers that may use GPUs. `ValueError`: a number of GPUs that no worker can have."""
 
     gpus_per_worker: float | None = option(
-        None, "GPUs of one worker, may be a fraction (null: 1 where the cluster has GPUs, else 0)", low=0
+        None, "GPUs of one worker, may be a fraction (null: 1 where the cluster has GPUs, else 0)", low=0, high=MAX_GPUS
     )
     accelerator_type: str | None = option(
         None, "kind of GPU to insist on, by Ray's name: H100, A100, L4 ... (starts no pool; use nodes for that)"

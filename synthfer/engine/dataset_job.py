@@ -24,6 +24,7 @@ from synthfer.cli import Invocation, Stopped
 from synthfer.engine.cluster import ClusterResources, WorkerConfig
 from synthfer.engine.monitoring import CostMeter, GenerationProgress, Metrics
 from synthfer.engine.preemption import PreemptionGuard
+from synthfer.limits import MAX_RETRIES, MAX_WORKERS
 from synthfer.progress import Meter
 from synthfer.schema import ConfigError, option
 from synthfer.store import Counts, Dataset, Manifest, Receipt, Spec
@@ -53,11 +54,13 @@ class TooManyFailures(RuntimeError):
 class PoolConfig(WorkerConfig):
     """How many workers a job may use, and what each of them needs; no sample depends on it."""
 
-    min_workers: int = option(1, "workers kept while there is little work; all that fit start at once", low=1)
-    max_workers: int | None = option(
-        None, "most workers at once (null: as many as the GPUs and CPUs have room for)", low=1
+    min_workers: int = option(
+        1, "workers kept while there is little work; all that fit start at once", low=1, high=MAX_WORKERS
     )
-    max_unit_retries: int = option(10, "times a unit is tried again after its worker died", low=0)
+    max_workers: int | None = option(
+        None, "most workers at once (null: as many as the GPUs and CPUs have room for)", low=1, high=MAX_WORKERS
+    )
+    max_unit_retries: int = option(10, "times a unit is tried again after its worker died", low=0, high=MAX_RETRIES)
 
     def settled(self, available: ClusterResources) -> Self:
         """The same with the number of workers filled in, as many as there is room for; `ConfigError` if too few."""

@@ -30,13 +30,14 @@ from synthfer.evaluation.inputs import VARIANTS, MatrixConfig, Predictions, Test
 from synthfer.evaluation.matrix import matrix
 from synthfer.evaluation.naming import NamedCheckpoint, name_checkpoints, shortest_names
 from synthfer.evaluation.scoring import Scored, Scorer
+from synthfer.limits import MAX_BATCH, MAX_RETRIES, MAX_WORKERS
 from synthfer.progress import Meter
 from synthfer.report import matrix as tables
 from synthfer.report.matrix_page import page
 from synthfer.report.plot import svg
 from synthfer.sample import SPLITS
 from synthfer.schema import REQUIRED, ConfigError, option
-from synthfer.store import ObjectStore, open_store
+from synthfer.store import ObjectStore, open_output, open_store
 from synthfer.store.dataset_ref import DatasetRef, UnitRange, open_ref, unit_ranges
 from synthfer.store.objects import replace_object
 from synthfer.suggest import nearest
@@ -51,9 +52,9 @@ class ScoringPool(GpuWorkerConfig):
     """How many workers score at once, and what each of them needs; no score depends on it."""
 
     max_workers: int | None = option(
-        None, "most workers at once (null: as many as the GPUs and CPUs have room for)", low=1
+        None, "most workers at once (null: as many as the GPUs and CPUs have room for)", low=1, high=MAX_WORKERS
     )
-    max_unit_retries: int = option(10, "times a block is scored again after its worker died", low=0)
+    max_unit_retries: int = option(10, "times a block is scored again after its worker died", low=0, high=MAX_RETRIES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +72,8 @@ class EvaluateJob(MatrixConfig):
     )
     audits: list[str] = option([], "folders of jobs/audit.py: test rows with a copy in training data are flagged")
     modules: list[str] = option([], "classifiers of your own, as my_package.my_classifier, that cards may name")
-    batch: int = option(64, "pictures that go through a network at once", low=1)
-    block: int = option(1024, "rows that a worker takes at once", low=1)
+    batch: int = option(64, "pictures that go through a network at once", low=1, high=MAX_BATCH)
+    block: int = option(1024, "rows that a worker takes at once", low=1, high=MAX_BATCH)
     engine: ScoringPool = field(default_factory=ScoringPool)
 
 
@@ -97,7 +98,8 @@ class Opened:
 def evaluate(config: EvaluateJob, invocation: Invocation) -> Outcome:
     """Scores, writes the matrix, prints it. The job of `jobs/evaluate.py`."""
     start = time.monotonic()
-    store, job = open_store(config.out), open_inputs(config)
+    job = open_inputs(config)
+    store = open_output(config.out)
     with (
         session(config.engine) as resources,
         Metrics("evaluate", config.out, config.engine.prices) as metrics,

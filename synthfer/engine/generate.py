@@ -40,6 +40,7 @@ from synthfer.engine.monitoring import Metrics
 from synthfer.gates import GateChain
 from synthfer.generators import Failure, OutOfMemory
 from synthfer.images import ImageConfig
+from synthfer.limits import MAX_THREADS, MAX_WAIT_S
 from synthfer.planning import Plan
 from synthfer.report.plan import print_plan, usage_text
 from synthfer.sample import Row
@@ -56,10 +57,12 @@ _PROBED_ROWS = 256
 class EngineConfig(PoolConfig, GpuWorkerConfig):
     """How the generation job uses the cluster; no picture depends on it."""
 
-    encoder_threads: int = option(1, "threads of a worker that encode pictures beside the device", low=1)
+    encoder_threads: int = option(
+        1, "threads of a worker that encode pictures beside the device", low=1, high=MAX_THREADS
+    )
     max_failed_share: float = option(0.05, "stop when more than this share of rows fails", low=0, high=1)
     probe: bool = option(False, "with --dry-run: start the generator and measure, to estimate time and cost")
-    probe_seconds: float = option(3.0, "how long a probe measures", low=0.1)
+    probe_seconds: float = option(3.0, "how long a probe measures", low=0.1, high=MAX_WAIT_S)
 
     def settled(self, available: ClusterResources) -> Self:
         """The same with the number of workers and their GPUs filled in; `ConfigError` where it cannot be."""

@@ -35,6 +35,7 @@ from synthfer.engine.monitoring import CostMeter, Metrics
 from synthfer.faces import FaceConfig, FaceCrop, FaceStep
 from synthfer.generators import Failure
 from synthfer.images import FORMATS, EncodedImage, ImageConfig
+from synthfer.limits import MAX_UNIT_ROWS
 from synthfer.report.collection import print_counts
 from synthfer.sample import SCHEMA
 from synthfer.schema import REQUIRED, Choice, option, registry_section, to_dict
@@ -74,7 +75,9 @@ class IngestConfig:
     path: str | None = option(None, "where the collection is: a folder or file that every node can read")
     face: FaceConfig = field(default_factory=FaceConfig)
     image: IngestImages = field(default_factory=IngestImages)
-    unit_size: int | None = option(None, "rows per unit of work and commit (null: chosen by a probe)", low=1)
+    unit_size: int | None = option(
+        None, "rows per unit of work and commit (null: chosen by a probe)", low=1, high=MAX_UNIT_ROWS
+    )
     engine: IngestPool = field(default_factory=IngestPool)
 
     @property

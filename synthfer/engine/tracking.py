@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from synthfer.addresses import redact
 from synthfer.schema import ConfigError, option
 
 _NOT_METRICS = ("kind", "run", "step", "steps", "grid")
@@ -29,6 +30,8 @@ class Tracker:
     def __init__(self, config: LogConfig, out: str, experiment: str) -> None:
         folder = config.tensorboard or (None if "://" in out else f"{out}/tensorboard")
         self.folder = Path(folder) if folder else None
+        if self.folder:
+            self.folder.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is said now
         self.writers: dict[str, SummaryWriter] = {}
         self.written: dict[tuple[str, str], int] = {}
         self.mlflow = _Mlflow(config.mlflow, experiment) if config.mlflow else None
@@ -88,7 +91,7 @@ class _Mlflow:
             existing = self.client.get_experiment_by_name(experiment)
             self.experiment = existing.experiment_id if existing else self.client.create_experiment(experiment)
         except MlflowException as error:
-            raise ConfigError(f"log.mlflow: {uri} cannot be used: {str(error).strip()}") from error
+            raise ConfigError(f"log.mlflow: {redact(uri)} cannot be used: {redact(str(error).strip())}") from error
         self.runs: dict[str, str] = {}
         self.last: dict[tuple[str, str], int] = {}
 

@@ -33,6 +33,7 @@ from synthfer.engine.monitoring import Metrics, counting
 from synthfer.engine.preemption import DrainWatcher
 from synthfer.engine.status_actor import StatusActor
 from synthfer.engine.tracking import Tracker
+from synthfer.limits import MAX_RETRIES, MAX_THREADS, MAX_WORKERS
 from synthfer.progress import Meter
 from synthfer.schema import ConfigError, option
 from synthfer.store import open_store
@@ -55,15 +56,17 @@ _PERMANENT = (TypeError, AttributeError, AssertionError, LookupError, Arithmetic
 class WorkerGroupConfig(GpuWorkerConfig):
     """How the training job uses the cluster. `ValueError`: nodes that a worker group cannot have."""
 
-    workers: int = option(1, "workers that share each batch (DDP)", low=1)
-    max_workers: int | None = option(None, "elastic: as many as there is room for, from workers to this", low=1)
-    cpus_per_worker: int = option(1, "CPUs of a worker, and threads of its torch", low=1)
+    workers: int = option(1, "workers that share each batch (DDP)", low=1, high=MAX_WORKERS)
+    max_workers: int | None = option(
+        None, "elastic: as many as there is room for, from workers to this", low=1, high=MAX_WORKERS
+    )
+    cpus_per_worker: int = option(1, "CPUs of a worker, and threads of its torch", low=1, high=MAX_THREADS)
     cache: str | None = option(
         None,
         "folder on each node for decoded pictures, kept and mapped by all workers (null: memory, or the node's "
         "temporary folder where several workers share a node)",
     )
-    max_failures: int = option(20, "lost workers until the job gives up", low=0)
+    max_failures: int = option(20, "lost workers until the job gives up", low=0, high=MAX_RETRIES)
 
     def __post_init__(self) -> None:
         super().__post_init__()

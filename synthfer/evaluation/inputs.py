@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from synthfer.classifiers.training_fingerprint import TrainingFingerprint, digests
 from synthfer.evaluation.fairness import MIN_ROWS
 from synthfer.expressions import EXPRESSIONS, index_of, other
+from synthfer.limits import MAX_PERMUTATIONS, MAX_REPLICATES, MAX_ROWS
 from synthfer.metrics import checked, confusion, masked
 from synthfer.sample import ATTRIBUTES, SPLITS
 from synthfer.schema import option
@@ -47,9 +48,9 @@ class MatrixConfig:
     attributes: list[str] = option(
         ["gender", "age", "race"], "attributes whose groups are compared", choices=ATTRIBUTES
     )
-    min_group_rows: int = option(MIN_ROWS, "rows that a group needs to be compared", low=1)
-    replicates: int = option(REPLICATES, "bootstrap draws of each interval", low=100)
-    permutations: int = option(PERMUTATIONS, "draws of each paired permutation test", low=100)
+    min_group_rows: int = option(MIN_ROWS, "rows that a group needs to be compared", low=1, high=MAX_ROWS)
+    replicates: int = option(REPLICATES, "bootstrap draws of each interval", low=100, high=MAX_REPLICATES)
+    permutations: int = option(PERMUTATIONS, "draws of each paired permutation test", low=100, high=MAX_PERMUTATIONS)
     max_flagged_share: float = option(
         0.0, "share of test rows with an audited copy in training data that is tolerated", low=0, high=1
     )

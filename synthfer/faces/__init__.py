@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthfer.faces.align import SIDE, Box, align, crop_box, visible, warp, widened
+from synthfer.limits import MAX_MARGIN, MAX_SIDE
 from synthfer.schema import option
 
 if TYPE_CHECKING:
@@ -27,10 +28,16 @@ class FaceConfig:
 
     align: bool = option(False, "detect the face (MTCNN) and align it by five points")
     size: int | None = option(
-        None, f"side of the square crop in pixels; null: {SIDE} when aligning, else pictures keep their size", low=1
+        None,
+        f"side of the square crop in pixels; null: {SIDE} when aligning, else pictures keep their size",
+        low=1,
+        high=MAX_SIDE,
     )
     margin: float = option(
-        0.0, "added on each side: of the 112-pixel template when aligning, else of the given box's longer side", low=0
+        0.0,
+        "added on each side: of the 112-pixel template when aligning, else of the given box's longer side",
+        low=0,
+        high=MAX_MARGIN,
     )
     min_score: float = option(
         0.9, "probability from which a detected face counts; none below 0.7 is detected", low=0, high=1

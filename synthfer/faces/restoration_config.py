@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from synthfer.limits import MAX_BATCH
 from synthfer.schema import option
 
 
@@ -40,5 +41,7 @@ class RestoreConfig:
     fidelity: float = option(0.5, "w: 0 is the sharpest, 1 the nearest to the input", low=0, high=1)
     adain: bool = option(True, "keep light and tint of the input")
     degrade: bool = option(False, "blur and add noise before, most along the pasted edge (SyntFER)")
-    batch_size: int = option(4, "faces per call of the network; a fixed shape, bits depend on it", low=1)
+    batch_size: int = option(
+        4, "faces per call of the network; a fixed shape, bits depend on it", low=1, high=MAX_BATCH
+    )
     network: CodeFormerConfig = field(default_factory=CodeFormerConfig)

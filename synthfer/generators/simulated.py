@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from synthfer.generators import Faces, Failure, Picture
+from synthfer.limits import MAX_BATCH, MAX_BATCH_BYTES, MAX_SIDE, MAX_WAIT_S, check_memory
 from synthfer.sample import Row
 from synthfer.schema import option
 
@@ -19,11 +20,15 @@ from synthfer.schema import option
 class Config:
     """Options of the simulated device."""
 
-    batch_size: int = option(16, "rows per call", low=1)
-    seconds_per_batch: float = option(0.1, "service time of one call, in seconds", low=0)
-    height: int = option(64, "picture height in pixels", low=1)
-    width: int = option(64, "picture width in pixels", low=1)
+    batch_size: int = option(16, "rows per call", low=1, high=MAX_BATCH)
+    seconds_per_batch: float = option(0.1, "service time of one call, in seconds", low=0, high=MAX_WAIT_S)
+    height: int = option(64, "picture height in pixels", low=1, high=MAX_SIDE)
+    width: int = option(64, "picture width in pixels", low=1, high=MAX_SIDE)
     failed_share: float = option(0.0, "share of rows that fail, chosen by their seeds", low=0, high=1)
+
+    def __post_init__(self) -> None:
+        size = 3 * self.batch_size * self.height * self.width
+        check_memory("a batch of pictures", size, "lower batch_size, height or width", MAX_BATCH_BYTES)
 
 
 def build(config: Config) -> "Simulated":

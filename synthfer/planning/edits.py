@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from synthfer.expressions import EXPRESSIONS, index_of
+from synthfer.limits import MAX_ROWS
 from synthfer.planning.faces import FaceTable, block_shuffle, open_faces, seeded_order
 from synthfer.planning.order import Interleave
 from synthfer.planning.plan import Plan, check_range
@@ -48,7 +49,7 @@ class Config(CountsConfig):
     by: str = option(
         "identity", "what is used once: an identity (one face of it, drawn), or a face", choices=("identity", "face")
     )
-    limit: int | None = option(None, "most faces, drawn by the seed (null: all)", low=1)
+    limit: int | None = option(None, "most faces, drawn by the seed (null: all)", low=1, high=MAX_ROWS)
     per_face: str = option(
         "seven", "without counts: each face in all seven expressions, or in one", choices=("seven", "one")
     )

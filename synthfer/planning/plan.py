@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from synthfer.limits import MAX_UNIT_ROWS
 from synthfer.sample import Row
 from synthfer.schema import ConfigError, option
 
@@ -21,7 +22,9 @@ class PlanConfig:
     """The keys that every kind of plan has."""
 
     seed: int = option(0, "the seed of everything the plan draws, and of the pictures' noise", low=0, high=10**18)
-    unit_size: int | None = option(None, "rows per unit of work and commit (null: chosen by a probe)", low=1)
+    unit_size: int | None = option(
+        None, "rows per unit of work and commit (null: chosen by a probe)", low=1, high=MAX_UNIT_ROWS
+    )
 
 
 class Plan(ABC):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthfer.expressions import EXPRESSIONS
+from synthfer.limits import MAX_ROWS
 from synthfer.planning.cells import Grid
 from synthfer.planning.order import Interleave
 from synthfer.planning.plan import Plan, PlanConfig
@@ -26,20 +27,23 @@ class Config(PlanConfig):
     """What to make: which faces, and how many. Give one of total, per_expression, per_cell, balance."""
 
     preset: str = option("portrait", "vocabularies and templates: portrait, syntfer, or a path to a YAML file")
-    total: int | None = option(None, "rows in all, spread evenly over the expressions (700 if nothing is asked)", low=1)
+    total: int | None = option(
+        None, "rows in all, spread evenly over the expressions (700 if nothing is asked)", low=1, high=MAX_ROWS
+    )
     per_expression: int | dict[str, int] | None = option(
         None,
         "rows of each expression: a number, or a map such as {fear: 500, disgust: 300}; others get 0",
         low=0,
+        high=MAX_ROWS,
     )
-    per_cell: int | None = option(None, "rows of each cell (expression x every attribute)", low=1)
+    per_cell: int | None = option(None, "rows of each cell (expression x every attribute)", low=1, high=MAX_ROWS)
     balance: str | None = option(
         None,
         "what brings each expression of a labelled set up to its largest: fer2013, rafdb, affectnet7, a dataset or a "
         "label,count CSV",
     )
     balance_to: int | None = option(
-        None, "with balance: fill up to this many per expression, not to the largest", low=1
+        None, "with balance: fill up to this many per expression, not to the largest", low=1, high=MAX_ROWS
     )
     attributes: dict[str, list[str] | str] = option({}, "restrict an attribute: plan.attributes.age=[young,old]")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from synthfer.expressions import EXPRESSIONS, ORDERS, index_of
+from synthfer.limits import MAX_ROWS
 from synthfer.planning.plan import PlanConfig
 from synthfer.schema import ConfigError, option
 from synthfer.suggest import nearest
@@ -30,13 +31,15 @@ PUBLISHED = {
 class CountsConfig(PlanConfig):
     """The keys of a plan that has no cells. Give at most one of total, per_expression, balance."""
 
-    total: int | None = option(None, "rows in all, spread evenly over the expressions", low=1)
-    per_expression: int | dict[str, int] | None = option(None, "rows of each expression, as {fear: 500}", low=0)
+    total: int | None = option(None, "rows in all, spread evenly over the expressions", low=1, high=MAX_ROWS)
+    per_expression: int | dict[str, int] | None = option(
+        None, "rows of each expression, as {fear: 500}", low=0, high=MAX_ROWS
+    )
     balance: str | None = option(
         None,
         "what a labelled set lacks to be uniform: fer2013, rafdb, affectnet7, a dataset, a view, a label,count CSV",
     )
-    balance_to: int | None = option(None, "with balance: fill up to this many per expression", low=1)
+    balance_to: int | None = option(None, "with balance: fill up to this many per expression", low=1, high=MAX_ROWS)
 
     @property
     def any_count(self) -> bool:
@@ -85,6 +88,8 @@ def quotas(
         counts = even(DEFAULT_TOTAL if total is None else total)
     if not any(counts.values()):
         raise ConfigError(f"{given[0]} gives every expression 0 rows, so there is nothing to make: ask for more")
+    if (rows := sum(counts.values())) > MAX_ROWS:
+        raise ConfigError(f"{given[0]} asks for {rows:,} rows; a dataset has {MAX_ROWS:,} at most: ask for less")
     return counts
 
 

@@ -35,7 +35,7 @@ class Config(CountsConfig):
 
     faces: str | None = option(None, "the faces to vary: a labelled dataset or view (null: that of plan.balance)")
     most_times: float | None = option(
-        None, "with balance: no expression grows beyond this many times its own size (null: no cap)", low=1
+        None, "with balance: no expression grows beyond this many times its own size (null: no cap)", low=1, high=1e6
     )
     operations: dict[str, float] = option(
         {}, f"share of each operation, of {', '.join(OPERATIONS)} ({{}}: noise alone)", low=0, high=1e6

@@ -7,6 +7,7 @@ with their reasons, and the settings. This module says what stands on the page; 
 from pathlib import Path
 from typing import Any
 
+from synthfer.files import check_output, write_file
 from synthfer.report import gallery_sections as sections
 from synthfer.report.contact_sheets import ContactSheets, contact_sheets
 from synthfer.report.dataset_counts import DatasetCounts, count_rows, planned_counts
@@ -20,11 +21,10 @@ def gallery(dataset: Dataset, out: str | Path) -> Path:
 
     Reads all metadata, and the pictures of at most 16 units. The same dataset gives the same page.
     """
+    path = check_output(out)
     counts = count_rows(dataset)
     page = _page(dataset, counts, contact_sheets(dataset, sections.sheet_sizes(counts)))
-    path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_file(path, page.encode(errors="replace"))
     return path
 
 

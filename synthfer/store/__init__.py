@@ -3,7 +3,7 @@
 How a dataset is written, and what a kill at any moment leaves, is explained in `synthfer.store.dataset`.
 """
 
-from synthfer.store.backends import open_store
+from synthfer.store.backends import open_output, open_store
 from synthfer.store.dataset import Dataset
 from synthfer.store.manifest import Manifest
 from synthfer.store.objects import ObjectStore, Stat, StoreUnavailable
@@ -27,5 +27,6 @@ __all__ = [
     "Stat",
     "StoreUnavailable",
     "View",
+    "open_output",
     "open_store",
 ]

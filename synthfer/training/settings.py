@@ -11,6 +11,7 @@ from typing import Any
 
 from synthfer import classifiers
 from synthfer.expressions import EXPRESSIONS
+from synthfer.limits import MAX_BATCH, MAX_BATCH_BYTES, MAX_EPOCHS, MAX_NETWORK_SIDE, MAX_STEPS, check_memory
 from synthfer.sample import SPLITS
 from synthfer.schema import REQUIRED, option, registry_section
 from synthfer.suggest import nearest
@@ -48,7 +49,9 @@ class AugmentConfig:
     """What happens to a training picture, in this order; each to its own row, on the device."""
 
     flip: float = option(0.5, "probability of mirroring", low=0, high=1)
-    shift: int = option(4, "most pixels moved up, down, left and right; edges are repeated", low=0)
+    shift: int = option(
+        4, "most pixels moved up, down, left and right; edges are repeated", low=0, high=MAX_NETWORK_SIDE
+    )
     rotate: float = option(0.0, "most degrees turned", low=0, high=180)
     scale: float = option(0.0, "most relative change of size, as 0.1", low=0, high=0.9)
     shear: float = option(0.0, "most degrees sheared", low=0, high=45)
@@ -98,7 +101,7 @@ class ScheduleConfig:
     name: str = option("cosine", "shape", choices=("cosine", "constant", "exponential", "plateau"))
     warmup: float = option(0.05, "share of the steps of a linear start", low=0, high=1)
     gamma: float = option(0.98, "exponential: factor per epoch", low=0, high=1)
-    patience: int = option(5, "plateau: validations without a better one before the rate falls", low=0)
+    patience: int = option(5, "plateau: validations without a better one before the rate falls", low=0, high=MAX_STEPS)
     factor: float = option(0.1, "plateau: what it is multiplied by then", low=0, high=1)
 
 
@@ -117,7 +120,7 @@ class DataConfig:
     validation_share: float = option(0.1, "how much is cut off, whole lineages, stratified", low=0.01, high=0.5)
     ancestors: list[str] = option([], "collection:split that generators or teachers of this data were trained on")
     seeds: list[int] = option([0], "one run each", low=0)
-    batch: int = option(64, "rows of a step over all workers", low=2)
+    batch: int = option(64, "rows of a step over all workers", low=2, high=MAX_BATCH)
     sampler_power: float = option(0.0, "q: a class of n rows is drawn in proportion to n^(1-q)", low=0, high=1)
 
 
@@ -126,7 +129,7 @@ class TrainConfig(DataConfig):
     """What is trained, on what, and how."""
 
     classifier: Any = registry_section(classifiers.names, classifiers.module, default="small", of="the network")
-    size: int | None = option(None, "pixels a side (null: the network's own)", low=8)
+    size: int | None = option(None, "pixels a side (null: the network's own)", low=8, high=2048)
     init: str | None = option(None, "checkpoint to begin with (.safetensors or .pth, its card beside it)")
     preset: str = option("none", "whose recipe fills the keys that are not given", choices=("none", "published"))
     strategy: str = option(
@@ -137,13 +140,13 @@ class TrainConfig(DataConfig):
     finetune_share: float = option(0.5, "finetune: share of the steps on synthetic data", low=0.05, high=0.95)
     sweep: list[float] = option([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1], "real shares", low=0, high=1)
     controls: bool = option(True, "where real and synthetic data meet, also train each alone and real re-weighted")
-    steps: int | None = option(None, "optimiser steps (null: by epochs)", low=1)
-    epochs: float = option(25.0, "passes over as many rows as the training data has", low=0.01)
+    steps: int | None = option(None, "optimiser steps (null: by epochs)", low=1, high=MAX_STEPS)
+    epochs: float = option(25.0, "passes over as many rows as the training data has", low=0.01, high=MAX_EPOCHS)
     validate_every: int | None = option(
-        None, "steps between validations and checkpoints, about (null: an epoch)", low=1
+        None, "steps between validations and checkpoints, about (null: an epoch)", low=1, high=MAX_STEPS
     )
     select: str = option("macro_f1", "what the best step is chosen by, on validation data", choices=SELECTORS)
-    patience: int | None = option(None, "stop after so many validations without a better one", low=1)
+    patience: int | None = option(None, "stop after so many validations without a better one", low=1, high=MAX_STEPS)
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
@@ -160,6 +163,8 @@ class TrainConfig(DataConfig):
     def __post_init__(self) -> None:
         if self.classifier.options.num_classes != len(EXPRESSIONS):
             raise ValueError(f"classifier.num_classes: what is trained here has the {len(EXPRESSIONS)} expressions")
+        size = 12 * self.batch * (self.size or 0) ** 2
+        check_memory("the pictures of a batch", size, "lower batch or size", MAX_BATCH_BYTES)
         if self.loss.intra and (self.blend.mixup or self.blend.cutmix):
             raise ValueError(
                 "loss.intra compares rows of one class, and blend makes rows of two: leave one of them out"
@@ -193,7 +198,9 @@ def task_module(name: str) -> ModuleType:
 class TaskAugmentConfig(AugmentConfig):
     """As for classifiers, but only mirroring by default: a generator reproduces what it sees."""
 
-    shift: int = option(0, "most pixels moved up, down, left and right; edges are repeated", low=0)
+    shift: int = option(
+        0, "most pixels moved up, down, left and right; edges are repeated", low=0, high=MAX_NETWORK_SIDE
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +208,10 @@ class TaskConfig(DataConfig):
     """Which task is trained, on what data, and for how long."""
 
     task: Any = registry_section(task_names, task_module, default="vae_gan", of="what is trained")
-    steps: int = option(2000, "steps; one may move several networks", low=1)
-    validate_every: int = option(250, "steps between validations, grids to look at and checkpoints, about", low=1)
+    steps: int = option(2000, "steps; one may move several networks", low=1, high=MAX_STEPS)
+    validate_every: int = option(
+        250, "steps between validations, grids to look at and checkpoints, about", low=1, high=MAX_STEPS
+    )
     augment: TaskAugmentConfig = field(default_factory=TaskAugmentConfig)
 
     def __post_init__(self) -> None:

@@ -8,10 +8,14 @@ generator.py turns rows into pictures. This module does not import torch, so tha
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from synthfer.limits import MAX_BATCH, MAX_BATCH_BYTES, MAX_THREADS, check_memory
 from synthfer.schema import option
 
 if TYPE_CHECKING:
     from synthfer.generators.diffusion.generator import Diffusion
+
+# The widest maps of the usual decoders: 128 channels of 4 bytes for each pixel, in and out and between.
+_DECODER_BYTES = 3 * 128 * 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +35,10 @@ class Config:
     guidance_until: float = option(1.0, "share of the steps with classifier-free guidance", low=0.01, high=1)
     height: int | None = option(None, "height of the picture in pixels (null: the model's own)", low=8, high=8192)
     width: int | None = option(None, "width of the picture in pixels (null: the model's own)", low=8, high=8192)
-    batch_size: int = option(16, "rows per device call; a fixed shape, since the bits of a picture depend on it", low=1)
-    vae_batch: int = option(8, "most pictures decoded at once", low=1)
+    batch_size: int = option(
+        16, "rows per device call; a fixed shape, since the bits of a picture depend on it", low=1, high=MAX_BATCH
+    )
+    vae_batch: int = option(8, "most pictures decoded at once", low=1, high=MAX_BATCH)
     dtype: str = option(
         "auto",
         "auto is bfloat16 on CUDA and float32 on CPU",
@@ -43,14 +49,23 @@ class Config:
     strict: bool = option(False, "with compile: kernels that give the same bits for every batch size")
     text_encoder: str = option("device", "where text encoders live", choices=("device", "cpu"))
     text_tokens: int | None = option(None, "text length in tokens, where the pipeline has a choice", low=16, high=1024)
-    text_cache_mb: int = option(2048, "memory for encoded prompts in MiB", low=1)
+    text_cache_mb: int = option(2048, "memory for encoded prompts in MiB", low=1, high=2**20)
     long_prompts: str = option(
         "cut", "whether a prompt beyond the text length is cut, or its row fails", choices=("cut", "fail")
     )
     trained_on: list[str] = option(
         [], "collection:split of faces that the weights have learned from, for the check of shared training data (G7)"
     )
-    threads: int = option(1, "CPU threads of torch; the number changes the bits of pictures made on a CPU", low=1)
+    threads: int = option(
+        1, "CPU threads of torch; the number changes the bits of pictures made on a CPU", low=1, high=MAX_THREADS
+    )
+
+    def __post_init__(self) -> None:
+        pixels = (self.height or 0) * (self.width or 0)
+        size = 12 * self.batch_size * pixels
+        check_memory("a batch of pictures", size, "lower batch_size, height or width", MAX_BATCH_BYTES)
+        decoding = _DECODER_BYTES * self.vae_batch * pixels
+        check_memory(f"decoding {self.vae_batch} pictures at once", decoding, "lower vae_batch, height or width")
 
 
 def build(config: Config) -> "Diffusion":

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from synthfer.faces.restoration_config import RestoreConfig
+from synthfer.limits import MAX_BATCH, MAX_MARGIN, MAX_THREADS
 from synthfer.schema import REQUIRED, option
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ class Config:
         "what is edited: the face that MTCNN finds; or the whole picture, if it is a face",
         choices=("detect", "whole"),
     )
-    margin: float = option(0.0, "with crop=detect: added to the face's square on each side, as a share of it", low=0)
+    margin: float = option(
+        0.0, "with crop=detect: added to the face's square on each side, as a share of it", low=0, high=MAX_MARGIN
+    )
     min_score: float = option(0.9, "with crop=detect: probability from which a face counts", low=0, high=1)
     paste: str = option(
         "feather", "how it goes back: without a seam, or as a hard rectangle (SyntFER)", choices=("feather", "hard")
@@ -38,9 +41,13 @@ class Config:
         "with restore.weights: the edited face before it goes back; or the picture afterwards (SyntFER), its seam too",
         choices=("face", "picture"),
     )
-    batch_size: int = option(16, "rows per device call; a fixed shape, since the bits of a picture depend on it", low=1)
+    batch_size: int = option(
+        16, "rows per device call; a fixed shape, since the bits of a picture depend on it", low=1, high=MAX_BATCH
+    )
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    threads: int = option(1, "CPU threads of torch; the number changes the bits of pictures made on a CPU", low=1)
+    threads: int = option(
+        1, "CPU threads of torch; the number changes the bits of pictures made on a CPU", low=1, high=MAX_THREADS
+    )
 
 
 def build(config: Config) -> "ExpressionEditor":

@@ -8,6 +8,7 @@ trains the networks.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from synthfer.limits import MAX_BATCH, MAX_THREADS
 from synthfer.schema import REQUIRED, option
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ class Config:
     """Options of the generator. Those of the network are in its card."""
 
     weights: str = option(REQUIRED, "checkpoint of a vae_gan, path or s3://, its card beside it")
-    batch_size: int = option(16, "rows per call", low=1)
+    batch_size: int = option(16, "rows per call", low=1, high=MAX_BATCH)
     device: str = option("auto", "where it runs: auto, cpu, cuda or cuda:N")
-    threads: int = option(1, "CPU threads of torch, for the CPU", low=1)
+    threads: int = option(1, "CPU threads of torch, for the CPU", low=1, high=MAX_THREADS)
 
 
 def build(config: Config) -> "VaeGanGenerator":

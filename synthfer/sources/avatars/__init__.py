@@ -48,7 +48,7 @@ _PACKAGES = ("py_avataaars_no_png", "resvg_py")
 class Config:
     """How many faces to draw, and which."""
 
-    total: int = option(700, "faces, spread evenly over the expressions", low=1)
+    total: int = option(700, "faces, spread evenly over the expressions", low=1, high=10_000_000)
     size: int = option(64, "side in pixels", low=16, high=2048)
     seed: int = option(0, "other faces for another seed", low=0)
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 
 from synthfer.generators.expression_editor.networks import SPACES
+from synthfer.limits import MAX_LAYERS, MAX_NETWORK_SIDE, MAX_WIDTH
 from synthfer.schema import option
 
 
@@ -86,10 +87,10 @@ class Config:
         "small", "what null means: for a few minutes of one core, or GANmut's own", choices=("small", "published")
     )
     space: str = option("linear", "directions with a strength, or points among Gaussians", choices=SPACES)
-    size: int | None = option(None, "side of the faces in pixels (48; 128)", low=8)
-    width: int | None = option(None, "channels of the generator's first layer", low=4)
-    blocks: int | None = option(None, "its residual blocks", low=0)
-    kernel: int | None = option(None, "side of its first and last kernel, odd", low=3)
+    size: int | None = option(None, "side of the faces in pixels (48; 128)", low=8, high=MAX_NETWORK_SIDE)
+    width: int | None = option(None, "channels of the generator's first layer", low=4, high=MAX_WIDTH)
+    blocks: int | None = option(None, "its residual blocks", low=0, high=MAX_LAYERS)
+    kernel: int | None = option(None, "side of its first and last kernel, odd", low=3, high=63)
     code: str | None = option(
         None, "the point comes in as maps, or as scale and shift in each block", choices=("maps", "blocks")
     )
@@ -101,9 +102,9 @@ class Config:
         "it tells edits by patches, with a gradient penalty (GANmut); or, in a linear space, as a class of their own",
         choices=("wasserstein", "joint"),
     )
-    critic_width: int | None = option(None, "channels of the critic's first layer", low=4)
-    critic_layers: int | None = option(None, "its layers, each halves the picture", low=2)
-    n_critic: int | None = option(None, "steps of the critic per step of the generator", low=1)
+    critic_width: int | None = option(None, "channels of the critic's first layer", low=4, high=MAX_WIDTH)
+    critic_layers: int | None = option(None, "its layers, each halves the picture", low=2, high=12)
+    n_critic: int | None = option(None, "steps of the critic per step of the generator", low=1, high=1000)
     lr: float | None = option(None, "learning rate of the generator (Adam, beta1 0.5)", low=0)
     critic_lr: float | None = option(None, "learning rate of the critic", low=0)
     adversarial_weight: float | None = option(None, "of how real the critic finds a face, a mean over patches", low=0)

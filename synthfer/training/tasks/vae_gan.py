@@ -29,6 +29,7 @@ from synthfer.generators.vae_gan.networks import (
     NetworkConfig,
     VaeGan,
 )
+from synthfer.limits import MAX_STEPS
 from synthfer.schema import option
 from synthfer.tensors import to_uint8
 from synthfer.training.batch_rng import BatchRng
@@ -55,7 +56,7 @@ class Config(NetworkConfig):
         0.5, "share of codes without a picture to match that are a picture's, not N(0, I)'s", low=0, high=1
     )
     r1: float = option(1.0, "weight (gamma) of the discriminator's squared gradient on real pictures", low=0)
-    r1_every: int = option(16, "steps from one penalty on that gradient to the next", low=1)
+    r1_every: int = option(16, "steps from one penalty on that gradient to the next", low=1, high=MAX_STEPS)
     lr: float = option(2e-3, "learning rate of encoder, generator and classifier", low=0)
     lr_discriminator: float = option(1e-3, "learning rate of the discriminator", low=0)
     beta1: float = option(0.5, "Adam's memory of gradients", low=0, high=0.999)
