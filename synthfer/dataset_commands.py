@@ -11,11 +11,19 @@ from synthfer.progress import Meter
 from synthfer.sample import SPLITS
 from synthfer.schema import REQUIRED, option
 from synthfer.sources.index import StoredIndex, is_collection, sample_id
-from synthfer.store import Dataset, View
+from synthfer.store import Dataset, Finding, View
 from synthfer.store.card import README
+from synthfer.store.contract import CONTRACT
 from synthfer.store.dataset_ref import open_ref
+from synthfer.store.manifest import SUCCESS
+from synthfer.store.objects import read_object
+from synthfer.store.shard import hash_covers
 
 log = logging.getLogger(__name__)
+
+MAX_PROBLEMS = 200
+"""More of them say no more, and a dataset of a million damaged shards has as many."""
+MAX_CARD_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,28 +62,44 @@ class LongTailConfig:
 
 
 def expected_ids(dataset: Dataset) -> Callable[[range], list[str]]:
-    """The sample ids of rows, from the plan of a generated dataset or the index of an imported one."""
-    if not is_collection(dataset.spec.plan):
+    """The sample ids of rows, from the plan of a generated dataset or the index of an imported one.
+
+    `ValueError` or `FileNotFoundError`: plan, index or faces are damaged, changed or not there.
+    """
+    spec = dataset.spec
+    if not is_collection(spec.plan):
         plan = open_plan(dataset)
         return lambda rows: [row.sample_id for row in plan.rows(rows)]
-    source, index = dataset.spec.plan["source"], StoredIndex(dataset.store)
-    unit_size = dataset.spec.unit_size
-    return lambda rows: [sample_id(source, entry) for entry in index.unit(rows.start // unit_size)]
+    source, sha256 = (spec.plan.get(name) for name in ("source", "index_sha256"))
+    if not isinstance(source, str) or not isinstance(sha256, str):
+        raise ValueError(f"{dataset.uri}/{CONTRACT}: the plan of a collection needs source and index_sha256")
+    index = StoredIndex(dataset.store, spec.rows, spec.unit_size)
+    index.check(sha256)
+    return lambda rows: [sample_id(source, entry) for entry in index.unit(rows.start // spec.unit_size)]
 
 
 def verify(config: VerifyConfig, invocation: Invocation) -> Outcome:
-    """Every finding, and exit code 1 if there is any."""
+    """What is wrong, and exit code 1 if anything is."""
     dataset = Dataset.open(config.uri)
+    findings, ids = list[Finding](), None
+    try:
+        ids = expected_ids(dataset)
+    except (ValueError, FileNotFoundError) as error:
+        findings.append(Finding(CONTRACT, f"its rows cannot be compared with the plan: {error}"))
     with Meter("shards", dataset.spec.units, invocation.status) as meter:
-        findings = dataset.verify(
-            lambda done, total: meter.add(1),
-            pixels=config.pixels,
-            expected_ids=expected_ids(dataset),
-        )
-    for finding in findings:
-        log.error("%s: %s", finding.key, finding.problem)
+        findings += dataset.verify(lambda done, total: meter.add(1), pixels=config.pixels, expected_ids=ids)
     problems = [f"{finding.key}: {finding.problem}" for finding in findings]
-    summary = {"uri": dataset.uri, "sealed": dataset.manifest is not None, "problems": problems}
+    if len(problems) > MAX_PROBLEMS:
+        problems[MAX_PROBLEMS:] = [f"and {len(problems) - MAX_PROBLEMS:,} more problems"]
+    for problem in problems:
+        log.error("%s", problem)
+    manifest = None if findings else dataset.manifest
+    if manifest and not manifest.accepted:
+        log.warning("%s is sound, but none of its %d rows is accepted", dataset.uri, manifest.rows)
+    totals = {"rows": manifest.rows, "accepted": manifest.accepted} if manifest else {}
+    hashed = {"manifest_hash": manifest.manifest_hash, "hash_covers": hash_covers(manifest.format)} if manifest else {}
+    sealed = not any(finding.key == SUCCESS for finding in findings)
+    summary = {"uri": dataset.uri, "sealed": sealed, **totals, **hashed, "problems": problems}
     return Outcome(summary, FAILURE if findings else COMPLETE)
 
 
@@ -87,8 +111,16 @@ def gc(config: GcConfig, invocation: Invocation) -> Outcome:
 
 def card(config: CardConfig, invocation: Invocation) -> Outcome:
     """The card as it stands in the dataset."""
-    text = Dataset.open(config.uri).store.get(README).decode()
-    invocation.results.print(text, markup=False, soft_wrap=True)
+    dataset = Dataset.open(config.uri)
+    where = f"{dataset.uri}/{README}"
+    try:
+        text = read_object(dataset.store, README, MAX_CARD_BYTES).decode()
+    except FileNotFoundError as error:
+        raise ValueError(f"{where} is not there yet: it is written when the dataset is complete") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    shown = "".join(char if char.isprintable() or char == "\n" else " " for char in text)  # no codes for a terminal
+    invocation.results.print(shown, markup=False, soft_wrap=True)
     return Outcome()
 
 

@@ -4,19 +4,37 @@ A picture's bits may depend on the batch size, so all workers of a dataset use o
 memory records half of it in the dataset, once; the others follow.
 """
 
-import json
+from dataclasses import dataclass
 
 from synthfer.canonical import canonical_json
+from synthfer.documents import read_json
 from synthfer.generators import OutOfMemory
+from synthfer.schema import REQUIRED, option
 from synthfer.store import ObjectStore
+from synthfer.store.objects import read_object
 
 BATCH_SIZE_KEY = "_shape.json"
+MAX_BATCH_SIZE = 1_000_000
+_MAX_BYTES = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shape:
+    """What `_shape.json` holds."""
+
+    batch_size: int = option(REQUIRED, "rows per batch on every device", low=1, high=MAX_BATCH_SIZE)
+    asked: int = option(REQUIRED, "what the config asked for", low=1, high=2 * MAX_BATCH_SIZE + 1)
+
+    def __post_init__(self) -> None:
+        if self.batch_size > self.asked:
+            raise ValueError(f"batch_size: {self.batch_size} is more than the {self.asked} that were asked for")
 
 
 def recorded_batch_size(store: ObjectStore) -> int | None:
-    """The batch size that is recorded for the whole dataset, or None."""
+    """The batch size that is recorded for the whole dataset, or None; `ValueError` if the record is damaged."""
     try:
-        return int(json.loads(store.get(BATCH_SIZE_KEY))["batch_size"])
+        body = read_object(store, BATCH_SIZE_KEY, _MAX_BYTES)
+        return read_json(body, f"{store.uri}/{BATCH_SIZE_KEY}", _Shape).batch_size
     except FileNotFoundError:
         return None
 

@@ -25,6 +25,7 @@ from synthfer.generators import Faces, Failure, GeneratedImage, Generator, OutOf
 from synthfer.images import EncodedImage, ImageConfig
 from synthfer.planning import Plan, open_plan
 from synthfer.planning.faces import FaceTable
+from synthfer.reasons import stored_reason
 from synthfer.sample import SCHEMA, Row
 from synthfer.schema import Choice
 from synthfer.store.image_reader import ImageReader
@@ -330,10 +331,10 @@ def _record(row: Row, result: EncodedSample | Failure, source: str, producer: st
         "producer": producer,
     }
     if isinstance(result, Failure):
-        return record | {"decision": "failed", "reason": result.reason}
+        return record | {"decision": "failed", "reason": stored_reason(result.reason)}
     return record | {
         "decision": "rejected" if result.reason else "accepted",
-        "reason": result.reason,
+        "reason": stored_reason(result.reason),
         "scores": [{"gate": name, "value": value} for name, value in result.scores.items()] or None,
         "box": result.box,
         "matrix": result.matrix,

@@ -36,6 +36,7 @@ from synthfer.faces import FaceConfig, FaceCrop, FaceStep
 from synthfer.generators import Failure
 from synthfer.images import FORMATS, EncodedImage, ImageConfig
 from synthfer.limits import MAX_UNIT_ROWS
+from synthfer.reasons import stored_reason
 from synthfer.report.collection import print_counts
 from synthfer.sample import SCHEMA
 from synthfer.schema import REQUIRED, Choice, option, registry_section, to_dict
@@ -209,8 +210,8 @@ class IngestWorker(UnitWorker):
         super().__init__(spec.uri)
         if spec.root is not None and not spec.root.exists():
             raise FileNotFoundError(f"this node has no {spec.root}: every node must see the collection at this path")
-        self.index = StoredIndex(self.dataset.store)
         contract = self.dataset.spec
+        self.index = StoredIndex(self.dataset.store, contract.rows, contract.unit_size)
         defaults = SampleDefaults(
             source=spec.source,
             producer=contract.producer_id,
@@ -307,9 +308,9 @@ def _record(entry: Entry, ingested: IngestedImage, defaults: SampleDefaults) -> 
     decision: tuple[Any, ...]
     stored: tuple[Any, ...]
     if isinstance(image, Failure):
-        decision, stored = ("failed", image.reason), (None, None, None, None)
+        decision, stored = ("failed", stored_reason(image.reason)), (None, None, None, None)
     else:
-        decision = ("rejected" if ingested.reason else "accepted", ingested.reason)
+        decision = ("rejected" if ingested.reason else "accepted", stored_reason(ingested.reason))
         file = {"bytes": image.data, "path": entry.key}
         stored = (image.width, image.height, image.pixels_hash, file)
     detected = {} if crop is None or crop.score is None else {"face": crop.score}

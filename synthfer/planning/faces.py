@@ -16,12 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from synthfer.documents import read_json
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import ATTRIBUTES, SCHEMA, seed_of
 from synthfer.schema import ConfigError
 from synthfer.store.dataset_ref import DatasetRef, open_ref
 from synthfer.store.image_reader import SampleRef
-from synthfer.store.objects import ObjectStore
+from synthfer.store.objects import ObjectStore, read_object
+from synthfer.store.parquet import Limits, read_table
+from synthfer.store.shard import check_values
 from synthfer.store.view import View
 
 KEY = "_faces.parquet"
@@ -34,6 +37,8 @@ _HASHED = (*_FACTS[:4], "real")
 _LOCATION = [("dataset", pa.int32()), ("unit", pa.int32()), ("place", pa.int32())]
 _SCHEMA = pa.schema([*(SCHEMA.field(name) for name in _FACTS[:5]), ("real", pa.bool_()), *_LOCATION])
 _BLOCK = 4096
+_LIMITS = Limits(10**8, 2**32)
+"""Every worker holds the table in memory; a face takes some hundred bytes there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,20 +115,46 @@ class FaceTable:
         }
 
     def write(self, store: ObjectStore) -> None:
-        """Store the table in a dataset, if it is not there yet."""
+        """Store the table in a dataset; `ValueError` where the one that is there does not have the same faces."""
         sink = pa.BufferOutputStream()
         rows = self.rows.replace_schema_metadata({_URIS: json.dumps(self.uris)})
         pq.write_table(rows, sink, compression="zstd")
-        store.put_new(KEY, sink.getvalue())
+        if not store.put_new(KEY, sink.getvalue()):
+            read_faces(store, self.sha256)
 
 
 def read_faces(store: ObjectStore, sha256: str) -> FaceTable:
-    """The table stored in a dataset; `ValueError` where it does not have this hash."""
-    rows = pq.read_table(pa.BufferReader(store.get(KEY)))
-    table = FaceTable(rows.cast(_SCHEMA), tuple(json.loads((rows.schema.metadata or {}).get(_URIS, b"[]"))))
+    """The table stored in a dataset; `ValueError` names the object where it is damaged or does not have this hash."""
+    where = f"{store.uri}/{KEY}"
+    try:
+        body = read_object(store, KEY, _LIMITS.unpacked)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{where} is missing: run the job that made the dataset again") from error
+    rows = read_table(body, where, _SCHEMA, _LIMITS)
+    uris = read_json((rows.schema.metadata or {}).get(_URIS, b"[]"), f"{where}, {_URIS.decode()}")
+    if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
+        raise ValueError(f"{where} does not list the datasets of its faces as texts")
+    if problem := _problem(rows, len(uris)):
+        raise ValueError(f"{where} {problem}")
+    table = FaceTable(rows, tuple(uris))
     if table.sha256 != sha256:
-        raise ValueError(f"{store.uri}/{KEY} holds other faces than those the plan was made with")
+        raise ValueError(f"{where} holds other faces than those the plan was made with: it was changed since")
     return table
+
+
+def _problem(rows: pa.Table, datasets: int) -> str | None:
+    """What is wrong with the values of a stored table; None for a sound one."""
+    needed = ("sample_id", "source_id", "split", "real", "dataset", "unit", "place")
+    if any(rows[name].null_count for name in needed):
+        return "has a face without id, origin, split or place"
+    try:
+        check_values({name: rows[name] for name in ("label", "split")})
+    except ValueError as error:
+        return f"has faces that cannot be: {error}"
+    numbers = [pc.min_max(rows[name]).as_py() for name in ("dataset", "unit", "place")] if len(rows) else []
+    if any(span["min"] < 0 for span in numbers) or (numbers and numbers[0]["max"] >= max(1, datasets)):
+        return "has a face in no dataset that it lists"
+    return None
 
 
 def open_faces(key: str, uri: str, splits: Sequence[str], labels: Sequence[str] = ()) -> FaceTable:

@@ -14,6 +14,7 @@ from synthfer.report.dataset_counts import DatasetCounts, count_rows, planned_co
 from synthfer.report.faces import faces
 from synthfer.report.html import document
 from synthfer.store import Dataset
+from synthfer.store.shard import hash_covers
 
 
 def gallery(dataset: Dataset, out: str | Path) -> Path:
@@ -45,6 +46,7 @@ def _page(dataset: Dataset, counts: DatasetCounts, sheets: ContactSheets) -> str
         parts=parts,
         synthetic=_all_synthetic(sheets),
         manifest=dataset.manifest,
+        hash_covers=hash_covers(dataset.spec.format),
         drawn_units=sheets.units,
         units=dataset.spec.units,
         **_progress(dataset),

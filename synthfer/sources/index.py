@@ -14,12 +14,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from synthfer.documents import parse, read_json
 from synthfer.expressions import EXPRESSIONS
-from synthfer.sample import imported_sample_id
-from synthfer.sources.entry import Entry, SplitCounts
-from synthfer.store.objects import ObjectStore
+from synthfer.sample import SPLITS, imported_sample_id
+from synthfer.sources.entry import Entry, ImageRef, SplitCounts
+from synthfer.store.objects import ObjectStore, StoreUnavailable
+from synthfer.store.parquet import ERRORS, Limits, check_columns, one_line, open_table
+from synthfer.store.spec import MAX_UNITS
 
 KEY = "_index.parquet"
+MAX_BYTES = 2**32
+"""The entries of tens of millions of faces; each has some hundred bytes."""
+_MAX_LINE = 2**20
+_SCHEMA = pa.schema([("entry", pa.string())])
 _CHUNK = 8192
 
 
@@ -55,26 +62,80 @@ class Index:
         return (Entry.from_json(self.lines[row].as_py()) for row in rows)
 
     def write(self, store: ObjectStore, unit_size: int) -> None:
-        """Stores the index in a dataset, unless it is there already."""
+        """Stores the index in a dataset; `ValueError` where one is there already that has other entries.
+
+        Workers read that very object, unit by unit, without hashing it again: objects of a dataset never change, and
+        what was there before this run is checked here, once.
+        """
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table({"entry": self.lines}), sink, row_group_size=unit_size, compression="zstd")
-        store.put_new(KEY, sink.getvalue())
+        if not store.put_new(KEY, sink.getvalue()):
+            StoredIndex(store, len(self), unit_size).check(self.sha256)
 
 
 class StoredIndex:
-    """The index stored in a dataset, read unit by unit; safe for threads."""
+    """The index stored in a dataset of so many rows, read unit by unit; safe for threads.
 
-    def __init__(self, store: ObjectStore) -> None:
+    `FileNotFoundError`: there is none; `ValueError` names it where it is damaged or of another number of rows.
+    """
+
+    def __init__(self, store: ObjectStore, rows: int, unit_size: int) -> None:
+        self._where = f"{store.uri}/{KEY}"
         stat = store.stat(KEY)
         if stat is None:
-            raise FileNotFoundError(f"{store.uri}/{KEY} is missing: run the import again")
-        self._file, self._lock = pq.ParquetFile(store.open(KEY, stat.size)), threading.Lock()
+            raise FileNotFoundError(f"{self._where} is missing: run the import again")
+        limits = Limits(rows, MAX_BYTES, groups=MAX_UNITS, footer=MAX_BYTES)
+        self._file, self._lock = open_table(store.open(KEY, stat.size), self._where, limits), threading.Lock()
+        try:
+            check_columns(self._file.schema_arrow, _SCHEMA)
+        except ValueError as error:
+            raise ValueError(f"{self._where} cannot be read: {error}") from error
+        metadata = self._file.metadata
+        stored = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        if stored != [min(unit_size, rows - start) for start in range(0, rows, unit_size)]:
+            raise ValueError(f"{self._where} does not have the {rows:,} rows of the dataset, {unit_size:,} in a unit")
 
     def unit(self, unit: int) -> list[Entry]:
         """The entries of a unit, in order."""
-        with self._lock:
-            lines = self._file.read_row_group(unit)["entry"]
-        return [Entry.from_json(text) for text in lines.to_pylist()]
+        return [_entry(text, f"{self._where}, unit {unit}") for text in self._lines(unit)]
+
+    def check(self, sha256: str) -> None:
+        """`ValueError` unless the lines have this hash, that of the dataset's spec."""
+        digest = hashlib.sha256()
+        for unit in range(self._file.metadata.num_row_groups):
+            for line in self._lines(unit):
+                digest.update(line.encode() + b"\n")
+        if digest.hexdigest() != sha256:
+            raise ValueError(
+                f"{self._where} was changed after the import began: its entries do not have the index_sha256 of the "
+                "dataset's spec. Put back the stored index, or import into a new dataset."
+            )
+
+    def _lines(self, unit: int) -> list[str]:
+        try:
+            with self._lock:
+                column = self._file.read_row_group(unit)["entry"]
+            lines: list[str] = column.to_pylist()
+        except StoreUnavailable:
+            raise
+        except ERRORS as error:
+            raise ValueError(f"{self._where}, unit {unit} cannot be read: {one_line(error)}") from error
+        if column.null_count:
+            raise ValueError(f"{self._where}, unit {unit} has a row without an entry")
+        return lines
+
+
+def _entry(text: str, where: str) -> Entry:
+    """The entry of a stored line; `ValueError` says where there is none."""
+    value = read_json(text, where, max_bytes=_MAX_LINE)
+    if isinstance(value, dict) and "place" in value:
+        value["image"] = parse(value.pop("place"), f"{where}, place", ImageRef)
+    entry = parse(value, where, Entry)
+    if entry.split not in SPLITS or not (entry.label is None or 0 <= entry.label < len(EXPRESSIONS)):
+        raise ValueError(f"{where}: entry {entry.key[:80]!r} has label {entry.label} and split {entry.split[:80]!r}")
+    if (entry.box and len(entry.box) != 4) or (entry.image and min(entry.image.start, entry.image.length) < 0):
+        raise ValueError(f"{where}: entry {entry.key[:80]!r} has a box or a place that cannot be")
+    return Entry.from_json(text)
 
 
 def sample_id(source: str, entry: Entry) -> str:

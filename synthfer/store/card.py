@@ -3,13 +3,17 @@
 What only a person can decide (licences, contact) is marked "to be filled in".
 """
 
+import html
 import json
+import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import DECISIONS
 from synthfer.store.manifest import Manifest
+from synthfer.store.shard import hash_covers
 from synthfer.store.spec import Spec
 
 README = "README.md"
@@ -24,6 +28,10 @@ _SIZES = (
 _SYNTHETIC = (
     "**All images are synthetic: they were made by a computer program and show no real person.** Each "
     "file says so in its metadata (IPTC digital source type)."
+)
+_NONE_ACCEPTED = (
+    "**No row is accepted: every one failed or was rejected**, so that there is nothing to learn from here. The column "
+    "`reason` says why."
 )
 _REAL = (
     "**This dataset holds images of real people, or images derived from them.** The rights and the "
@@ -48,6 +56,7 @@ def dataset_card(spec: Spec, manifest: Manifest) -> str:
         f"# Facial expressions: {manifest.rows:,} samples",
         _SYNTHETIC if synthetic else _REAL,
         *([_DERIVED] if spec.producer.get("derived_from_real_identity") else []),
+        *([] if manifest.accepted else [_NONE_ACCEPTED]),
         "## Counts",
         _counts(manifest),
         "## How to load",
@@ -56,7 +65,8 @@ def dataset_card(spec: Spec, manifest: Manifest) -> str:
         f"Made with synthfer: {spec.rows:,} rows of a plan in {spec.units:,} shards of up to "
         f"{spec.unit_size:,}. Every row of the plan is here, with its decision and the reason; none was "
         "dropped. The same plan and producer give the same samples.\n\n- manifest_hash: "
-        f"`{manifest.manifest_hash}`\n- spec: `{spec.sha256}`\n- producer: `{spec.producer_id}`",
+        f"`{manifest.manifest_hash}`, over {hash_covers(manifest.format)}\n- spec: `{spec.sha256}`\n"
+        f"- producer: `{spec.producer_id}`",
         "### Producer (weights' sha256 included)",
         _json(spec.producer),
         "### Images",
@@ -78,14 +88,16 @@ def dataset_card(spec: Spec, manifest: Manifest) -> str:
 def _licences(producer: Mapping[str, Any]) -> str:
     """The licences that are known, and what only a person can fill in; an imported collection has no model."""
     own, unknown = producer.get("licence"), "*to be filled in*"
-    sources = "; ".join(producer.get("faces", {}).get("licences", ())) if "generator" in producer else own
+    faces = producer.get("faces")
+    given = faces.get("licences") if isinstance(faces, dict) else None
+    sources = "; ".join(map(str, given if isinstance(given, list) else ())) if "generator" in producer else own
     lines = {
         "Licence of this dataset": None,
         "Licence of the model and its weights": own if "generator" in producer else None,
         "Licences of the sources": sources,
         "Contact": None,
     }
-    return "\n".join(f"- {name}: {value or unknown}" for name, value in lines.items())
+    return "\n".join(f"- {name}: {escaped(value) if value else unknown}" for name, value in lines.items())
 
 
 def _front_matter(rows: int, synthetic: bool) -> str:
@@ -139,7 +151,28 @@ for batch in Dataset(".").scan(columns=["sample_id", "label", "image"]):
 ```"""
 
 
+def escaped(value: Any) -> str:
+    """A text of unknown origin within a line of Markdown: no mark-up, no HTML, no line break, nothing invisible."""
+    text = " ".join(_visible(str(value).replace("\n", " ").replace("\t", " ")).split())
+    return _MARKS.sub(r"\\\g<0>", html.escape(text, quote=False))
+
+
+def _visible(text: str) -> str:
+    """The text with control characters, marks of direction and other invisible characters as their numbers."""
+    return "".join(_escape(char) if unicodedata.category(char) in _INVISIBLE else char for char in text)
+
+
+def _escape(char: str) -> str:
+    return "".join(f"\\u{unit:04x}" for unit in memoryview(char.encode("utf-16-le", "surrogatepass")).cast("H"))
+
+
+_MARKS = re.compile(r"[\\`*_\[\]|~#!$]")
+# Control and format characters, half surrogates, private ones and those that are not assigned, separators of lines.
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
 def _json(value: Any) -> str:
-    # A plan or a prompt may hold backquotes; a fence of tildes cannot be closed by them, and JSON has no
-    # bare newline.
-    return f"~~~json\n{json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)}\n~~~"
+    # A plan or a prompt may hold backquotes; a fence of tildes cannot be closed by them, and JSON has no bare newline.
+    # What is invisible is escaped as JSON escapes it, so that the value stays the same.
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    return f"~~~json\n{chr(10).join(map(_visible, text.split(chr(10))))}\n~~~"

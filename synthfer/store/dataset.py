@@ -47,6 +47,12 @@ delivers late: each of them finds the key free and commits a valid unit, or find
   that knows nothing of synthfer and reads `data/*.parquet` sees every row once, before and after the seal.
 - Nothing is seen half: an object appears whole. Size, sha256 and the checksum of every page are checked on reading.
 - Nothing changes afterwards: keys are written once, and the manifest's hashes show it if somebody else writes to them.
+- The manifest_hash names the content: of every row its id, decision, pixels, label, soft label, split and lineage, in
+  format `synthfer/2`. Datasets of `synthfer/1` are read, resumed and sealed as before, with the hash of their time,
+  which covers ids, decisions and pixels alone. Contract, footers and `_SUCCESS` state the format, so that no shard of
+  the one gets into a dataset of the other.
+- Nothing is believed unseen: contract, footers, manifest and view are read with bounds and against schemas
+  (`synthfer.documents`, `synthfer.store.parquet`), and what is no regular file, or a link to a folder, is refused.
 - Costs: a kill costs at most the units in progress, two for each worker. Only `gc` compares clocks, so that clock
   skew does no harm.
 
@@ -57,7 +63,6 @@ server; `test_protocol_model.py` walks through every interleaving of two writers
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -66,20 +71,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import synthfer
 from synthfer.store.backends import open_store
+from synthfer.store.contract import CONTRACT, read_contract, write_contract
 from synthfer.store.manifest import Manifest, read_manifest, read_shards
-from synthfer.store.objects import ConditionalCreate, ObjectStore
+from synthfer.store.objects import ObjectStore
 from synthfer.store.scan import SealedShard, scan, select_units
 from synthfer.store.sealing import seal
-from synthfer.store.shard import Counts, DamagedShard, Receipt, check_table, encode, read_receipt
+from synthfer.store.shard import Counts, DamagedShard, Receipt, check_size, check_table, encode, read_receipt
 from synthfer.store.spec import DATA, Spec, SpecMismatch
 from synthfer.store.verify import Finding, gc, verify
 
 log = logging.getLogger(__name__)
 
-CONTRACT = "_dataset.json"
-_FORMAT = "synthfer/1"
 _WEAK_STORES = {
     "advisory": "it checks before it creates, so of two writers of one unit that meet within milliseconds the later "
     "may replace the earlier; sealing waits until nothing changes any more",
@@ -97,13 +100,7 @@ class Dataset:
     def __init__(self, uri: str) -> None:
         self.store: ObjectStore = open_store(uri)
         self.uri = self.store.uri
-        contract = _read_contract(self.store)
-        self.spec = Spec.from_json(contract["spec"])
-        if self.spec.sha256 != contract["spec_sha256"]:
-            raise ValueError(
-                f"{self.uri}/{CONTRACT} was edited: its spec no longer has the sha256 that it states. Restore the file."
-            )
-        self.conditional_create: ConditionalCreate = contract["store"]["conditional_create"]
+        self.spec, self.conditional_create = read_contract(self.store)
         self._manifest: Manifest | None = None
         self._shards: pa.Table | None = None
 
@@ -119,7 +116,7 @@ class Dataset:
         try:
             dataset = cls(uri)
         except FileNotFoundError:
-            store.put_new(CONTRACT, _contract(spec, store.probe()))
+            store.put_new(CONTRACT, write_contract(spec, store.probe()))
             dataset = cls(uri)
         if dataset.spec.sha256 != spec.sha256:
             raise SpecMismatch(dataset.uri, dataset.spec, spec)
@@ -161,7 +158,8 @@ class Dataset:
             check_table(table, len(self.spec.unit_rows(unit)))
         except ValueError as error:
             raise ValueError(f"{self.uri}/{key} is not committed: {error}.") from error
-        body, footer = encode(table, unit, self.spec.sha256, notes)
+        body, footer = encode(table, unit, self.spec, notes)
+        check_size(f"{self.uri}/{key}", table, body.size)
         digest = hashlib.sha256(body).hexdigest()
         if self.store.put_new(key, body):
             return Receipt(unit, True, footer.rows, body.size, digest, footer.rows_hash, footer.counts)
@@ -194,7 +192,7 @@ class Dataset:
     def shards(self) -> pa.Table | None:
         """One row per shard in unit order (columns `manifest.SHARDS`), None before the seal."""
         if self._shards is None and self.manifest is not None:
-            self._shards = read_shards(self.store, self.manifest)
+            self._shards = read_shards(self.store, self.spec, self.manifest)
         return self._shards
 
     def scan(
@@ -240,32 +238,3 @@ class Dataset:
     def gc(self, delete: bool = False, min_age_s: float = 3600) -> list[str]:
         """What killed writers, probes and foreign uploads left behind; `delete` removes it."""
         return gc(self.store, delete, min_age_s)
-
-
-def _contract(spec: Spec, conditional_create: ConditionalCreate) -> bytes:
-    return json.dumps(
-        {
-            "format": _FORMAT,
-            "spec_sha256": spec.sha256,
-            "totals": {"rows": spec.rows, "units": spec.units},
-            "store": {"conditional_create": conditional_create},
-            "created_by": f"synthfer {synthfer.__version__}",
-            "spec": spec.to_json(),
-        },
-        indent=1,
-    ).encode()
-
-
-def _read_contract(store: ObjectStore) -> dict[str, Any]:
-    where = f"{store.uri}/{CONTRACT}"
-    try:
-        contract: dict[str, Any] = json.loads(store.get(CONTRACT))
-        known = contract["format"] == _FORMAT
-        contract["spec"], contract["spec_sha256"], contract["store"]["conditional_create"]
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no dataset at {store.uri} ({CONTRACT} is missing)") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{where} cannot be read: {error!r}") from error
-    if not known:
-        raise ValueError(f"{where} has format {contract['format']!r}; this version of synthfer knows {_FORMAT!r}.")
-    return contract

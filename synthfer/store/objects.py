@@ -6,6 +6,7 @@ URI, with `/` between their parts.
 """
 
 import io
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,10 @@ import pyarrow as pa
 ConditionalCreate = Literal["atomic", "advisory", "none"]
 """What "create only if absent" is worth in a store; see `probe_conditional_create`."""
 PROBE_PREFIX = "_probe-"
+_PROBE = re.compile(rf"{PROBE_PREFIX}[0-9a-f]+(-\d+)?")
 # Threads per race of the probe. Some stores fail when many writers meet, some when two are milliseconds apart.
 _RACES = (2, 2, 2, 2, 16)
+_TAIL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,18 @@ class StoreUnavailable(ConnectionError):
     """The store gave no usable answer until the deadline. Running the same job again continues it."""
 
 
+class ObjectTooLarge(ValueError):
+    """An object is larger than anything that may stand under its key; the message names it."""
+
+
+def read_object(store: ObjectStore, key: str, max_bytes: int) -> bytes:
+    """A whole object; `ObjectTooLarge`, without reading more than that, where it has more than `max_bytes`."""
+    body = store.get(key, 0, max_bytes + 1)
+    if len(body) > max_bytes:
+        raise ObjectTooLarge(f"{store.uri}/{key} has more than the {max_bytes:,} bytes that may stand there")
+    return body
+
+
 def replace_object(store: ObjectStore, key: str, body: bytes | pa.Buffer) -> None:
     """Put `body` in place of an existing object. For reports, which may be made again: data is never replaced."""
     if not store.put_new(key, body):
@@ -115,11 +130,14 @@ def _race(create: Callable[[str, bytes], bool], key: str, racers: int) -> int:
 
 
 class RangeReader(io.RawIOBase):
-    """A seekable file over a `get` of byte ranges; the bytes of a range come complete or the read fails."""
+    """A seekable file over a `get` of byte ranges; the bytes of a range come complete or the read fails.
+
+    The last `_TAIL_BYTES` are kept once they are read: a Parquet file is asked for its end several times.
+    """
 
     def __init__(self, get: Callable[[int, int], bytes], size: int) -> None:
         super().__init__()
-        self._get, self._size, self._at = get, size, 0
+        self._get, self._size, self._at, self._tail = get, size, 0, b""
 
     def readable(self) -> bool:
         return True
@@ -136,9 +154,21 @@ class RangeReader(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         end = self._size if size is None or size < 0 else min(self._at + size, self._size)
-        body = self._get(self._at, end) if end > self._at else b""
+        body = self._range(self._at, end) if end > self._at else b""
         self._at += len(body)
         return body
+
+    def _range(self, start: int, end: int) -> bytes:
+        first = max(0, self._size - _TAIL_BYTES)
+        if start < first:
+            return self._get(start, end)
+        self._tail = self._tail or self._get(first, self._size)
+        return self._tail[start - first : end - first]
+
+
+def is_probe(key: str) -> bool:
+    """Whether a key is one of those that `probe` tries, which `gc` removes; nothing below a folder is."""
+    return _PROBE.fullmatch(key) is not None
 
 
 def is_older_than(min_age_s: float, written_at: float) -> bool:

@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from synthfer.sample import METADATA_COLUMNS, SCHEMA
-from synthfer.store.objects import ObjectStore, StoreUnavailable
-from synthfer.store.shard import DamagedShard, check_footer, footer_of
+from synthfer.store.objects import ObjectStore, ObjectTooLarge, StoreUnavailable, read_object
+from synthfer.store.parquet import ERRORS, fragment_options, one_line
+from synthfer.store.shard import MAX_SHARD_BYTES, SHARD_LIMITS, DamagedShard, check_footer, check_values, open_shard
 from synthfer.store.spec import Spec
 from synthfer.store.threads import ordered_thread_map
 from synthfer.suggest import nearest
@@ -69,9 +70,13 @@ def _check_request(columns: Sequence[str], where: pc.Expression | None) -> None:
 
 def _whole(store: ObjectStore, key: str, sealed: SealedShard | None) -> pa.NativeFile:
     try:
-        body = store.get(key)
+        body = read_object(store, key, sealed.bytes if sealed else MAX_SHARD_BYTES)
     except FileNotFoundError as error:
         raise DamagedShard(f"{store.uri}/{key} is missing.") from error
+    except ObjectTooLarge as error:
+        stat = store.stat(key)
+        _check_size(store, key, sealed, stat.size if stat else 0)
+        raise DamagedShard(str(error)) from error
     _check_size(store, key, sealed, len(body))
     if sealed and hashlib.sha256(body).hexdigest() != sealed.sha256:
         raise DamagedShard(f"{store.uri}/{key} was changed after the dataset was sealed: its sha256 differs.")
@@ -91,6 +96,8 @@ def _ranges(store: ObjectStore, key: str, sealed: SealedShard | None) -> pa.Nati
 def _check_size(store: ObjectStore, key: str, sealed: SealedShard | None, size: int) -> None:
     if sealed and size != sealed.bytes:
         raise DamagedShard(f"{store.uri}/{key} has {size} bytes, the manifest says {sealed.bytes}.")
+    if size > MAX_SHARD_BYTES:
+        raise DamagedShard(f"{store.uri}/{key} has {size:,} bytes; no shard has more than {MAX_SHARD_BYTES:,}.")
 
 
 def _batches(
@@ -103,24 +110,26 @@ def _batches(
     where: pc.Expression | None,
 ) -> Iterator[pa.RecordBatch]:
     shard = f"{store.uri}/{spec.key(unit)}"
+    file, footer = open_shard(source, shard)
+    check_footer(footer, store, spec, unit)
+    if sealed and footer.rows_hash != sealed.rows_hash:
+        raise DamagedShard(f"{shard} holds other rows than the manifest says.")
     try:
-        fragment = pads.ParquetFileFormat().make_fragment(source)
-        footer = footer_of(fragment.metadata)
-        check_footer(footer, store, spec, unit)
-        if sealed and footer.rows_hash != sealed.rows_hash:
-            raise DamagedShard(f"{shard} holds other rows than the manifest says.")
-        if not fragment.physical_schema.equals(SCHEMA):
-            raise DamagedShard(f"{shard} has other columns than synthfer.sample.SCHEMA.")
-        options = pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+        if not file.schema_arrow.equals(SCHEMA):
+            raise ValueError("it has other columns than synthfer.sample.SCHEMA")
+        options = fragment_options(SHARD_LIMITS)
+        fragment = pads.ParquetFileFormat(default_fragment_scan_options=options).make_fragment(source)
         for batch in fragment.to_batches(
             columns=columns, filter=where, batch_size=_BATCH_ROWS, fragment_scan_options=options
         ):
             if batch.num_rows:
+                batch.validate(full=True)
+                check_values({name: batch.column(name) for name in columns})
                 yield batch
-    except (DamagedShard, StoreUnavailable):
+    except StoreUnavailable:
         raise
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise DamagedShard(f"{shard} cannot be read: {error}") from error
+    except ERRORS as error:
+        raise DamagedShard(f"{shard} cannot be read: {one_line(error)}") from error
 
 
 def select_units(spec: Spec, units: Iterable[int] | None, committed: Iterable[int]) -> list[int]:

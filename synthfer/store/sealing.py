@@ -8,14 +8,12 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from synthfer.store.card import README, dataset_card
-from synthfer.store.manifest import MANIFEST, SUCCESS, Manifest, encode_shards, totals
-from synthfer.store.objects import ConditionalCreate, ObjectStore
+from synthfer.store.manifest import MANIFEST, MAX_BYTES, SUCCESS, Manifest, encode_shards, parse_shards, totals
+from synthfer.store.objects import ConditionalCreate, ObjectStore, read_object
 from synthfer.store.shard import Counts, DamagedShard, Receipt, add_counts, read_receipt
 from synthfer.store.spec import Spec
 from synthfer.store.threads import ordered_thread_map
@@ -47,12 +45,16 @@ def seal(
         approve(add_counts(receipt.counts for receipt in confirmed.values()))
     table = encode_shards(spec, confirmed)
     if not store.put_new(MANIFEST, table):
-        stored = store.get(MANIFEST)
-        _check_same(store, pq.read_table(pa.BufferReader(stored)), pq.read_table(pa.BufferReader(table)))
+        stored, where = read_object(store, MANIFEST, MAX_BYTES), f"{store.uri}/{MANIFEST}"
+        _check_same(store, parse_shards(stored, where, spec), parse_shards(table.to_pybytes(), where, spec))
         table = stored  # another version of Parquet may have written the same table as other bytes
     manifest = totals(spec, confirmed, table)
     store.put_new(README, dataset_card(spec, manifest).encode())
-    store.put_new(SUCCESS, json.dumps(asdict(manifest), indent=1).encode())
+    store.put_new(SUCCESS, json.dumps(manifest.to_json(), indent=1).encode())
+    if not manifest.accepted:
+        log.warning(
+            "%s: none of its %d rows is accepted; its page (jobs/gallery.py) shows why", store.uri, manifest.rows
+        )
     return manifest
 
 

@@ -2,15 +2,25 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from synthfer.canonical import canonical_json, sha256
+from synthfer.documents import parse
 from synthfer.expressions import EXPRESSIONS
 from synthfer.sample import SCHEMA_VERSION
+from synthfer.schema import REQUIRED, option
 
 DATA = "data/"
+FORMATS = ("synthfer/1", "synthfer/2")
+"""The versions of a dataset's files; they differ in what the hashes of rows cover (`shard.rows_hash`)."""
+MAX_ROWS = 10**9
+"""A thousand GPUs need months for as many pictures."""
+MAX_UNITS = 10**6
+"""Units are listed and counted in the driver's memory, and each is an object in one folder."""
+MAX_UNIT_ROWS = 10**6
+"""The rows of a unit are held in memory, pictures included."""
 _SHOWN = 12
 _LABEL_SPACE = {"schema": SCHEMA_VERSION, "expressions": list(EXPRESSIONS)}
 
@@ -29,11 +39,26 @@ class SpecMismatch(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _SpecDocument:
+    """The spec as it stands in `_dataset.json`."""
+
+    schema: int = option(REQUIRED, "the version of the rows' columns")
+    expressions: list[str] = option(REQUIRED, "the label space")
+    plan: dict[str, Any] = option(REQUIRED, "what to make")
+    producer: dict[str, Any] = option(REQUIRED, "what makes it")
+    image: dict[str, Any] = option(REQUIRED, "how images are encoded")
+    rows: int = option(REQUIRED, "rows of the plan", low=1)
+    unit_size: int = option(REQUIRED, "rows of a unit", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spec:
     """What a dataset is made from; all of it is JSON, and all of it is hashed.
 
     `plan`: what to make, fully resolved. `producer`: what makes it, the weights' sha256 included. `image`: how images
     are encoded. `rows`: the length of the plan, which is cut into units of `unit_size` rows (the last may be shorter).
+    `format` is the version of the dataset's files, one of `FORMATS`. It is not part of the spec, so that a dataset of
+    an earlier version is resumed with its own.
     """
 
     plan: dict[str, Any]
@@ -41,11 +66,23 @@ class Spec:
     image: dict[str, Any]
     rows: int
     unit_size: int
+    format: str = field(default=FORMATS[-1], compare=False)
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.unit_size < 1:
             raise ValueError(
                 f"a dataset needs rows and a unit size of at least 1, not {self.rows} and {self.unit_size}"
+            )
+        if self.rows > MAX_ROWS or self.unit_size > MAX_UNIT_ROWS:
+            raise ValueError(
+                f"{self.rows:,} rows in units of {self.unit_size:,} are more than a dataset may have: at most "
+                f"{MAX_ROWS:,} rows in units of at most {MAX_UNIT_ROWS:,}. Make several datasets, or give unit_size"
+            )
+        if self.units > MAX_UNITS:
+            least = -(-self.rows // MAX_UNITS)
+            raise ValueError(
+                f"{self.rows:,} rows in units of {self.unit_size:,} are {self.units:,} units, more than the "
+                f"{MAX_UNITS:,} of a dataset: give unit_size, {least:,} or more"
             )
         canonical_json(self.to_json())
 
@@ -55,15 +92,16 @@ class Spec:
         return {**_LABEL_SPACE, **own}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Spec":
-        """The inverse of `to_json`; `ValueError` if the label space or the schema is another."""
+    def from_json(cls, value: dict[str, Any], form: str = FORMATS[-1]) -> "Spec":
+        """The inverse of `to_json`; `ValueError` if it is no spec, or the label space or the schema is another."""
         for name, ours in _LABEL_SPACE.items():
-            if value.get(name) != ours:
+            if name in value and value[name] != ours:
                 raise ValueError(
-                    f"the dataset has {name} {value.get(name)!r}, this version of synthfer needs {ours!r}: read it "
+                    f"the dataset has {name} {_short(value[name])}, this version of synthfer needs {ours!r}: read it "
                     "with the version that made it (`created_by` in _dataset.json), or make it again"
                 )
-        return cls(**{name: part for name, part in value.items() if name not in _LABEL_SPACE})
+        own = parse(value, "spec", _SpecDocument)
+        return cls(**{name: getattr(own, name) for name in value if name not in _LABEL_SPACE}, format=form)
 
     @cached_property
     def sha256(self) -> str:

@@ -7,18 +7,29 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from synthfer import images
 from synthfer.sample import pixels_hash
 from synthfer.store.manifest import MANIFEST, SUCCESS, read_manifest, read_shards
-from synthfer.store.objects import PROBE_PREFIX, ObjectStore
-from synthfer.store.shard import DamagedShard, add_hashes, check_footer, check_table, counts_of, footer_of, rows_hash
+from synthfer.store.objects import PROBE_PREFIX, ObjectStore, StoreUnavailable, is_probe, read_object
+from synthfer.store.parquet import ERRORS, one_line
+from synthfer.store.shard import (
+    MAX_SHARD_BYTES,
+    DamagedShard,
+    add_hashes,
+    check_footer,
+    check_table,
+    counts_of,
+    open_shard,
+    rows_hash,
+)
 from synthfer.store.spec import DATA, Spec
 from synthfer.store.threads import ordered_thread_map
 
 _THREADS = 2
 _SAMPLED_IMAGES = 8
+_LISTED = 8
+"""Objects of one kind that are named one by one; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +60,41 @@ def verify(
 ) -> list[Finding]:
     """See `Dataset.verify`."""
     findings, sealed = _manifest_findings(store, spec)
-    findings += [
-        Finding(key, "is not a shard of this dataset") for key, _ in store.list(DATA) if spec.unit_of(key) is None
-    ]
+    stored, strays = _listed(store, spec)
+    findings += strays
+    absent = np.flatnonzero(~stored)
     checks = _Checks(store, spec, sealed, pixels, expected_ids)
     ids: list[np.ndarray] = []
-    results = ordered_thread_map(lambda unit: _shard_findings(checks, unit), range(spec.units), _THREADS)
-    for unit, (shard_findings, shard_ids) in enumerate(results):
+    units = np.union1d(np.flatnonzero(stored), absent[:_LISTED])  # a listing may be stale, so some are asked for
+    results = ordered_thread_map(lambda unit: _shard_findings(checks, int(unit)), units, _THREADS)
+    for done, (shard_findings, shard_ids) in enumerate(results, 1):
         findings += shard_findings
         ids.append(shard_ids)
         if progress:
-            progress(unit + 1, spec.units)
+            progress(done, len(units))
+    if len(absent) > _LISTED:
+        findings.append(Finding(DATA, f"{len(absent) - _LISTED:,} more of {spec.units:,} shards are missing"))
     all_ids = np.concatenate(ids)
     duplicates = len(all_ids) - len(np.unique(all_ids))
     if duplicates:
         findings.append(Finding(DATA, f"{duplicates} sample ids are in more than one shard"))
     return findings
+
+
+def _listed(store: ObjectStore, spec: Spec) -> tuple[np.ndarray, list[Finding]]:
+    """Which units are stored (bool, one for each), and the objects that are no shards, from one listing."""
+    stored, strays, more = np.zeros(spec.units, bool), list[Finding](), 0
+    for key, _ in store.list(DATA):
+        unit = spec.unit_of(key)
+        if unit is not None:
+            stored[unit] = True
+        elif len(strays) < _LISTED:
+            strays.append(Finding(key, "is not a shard of this dataset"))
+        else:
+            more += 1
+    if more:
+        strays.append(Finding(DATA, f"{more:,} more objects are not shards of this dataset"))
+    return stored, strays
 
 
 def _manifest_findings(store: ObjectStore, spec: Spec) -> tuple[list[Finding], list[dict[str, Any]] | None]:
@@ -75,7 +105,7 @@ def _manifest_findings(store: ObjectStore, spec: Spec) -> tuple[list[Finding], l
         if manifest is None:
             return [Finding(SUCCESS, "is missing: the dataset is not sealed")], None
         key = MANIFEST
-        rows = read_shards(store, manifest).to_pylist()
+        rows = read_shards(store, spec, manifest).to_pylist()
     except DamagedShard as error:
         return [Finding(key, str(error))], None
     if add_hashes(row["rows_hash"] for row in rows) != manifest.manifest_hash:
@@ -91,15 +121,16 @@ def _shard_findings(checks: _Checks, unit: int) -> tuple[list[Finding], np.ndarr
     problems: list[str] = []
     ids = np.empty(0, "S32")
     try:
-        body = checks.store.get(key)
+        body = read_object(checks.store, key, MAX_SHARD_BYTES)
         problems += _manifest_problems(checks, unit, body)
-        table = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True)
-        ids, content_problems = _content_problems(checks, unit, table)
+        ids, content_problems = _content_problems(checks, unit, body)
         problems += content_problems
     except FileNotFoundError:
         problems.append("is missing")
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        problems.append(str(error))
+    except StoreUnavailable:
+        raise
+    except ERRORS as error:
+        problems.append(one_line(error))
     return [Finding(key, problem) for problem in problems], ids
 
 
@@ -113,14 +144,15 @@ def _manifest_problems(checks: _Checks, unit: int, body: bytes) -> Iterator[str]
         yield "was changed after the dataset was sealed: its sha256 differs"
 
 
-def _content_problems(checks: _Checks, unit: int, file: pq.ParquetFile) -> tuple[np.ndarray, list[str]]:
-    footer = footer_of(file.metadata)
+def _content_problems(checks: _Checks, unit: int, body: bytes) -> tuple[np.ndarray, list[str]]:
+    file, footer = open_shard(pa.BufferReader(body), f"{checks.store.uri}/{checks.spec.key(unit)}")
     check_footer(footer, checks.store, checks.spec, unit)
     table = file.read()
+    table.validate(full=True)
     rows = checks.spec.unit_rows(unit)
     check_table(table, len(rows))
     problems = []
-    if rows_hash(table) != footer.rows_hash or counts_of(table) != footer.counts:
+    if rows_hash(table, footer.format) != footer.rows_hash or counts_of(table) != footer.counts:
         problems.append("holds other rows than its footer says")
     if checks.sealed and footer.rows_hash != checks.sealed[unit]["rows_hash"]:
         problems.append("holds other rows than the manifest says")
@@ -148,7 +180,7 @@ def _image_problems(table: pa.Table, every: bool) -> Iterator[str]:
 
 def gc(store: ObjectStore, delete: bool, min_age_s: float) -> list[str]:
     """See `Dataset.gc`."""
-    probes = sorted(key for key, _ in store.list(PROBE_PREFIX))
+    probes = sorted(key for key, _ in store.list(PROBE_PREFIX) if is_probe(key))
     if delete:
         for key in probes:
             store.delete(key)

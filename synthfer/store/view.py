@@ -11,6 +11,7 @@ from the datasets' manifest hashes and the selection, so that a result can state
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,10 +21,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synthfer.canonical import sha256
+from synthfer.documents import MAX_JSON_BYTES, parse, read_json
 from synthfer.sample import DECISIONS, METADATA_COLUMNS
+from synthfer.schema import REQUIRED, option
 from synthfer.store.backends import open_store
 from synthfer.store.dataset import Dataset
-from synthfer.store.objects import ObjectStore
+from synthfer.store.objects import ObjectStore, read_object
+from synthfer.store.parquet import Limits, read_table
 
 CONTRACT, SELECTION = "_view.json", "selection.parquet"
 SCHEMA = pa.schema(
@@ -31,6 +35,27 @@ SCHEMA = pa.schema(
 )
 _FORMAT = "synthfer-view/1"
 _NEEDED = ("sample_id", "decision", "reason")
+MAX_DATASETS = 10_000
+"""Each is opened, one request after another."""
+_LIMITS = Limits(10**8, 2**32)
+"""A selection is held in memory; a row takes about a hundred bytes there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    uri: str
+    manifest_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contract:
+    """What `_view.json` holds."""
+
+    format: str = option(REQUIRED, "the version of the files", choices=(_FORMAT,))
+    datasets: list[_Source] = option(REQUIRED, "the datasets with their manifest_hash")
+    made_by: dict[str, Any] = option(REQUIRED, "what made the view")
+    selection_sha256: str = option(REQUIRED, "sha256 of the selection's file")
+    view_hash: str = option(REQUIRED, "the hash of datasets and selection")
 
 
 class View:
@@ -39,24 +64,18 @@ class View:
     def __init__(self, uri: str) -> None:
         self.store: ObjectStore = open_store(uri)
         self.uri = self.store.uri
+        contract = _read_contract(self.store)
+        where = f"{self.uri}/{SELECTION}"
         try:
-            contract = json.loads(self.store.get(CONTRACT))
+            body = read_object(self.store, SELECTION, _LIMITS.unpacked)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"there is no view at {self.uri} ({CONTRACT} is missing)") from error
-        except ValueError as error:
-            raise ValueError(f"{self.uri}/{CONTRACT} cannot be read: {error}") from error
-        if contract.get("format") != _FORMAT:
-            raise ValueError(f"{self.uri}/{CONTRACT} has format {contract.get('format')!r}, not {_FORMAT!r}")
-        try:
-            body = self.store.get(SELECTION)
-        except FileNotFoundError as error:
-            raise ValueError(f"{self.uri}/{SELECTION} is missing: make the view again") from error
-        if hashlib.sha256(body).hexdigest() != contract["selection_sha256"]:
-            raise ValueError(f"{self.uri}/{SELECTION} was changed after the view was made")
-        self.made_by: dict[str, Any] = contract["made_by"]
-        self.view_hash: str = contract["view_hash"]
-        self.selection = pq.read_table(pa.BufferReader(body), schema=SCHEMA)
-        self._sources: list[dict[str, str]] = contract["datasets"]
+            raise ValueError(f"{where} is missing: make the view again") from error
+        if hashlib.sha256(body).hexdigest() != contract.selection_sha256:
+            raise ValueError(f"{where} was changed after the view was made")
+        self.made_by: dict[str, Any] = contract.made_by
+        self.view_hash: str = contract.view_hash
+        self.selection = _read_selection(body, where)
+        self._sources = contract.datasets
 
     @classmethod
     def create(cls, uri: str, datasets: Sequence[Dataset], selection: pa.Table, made_by: Mapping[str, Any]) -> "View":
@@ -68,6 +87,7 @@ class View:
         _check(selection)
         selection = selection.select(SCHEMA.names).cast(SCHEMA).sort_by("sample_id")
         sources = [_source(dataset) for dataset in datasets]
+        _check_sources([source["uri"] for source in sources])
         sink = pa.BufferOutputStream()
         pq.write_table(selection, sink, compression="zstd", write_page_checksum=True)
         body = sink.getvalue()
@@ -99,9 +119,9 @@ class View:
     @cached_property
     def datasets(self) -> list[Dataset]:
         """The datasets behind the view; `ValueError` if one of them holds other samples now."""
-        datasets = [Dataset(source["uri"]) for source in self._sources]
+        datasets = [Dataset(source.uri) for source in self._sources]
         for dataset, source in zip(datasets, self._sources, strict=True):
-            if dataset.manifest is None or dataset.manifest.manifest_hash != source["manifest_hash"]:
+            if dataset.manifest is None or dataset.manifest.manifest_hash != source.manifest_hash:
                 raise ValueError(
                     f"{dataset.uri} is not the dataset that the view {self.uri} was made from: put that dataset back, "
                     "or make the view again"
@@ -168,10 +188,50 @@ def _source(dataset: Dataset) -> dict[str, str]:
     return {"uri": dataset.uri, "manifest_hash": dataset.manifest.manifest_hash}
 
 
+def _read_contract(store: ObjectStore) -> _Contract:
+    where = f"{store.uri}/{CONTRACT}"
+    try:
+        value = read_json(read_object(store, CONTRACT, MAX_JSON_BYTES), where)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no view at {store.uri} ({CONTRACT} is missing)") from error
+    version = value.get("format") if isinstance(value, dict) else None
+    if isinstance(version, str) and version != _FORMAT:
+        raise ValueError(f"{where} has format {version[:80]!r}, not {_FORMAT!r}")
+    contract = parse(value, where, _Contract)
+    _check_sources([source.uri for source in contract.datasets])
+    return contract
+
+
+def _check_sources(uris: Sequence[str]) -> None:
+    if len(set(uris)) < len(uris):
+        raise ValueError(f"a view names a dataset twice ({max(uris, key=uris.count)}): its rows would count twice")
+    if len(uris) > MAX_DATASETS:
+        raise ValueError(f"a view of {len(uris):,} datasets is more than the {MAX_DATASETS:,} that are opened")
+
+
+def _read_selection(body: bytes, where: str) -> pa.Table:
+    """The stored selection; `ValueError` names the object unless it is one that `View.create` writes."""
+    table = read_table(body, where, SCHEMA, _LIMITS)
+    ids = table["sample_id"].combine_chunks()
+    try:
+        _check(table)
+        if len(ids) > 1 and not pc.all(pc.less(ids[:-1], ids[1:])).as_py():
+            raise ValueError("its sample ids are not in order")
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return table
+
+
 def _check(selection: pa.Table) -> None:
     missing = [name for name in SCHEMA.names if name not in selection.column_names]
     if missing:
         raise ValueError(f"a selection needs the columns {', '.join(SCHEMA.names)}; {', '.join(missing)} is missing")
+    for name in ("sample_id", "decision", "weight"):
+        if selection[name].null_count:
+            raise ValueError(f"a selection has a row without {name}")
+    weights = selection["weight"].cast(pa.float64())
+    if not pc.all(pc.and_(pc.is_finite(weights), pc.greater_equal(weights, 0)), min_count=0).as_py():
+        raise ValueError("a selection has a weight that is no number from 0 up")
     if pc.count_distinct(selection["sample_id"]).as_py() != selection.num_rows:
         raise ValueError("a selection names a sample id twice")
     if not pc.all(pc.is_in(selection["decision"], value_set=pa.array(DECISIONS))).as_py() and selection.num_rows:

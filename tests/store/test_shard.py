@@ -47,12 +47,12 @@ def test_a_shard_keeps_its_footer_and_settings(tmp_path):
 def test_row_groups_are_about_32_mb_and_bytes_repeat():
     pictures = [{"bytes": random.Random(row).randbytes(1_500_000), "path": None} for row in range(40)]
     table = with_column(table_of(range(40)), "image", pictures)
-    body, _ = encode(table, 0, "spec", {})
+    body, _ = encode(table, 0, spec_of(rows=40, unit_size=40), {})
     groups = pq.read_metadata(pa.BufferReader(body))
     sizes = [groups.row_group(i).total_byte_size for i in range(groups.num_row_groups)]
     assert len(sizes) > 1
     assert max(sizes) < 40e6
-    assert encode(table, 0, "spec", {})[0].equals(body)
+    assert encode(table, 0, spec_of(rows=40, unit_size=40), {})[0].equals(body)
 
 
 def test_a_long_footer_is_read_in_a_second_request(tmp_path):

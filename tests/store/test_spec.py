@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from synthfer.store import Spec
 
 
-@given(st.integers(1, 10**9), st.integers(1, 10**6), st.data())
+@given(st.integers(1, 10**6), st.integers(1, 10**6), st.data())
 def test_units_partition_the_rows_and_keys_name_them(rows, unit_size, data):
     spec = Spec(plan={}, producer={}, image={}, rows=rows, unit_size=unit_size)
     unit = data.draw(st.integers(0, spec.units - 1))
