@@ -37,7 +37,7 @@ _HASHED = (*_FACTS[:4], "real")
 _LOCATION = [("dataset", pa.int32()), ("unit", pa.int32()), ("place", pa.int32())]
 _SCHEMA = pa.schema([*(SCHEMA.field(name) for name in _FACTS[:5]), ("real", pa.bool_()), *_LOCATION])
 _BLOCK = 4096
-_LIMITS = Limits(10**8, 2**32)
+_LIMITS = Limits(2 * 10**7, 2**31)
 """Every worker holds the table in memory; a face takes some hundred bytes there."""
 
 
@@ -144,9 +144,8 @@ def read_faces(store: ObjectStore, sha256: str) -> FaceTable:
 
 def _problem(rows: pa.Table, datasets: int) -> str | None:
     """What is wrong with the values of a stored table; None for a sound one."""
-    needed = ("sample_id", "source_id", "split", "real", "dataset", "unit", "place")
-    if any(rows[name].null_count for name in needed):
-        return "has a face without id, origin, split or place"
+    if any(rows[name].null_count for name in ("sample_id", "split", "real", "dataset", "unit", "place")):
+        return "has a face without id, split or place"
     try:
         check_values({name: rows[name] for name in ("label", "split")})
     except ValueError as error:

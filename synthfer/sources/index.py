@@ -85,14 +85,13 @@ class StoredIndex:
         if stat is None:
             raise FileNotFoundError(f"{self._where} is missing: run the import again")
         limits = Limits(rows, MAX_BYTES, groups=MAX_UNITS, footer=MAX_BYTES)
-        self._file, self._lock = open_table(store.open(KEY, stat.size), self._where, limits), threading.Lock()
+        table = open_table(store.open(KEY, stat.size), self._where, limits)
+        self._file, self._units, self._lock = table.file, len(table.groups), threading.Lock()
         try:
             check_columns(self._file.schema_arrow, _SCHEMA)
         except ValueError as error:
             raise ValueError(f"{self._where} cannot be read: {error}") from error
-        metadata = self._file.metadata
-        stored = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-        if stored != [min(unit_size, rows - start) for start in range(0, rows, unit_size)]:
+        if table.groups != [min(unit_size, rows - start) for start in range(0, rows, unit_size)]:
             raise ValueError(f"{self._where} does not have the {rows:,} rows of the dataset, {unit_size:,} in a unit")
 
     def unit(self, unit: int) -> list[Entry]:
@@ -102,7 +101,7 @@ class StoredIndex:
     def check(self, sha256: str) -> None:
         """`ValueError` unless the lines have this hash, that of the dataset's spec."""
         digest = hashlib.sha256()
-        for unit in range(self._file.metadata.num_row_groups):
+        for unit in range(self._units):
             for line in self._lines(unit):
                 digest.update(line.encode() + b"\n")
         if digest.hexdigest() != sha256:

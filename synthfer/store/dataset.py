@@ -77,7 +77,7 @@ from synthfer.store.manifest import Manifest, read_manifest, read_shards
 from synthfer.store.objects import ObjectStore
 from synthfer.store.scan import SealedShard, scan, select_units
 from synthfer.store.sealing import seal
-from synthfer.store.shard import Counts, DamagedShard, Receipt, check_size, check_table, encode, read_receipt
+from synthfer.store.shard import Counts, DamagedShard, Receipt, check_table, encode, read_receipt
 from synthfer.store.spec import DATA, Spec, SpecMismatch
 from synthfer.store.verify import Finding, gc, verify
 
@@ -156,10 +156,9 @@ class Dataset:
         key = self.spec.key(unit)
         try:
             check_table(table, len(self.spec.unit_rows(unit)))
+            body, footer = encode(table, unit, self.spec, notes)
         except ValueError as error:
             raise ValueError(f"{self.uri}/{key} is not committed: {error}.") from error
-        body, footer = encode(table, unit, self.spec, notes)
-        check_size(f"{self.uri}/{key}", table, body.size)
         digest = hashlib.sha256(body).hexdigest()
         if self.store.put_new(key, body):
             return Receipt(unit, True, footer.rows, body.size, digest, footer.rows_hash, footer.counts)

@@ -177,7 +177,8 @@ class LocalStore:
         return pa.OSFile(str(self._path(key)))
 
     def delete(self, key: str) -> None:
-        (self._root / key).unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            (self._root / key).unlink()
 
     def probe(self) -> ConditionalCreate:
         return probe_conditional_create(self.put_new, self.delete)

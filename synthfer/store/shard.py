@@ -181,17 +181,6 @@ def check_table(table: pa.Table, rows: int) -> None:
         _refuse(problem, bad)
 
 
-def check_size(where: str, table: pa.Table, stored: int) -> None:
-    """`ValueError` where a unit, or its shard of so many bytes, is larger than what readers take."""
-    metadata = table.nbytes - table["image"].nbytes
-    if stored > MAX_SHARD_BYTES or metadata > MAX_METADATA_BYTES:
-        size, limit = (stored, MAX_SHARD_BYTES) if stored > MAX_SHARD_BYTES else (metadata, MAX_METADATA_BYTES)
-        raise ValueError(
-            f"{where} is not committed: its {table.num_rows:,} rows take {size:,} bytes, and a shard may have "
-            f"{limit:,}. Start a new dataset with a smaller unit_size."
-        )
-
-
 def check_values(columns: Mapping[str, Any]) -> None:
     """`ValueError` where a value of these columns (Arrow arrays) is none that a row may have."""
     for name, allowed in _ALLOWED.items():
@@ -234,7 +223,11 @@ def _outside(column: Any, allowed: list[Any]) -> Any:
 
 
 def encode(table: pa.Table, unit: int, spec: Spec, notes: dict[str, Any]) -> tuple[pa.Buffer, Footer]:
-    """The Parquet bytes of a unit's table (schema of `synthfer.sample`), and the footer in them; `notes` is JSON."""
+    """The Parquet bytes of a unit's table (schema of `synthfer.sample`), and the footer in them; `notes` is JSON.
+
+    `ValueError` where the unit is larger than what readers take.
+    """
+    _check_size(table.num_rows, table.nbytes - table["image"].nbytes, MAX_METADATA_BYTES)
     footer = Footer(
         unit=unit,
         spec=spec.sha256,
@@ -262,7 +255,17 @@ def encode(table: pa.Table, unit: int, spec: Spec, notes: dict[str, Any]) -> tup
         # Footers of the first format do not name it: the bytes of such shards stay what they were.
         names = [name for name in Footer.__slots__ if name != "format" or footer.format != FORMATS[0]]
         writer.add_key_value_metadata({f"synthfer.{name}": _text(getattr(footer, name)) for name in names})
-    return sink.getvalue(), footer
+    body = sink.getvalue()
+    _check_size(table.num_rows, body.size, MAX_SHARD_BYTES)
+    return body, footer
+
+
+def _check_size(rows: int, size: int, limit: int) -> None:
+    if size > limit:
+        raise ValueError(
+            f"its {rows:,} rows take {size:,} bytes, and a shard may have {limit:,}: start a new dataset with a "
+            "smaller unit_size"
+        )
 
 
 def _leaves(column: str) -> list[str]:
@@ -301,7 +304,7 @@ def read_footer(store: ObjectStore, key: str) -> Footer:
 def open_shard(source: pa.NativeFile, where: str) -> tuple[pq.ParquetFile, Footer]:
     """A shard and its footer, with sizes checked; `DamagedShard` names the object at `where`."""
     try:
-        file = open_table(source, where, SHARD_LIMITS)
+        file = open_table(source, where, SHARD_LIMITS).file
     except ValueError as error:
         raise DamagedShard(str(error)) from error
     try:

@@ -35,9 +35,9 @@ SCHEMA = pa.schema(
 )
 _FORMAT = "synthfer-view/1"
 _NEEDED = ("sample_id", "decision", "reason")
-MAX_DATASETS = 10_000
+MAX_DATASETS = 1_000
 """Each is opened, one request after another."""
-_LIMITS = Limits(10**8, 2**32)
+_LIMITS = Limits(2 * 10**7, 2**31)
 """A selection is held in memory; a row takes about a hundred bytes there."""
 
 
@@ -87,7 +87,7 @@ class View:
         _check(selection)
         selection = selection.select(SCHEMA.names).cast(SCHEMA).sort_by("sample_id")
         sources = [_source(dataset) for dataset in datasets]
-        _check_sources([source["uri"] for source in sources])
+        _check_sources([source["uri"] for source in sources], f"the view at {uri}")
         sink = pa.BufferOutputStream()
         pq.write_table(selection, sink, compression="zstd", write_page_checksum=True)
         body = sink.getvalue()
@@ -197,16 +197,19 @@ def _read_contract(store: ObjectStore) -> _Contract:
     version = value.get("format") if isinstance(value, dict) else None
     if isinstance(version, str) and version != _FORMAT:
         raise ValueError(f"{where} has format {version[:80]!r}, not {_FORMAT!r}")
+    if isinstance(value, dict) and isinstance(value.get("datasets"), list) and len(value["datasets"]) > MAX_DATASETS:
+        raise ValueError(f"{where} names {len(value['datasets']):,} datasets, more than {MAX_DATASETS:,}")
     contract = parse(value, where, _Contract)
-    _check_sources([source.uri for source in contract.datasets])
+    _check_sources([source.uri for source in contract.datasets], where)
     return contract
 
 
-def _check_sources(uris: Sequence[str]) -> None:
-    if len(set(uris)) < len(uris):
-        raise ValueError(f"a view names a dataset twice ({max(uris, key=uris.count)}): its rows would count twice")
+def _check_sources(uris: Sequence[str], where: str) -> None:
     if len(uris) > MAX_DATASETS:
-        raise ValueError(f"a view of {len(uris):,} datasets is more than the {MAX_DATASETS:,} that are opened")
+        raise ValueError(f"{where} names {len(uris):,} datasets, more than {MAX_DATASETS:,}")
+    if len(set(uris)) < len(uris):
+        twice = max(uris, key=uris.count)[:200]
+        raise ValueError(f"{where} names a dataset twice ({twice}): its rows would count twice")
 
 
 def _read_selection(body: bytes, where: str) -> pa.Table:
