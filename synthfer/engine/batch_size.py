@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from synthfer.canonical import canonical_json
 from synthfer.documents import read_json
 from synthfer.generators import OutOfMemory
+from synthfer.limits import MAX_BATCH
 from synthfer.schema import REQUIRED, option
 from synthfer.store import ObjectStore
 from synthfer.store.objects import read_object
 
 BATCH_SIZE_KEY = "_shape.json"
-MAX_BATCH_SIZE = 1_000_000
 _MAX_BYTES = 4096
 
 
@@ -22,8 +22,8 @@ _MAX_BYTES = 4096
 class _Shape:
     """What `_shape.json` holds."""
 
-    batch_size: int = option(REQUIRED, "rows per batch on every device", low=1, high=MAX_BATCH_SIZE)
-    asked: int = option(REQUIRED, "what the config asked for", low=1, high=2 * MAX_BATCH_SIZE + 1)
+    batch_size: int = option(REQUIRED, "rows per batch on every device", low=1, high=MAX_BATCH)
+    asked: int = option(REQUIRED, "what the config asked for", low=1, high=MAX_BATCH)
 
     def __post_init__(self) -> None:
         if self.batch_size > self.asked:

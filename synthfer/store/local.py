@@ -112,7 +112,7 @@ class LocalStore:
             check_regular(path)
         except (FileNotFoundError, NotADirectoryError):
             if path.is_symlink():
-                raise NotAFileError(f"{path} is a link that leads nowhere") from None
+                raise NotAFileError(path, "is a link that leads nowhere") from None
         return path
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
@@ -150,8 +150,9 @@ class LocalStore:
         pending = [self._root / folder]
         if folder and pending[0].is_symlink():
             raise NotAFileError(
-                f"{pending[0]} is a link to another place, which is not followed: put the folder itself there, or give "
-                "the address of the place that it leads to"
+                pending[0],
+                "is a link to another place, which is not followed: put the folder itself there, or give the address "
+                "of the place that it leads to",
             )
         while pending:
             path = pending.pop()
