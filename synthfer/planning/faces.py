@@ -120,7 +120,11 @@ class FaceTable:
         rows = self.rows.replace_schema_metadata({_URIS: json.dumps(self.uris)})
         pq.write_table(rows, sink, compression="zstd")
         if not store.put_new(KEY, sink.getvalue()):
-            read_faces(store, self.sha256)
+            stored, names = read_faces(store, self.sha256), (*_FACTS[:5], "real")
+            if not stored.rows.select(names).equals(self.rows.select(names)):
+                raise ValueError(
+                    f"{store.uri}/{KEY} holds other attributes than those of the faces: it was changed since"
+                )
 
 
 def read_faces(store: ObjectStore, sha256: str) -> FaceTable:

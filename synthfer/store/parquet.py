@@ -72,11 +72,13 @@ def open_table(source: pa.NativeFile, where: str, limits: Limits) -> OpenTable:
 
 def read_table(body: bytes, where: str, schema: pa.Schema, limits: Limits) -> pa.Table:
     """A whole table of flat columns, with exactly the columns of `schema`; metadata of the file's own is kept."""
-    file = open_table(pa.BufferReader(body), where, limits).file
+    opened = open_table(pa.BufferReader(body), where, limits)
     try:
-        check_columns(file.schema_arrow, schema)
-        table = file.read()
+        check_columns(opened.file.schema_arrow, schema)
+        table = opened.file.read()
         table.validate(full=True)
+        if len(table) != sum(opened.groups):
+            raise ValueError(f"it has {len(table):,} rows, and its footer states {sum(opened.groups):,}")
     except ERRORS as error:
         raise TableError(f"{where} cannot be read: {one_line(error)}") from error
     return table
@@ -180,6 +182,8 @@ def _check_pages(chunk: dict[int, Any], path: str, source: pa.NativeFile) -> boo
         encoding = facts.get(2 if _DATA_PAGE in page else 4, 0)
         if page[_PAGE_UNPACKED] < 0 or unpacked > chunk[_UNPACKED] or encoding not in _KNOWN_ENCODINGS:
             raise ValueError(f"the pages of column {path[:80]} are not what its footer states")
+    if values != chunk[_VALUES]:
+        raise ValueError(f"column {path[:80]} has {values:,} values, and its footer states {chunk[_VALUES]:,}")
     return has_dictionary
 
 

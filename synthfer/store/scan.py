@@ -117,15 +117,18 @@ def _batches(
     try:
         if not file.schema_arrow.equals(SCHEMA):
             raise ValueError("it has other columns than synthfer.sample.SCHEMA")
-        options = fragment_options(SHARD_LIMITS)
+        options, rows = fragment_options(SHARD_LIMITS), 0
         fragment = pads.ParquetFileFormat(default_fragment_scan_options=options).make_fragment(source)
         for batch in fragment.to_batches(
             columns=columns, filter=where, batch_size=_BATCH_ROWS, fragment_scan_options=options
         ):
+            rows += batch.num_rows
             if batch.num_rows:
                 batch.validate(full=True)
                 check_values({name: batch.column(name) for name in columns})
                 yield batch
+        if where is None and rows != footer.rows:
+            raise ValueError(f"it has {rows:,} rows, and its footer states {footer.rows:,}")
     except StoreUnavailable:
         raise
     except ERRORS as error:

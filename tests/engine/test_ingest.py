@@ -7,21 +7,31 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from rich.console import Console
 
-from synthfer.cli import Invocation
+from synthfer.cli import Invocation, main
 from synthfer.config import load
 from synthfer.engine.dataset_job import TooManyFailures
-from synthfer.engine.ingest import IngestConfig, ingest, preview
+from synthfer.engine.ingest import (
+    COMMAND,
+    IngestConfig,
+    SampleDefaults,
+    SampleReader,
+    ingest,
+    open_dataset,
+    preview,
+)
 from synthfer.expressions import EXPRESSIONS
 from synthfer.images import decode
 from synthfer.report.collection import print_counts
 from synthfer.sample import SCHEMA, pixels_hash
 from synthfer.sources.avatars import draw, sample_attributes
 from synthfer.sources.entry import SourceError
-from synthfer.sources.index import Index, differences
+from synthfer.sources.index import Index, StoredIndex, differences
 from synthfer.store import Dataset, SpecMismatch
 from tests.ray_sessions import start_job
 
@@ -174,3 +184,54 @@ def test_differences_from_the_published_counts_are_reported():
     assert differences({"train": {"all": 5}, "test": {"all": 7}}, {"train": {"fear": 5}}) == [
         "test all: 0 here, 7 published (-7)"
     ]
+
+
+def imported(folder: Path, out: Path, names: dict[str, str]) -> Dataset:
+    """The pictures of a folder as a dataset, in this process; `names` gives their class folders others."""
+    for name, other in names.items():
+        (folder / name).rename(folder / f"{name}-for-a-while")
+        (folder / f"{name}-for-a-while").rename(folder / f"_{other}")
+    for name in names.values():
+        (folder / f"_{name}").rename(folder / name)
+    config = load(IngestConfig, [f"out={out}", f"path={folder}", "unit_size=4"])
+    collection = config.find()
+    index = Index.from_entries(collection.entries)
+    dataset = open_dataset(config, collection, index)
+    stored = StoredIndex(dataset.store, len(index), 4)
+    defaults = SampleDefaults(
+        source="folder", producer="p", source_type="digitalCapture", face=config.face, image=config.image, real=True
+    )
+    reader = SampleReader(config.root, defaults)
+    dataset.seal([dataset.commit(unit, reader.table(stored.unit(unit)), {}) for unit in range(dataset.spec.units)])
+    return dataset
+
+
+def test_the_same_pictures_with_swapped_labels_are_another_dataset(tree, tmp_path):
+    keys = ("sample_id", "label", "pixels_hash")
+    datasets = [imported(tree, tmp_path / "a", {}), imported(tree, tmp_path / "b", {"fear": "sad", "sad": "fear"})]
+    first, second = ([tuple(row[key] for key in keys) for row in rows(dataset.uri)] for dataset in datasets)
+    assert sorted(pixels for *_, pixels in first) == sorted(pixels for *_, pixels in second)
+    assert datasets[0].manifest.manifest_hash != datasets[1].manifest.manifest_hash
+
+
+def test_two_imports_of_unreadable_pictures_are_the_same_to_the_byte(tree, tmp_path):
+    (tree / "fear" / "0.png").write_bytes(b"no picture")
+    (tree / "happy" / "0.png").write_bytes((tree / "happy" / "0.png").read_bytes()[:300])
+    (tree / "sad" / "2.bmp").write_bytes(b"BM" + bytes(60))
+    one, other = (imported(tree, tmp_path / name, {}) for name in "ab")
+    assert sum(row["decision"] == "failed" for row in rows(one.uri)) >= 2
+    assert one.manifest == other.manifest
+    assert all("0x" not in (row["reason"] or "") for row in rows(one.uri))
+
+
+@pytest.mark.parametrize("change", ["labels", "order"])
+def test_an_index_that_was_edited_between_two_runs_is_refused(tree, tmp_path, change):
+    dataset = imported(tree, tmp_path / "d", {})
+    path = tmp_path / "d" / "_index.parquet"
+    lines = pq.read_table(path)["entry"].to_pylist()
+    edited = [line.replace('"label":2', '"label":5') for line in lines] if change == "labels" else lines[::-1]
+    pq.write_table(pa.table({"entry": edited}), path, row_group_size=4)
+    (tmp_path / "d" / "_SUCCESS").unlink()
+    (tmp_path / "d" / dataset.spec.key(1)).unlink()
+    assert main({"": COMMAND}, [f"out={dataset.uri}", f"path={tree}", "unit_size=4"]) == 2
+    assert Dataset(dataset.uri).missing().tolist() == [1]

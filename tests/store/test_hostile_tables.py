@@ -250,6 +250,14 @@ def test_faces_that_were_changed_between_two_runs_stop_the_second(face_table, tm
             again()
 
 
+def test_attributes_that_were_changed_between_two_runs_stop_the_second(face_table, tmp_path):
+    store = open_store(str(tmp_path))
+    face_table.write(store)
+    table(column("attributes", lambda row: {"age": "another"}))(tmp_path / faces.KEY)
+    with pytest.raises(ValueError, match=r"_faces\.parquet holds other attributes"):
+        face_table.write(store)
+
+
 @pytest.mark.parametrize("uris", ["no JSON", "{}", "[1]", "null", DEEP, '["a", NaN]'])
 def test_the_datasets_of_faces_are_a_list_of_texts(face_table, tmp_path, uris):
     face_table.write(open_store(str(tmp_path)))
