@@ -33,6 +33,9 @@ MAX_ITEM = 2**20
 """Characters of one item of a map that is read item by item."""
 MAX_DEPTH = 40
 MAX_VALUES = 2_000_000
+MAX_VOCABULARY = 5_000_000
+"""The largest published tokenizer has 2.3 million values."""
+_MAX_LIBRARY_DIGITS = 40
 MAX_YAML_VALUES = 300_000
 """Aliases count each time: a few lines of them stand for billions of values."""
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -63,6 +66,34 @@ def read_json(body: bytes | str, where: str, schema: type | None = None, *, max_
     except ValueError as error:
         raise DocumentError(f"{where} is not JSON as it should be: {error}") from error
     return _checked(value, where, schema, MAX_VALUES)
+
+
+def read_library_json(body: bytes, where: str, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """The value of a JSON text that a Python library wrote and will read again, for checks; errors as of `read_json`.
+
+    Such files hold infinities, which are None here, and integers of thirty digits for "no limit", which are at most
+    `MAX_INTEGER` here; vocabularies have up to `MAX_VOCABULARY` values.
+    """
+
+    def integer(digits: str) -> int:
+        if len(digits) > _MAX_LIBRARY_DIGITS:
+            raise ValueError(f"an integer has {len(digits):,} digits")
+        return max(-MAX_INTEGER, min(int(digits), MAX_INTEGER))
+
+    def constant(text: str) -> None:
+        if text == "NaN":
+            raise ValueError("NaN is not a number")
+
+    text = _text(body, where, max_bytes)
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_map, parse_int=integer, parse_float=_number, parse_constant=constant
+        )
+    except RecursionError:
+        raise DocumentError(f"{where} is nested more than {MAX_DEPTH} deep") from None
+    except ValueError as error:
+        raise DocumentError(f"{where} is not JSON as it should be: {error}") from error
+    return _checked(value, where, None, MAX_VOCABULARY)
 
 
 def json_items(file: BinaryIO, where: str) -> Iterator[tuple[str, Any]]:

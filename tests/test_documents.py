@@ -9,8 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthfer.documents import MAX_DEPTH, DocumentError, check_plain, parse, read_json, read_yaml
+from synthfer.documents import MAX_DEPTH, DocumentError, check_plain, parse, read_json, read_library_json, read_yaml
 from synthfer.schema import REQUIRED, option
+from synthfer.validation import MAX_INTEGER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,30 @@ def test_hostile_json_is_one_error_that_names_the_file(body):
     with pytest.raises(DocumentError, match=r"^s3://b/_dataset\.json") as error:
         read_json(body, "s3://b/_dataset.json", Whole, max_bytes=2_500_000)
     assert len(str(error.value)) < 4000
+
+
+LIBRARY = {
+    "garbage": b"\x00",
+    "cut off": b'{"a": 1',
+    "NaN": b'{"a": NaN}',
+    "deep": b"[" * DEEP,
+    "5,000 digits": b'{"a": ' + b"9" * 5000 + b"}",
+    "a key twice": b'{"a": 1, "a": 2}',
+    "half a surrogate": b'{"a": "\\ud800"}',
+    "not UTF-8": b'{"a": "\xff"}',
+    "larger than the limit": b" " * 1001,
+}
+
+
+@pytest.mark.parametrize("body", LIBRARY.values(), ids=LIBRARY)
+def test_what_no_library_writes_is_one_error_that_names_the_file(body):
+    with pytest.raises(DocumentError, match=r"^unet/config\.json"):
+        read_library_json(body, "unet/config.json", max_bytes=200_001 if len(body) > 2000 else 1000)
+
+
+def test_libraries_write_infinities_and_integers_of_thirty_digits_for_no_limit():
+    body = b'{"a": -Infinity, "b": 1000000000000000019884624838656, "c": [0.5, 7]}'
+    assert read_library_json(body, "a") == {"a": None, "b": MAX_INTEGER, "c": [0.5, 7]}
 
 
 @pytest.mark.parametrize("body", YAML.values(), ids=YAML)

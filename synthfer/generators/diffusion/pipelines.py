@@ -9,7 +9,6 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
-import json
 import logging
 import math
 from collections.abc import Iterable, Iterator
@@ -26,14 +25,14 @@ import transformers
 from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 
 from synthfer.canonical import sha256
-from synthfer.generators.diffusion import Config
+from synthfer.files import read_file
+from synthfer.generators.diffusion import Config, pipeline_files
 from synthfer.schema import ConfigError
+from synthfer.tensors import read_tensors
 
 log = logging.getLogger(__name__)
 
-CARD = "synthfer.json"
-"""A file beside model_index.json with recommended `steps`, `guidance`, `height` and `width`."""
-_UNSAFE = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".msgpack", ".h5"}
+MAX_LORA_BYTES = 4 * 2**30
 _Index = dict[str, Any]
 
 
@@ -49,8 +48,10 @@ class Loaded:
 def load(config: Config, dtype: torch.dtype) -> Loaded:
     """The pipeline that `config` names, LoRA fused and scheduler set. `ConfigError` says what to change."""
     folder, name, revision = _find(config)
-    index = _read_index(folder, config.model)
-    parts = _parts(folder, index, config.model)
+    index = pipeline_files.read_index(folder, config.model)
+    parts = pipeline_files.parts_of(folder, index, config.model)
+    pipeline_files.check_files(folder, index, parts)
+    card = pipeline_files.read_card(folder)
     pipe = _load_pipeline(config, folder, index, dtype)
     facts: dict[str, Any] = {"model": name, "revision": revision, "pipeline": type(pipe).__name__}
     facts["variant"] = config.variant
@@ -61,8 +62,7 @@ def load(config: Config, dtype: torch.dtype) -> Loaded:
     facts["lora"] = _fuse_lora(pipe, config)
     _set_scheduler(pipe, config.scheduler)
     facts["scheduler"] = {"class": type(pipe.scheduler).__name__, "config": _plain(pipe.scheduler.config)}
-    card = folder / CARD
-    return Loaded(pipe, facts, json.loads(card.read_text()) if card.is_file() else {})
+    return Loaded(pipe, facts, card)
 
 
 def _find(config: Config) -> tuple[Path, str, str | None]:
@@ -105,41 +105,6 @@ def _download(config: Config) -> Path:
     return Path(folder)
 
 
-def _read_index(folder: Path, model: str) -> _Index:
-    try:
-        index = json.loads((folder / "model_index.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"generator.model: {model} is not a pipeline folder: {error}") from error
-    if not isinstance(index.get("_class_name"), str):
-        raise ConfigError(
-            f"generator.model: {model} brings its own pipeline code ({index.get('_class_name')}), which is not"
-            " run; use a pipeline class of diffusers."
-        )
-    return index
-
-
-def _parts(folder: Path, index: _Index, model: str) -> list[str]:
-    """Names of the components that are loaded; custom code and weights other than safetensors are refused."""
-    parts = []
-    for name, value in index.items():
-        if not isinstance(value, list) or len(value) != 2 or value[0] is None or name == "safety_checker":
-            continue
-        library, class_name = value
-        if library not in ("diffusers", "transformers") and not hasattr(diffusers.pipelines, library):
-            raise ConfigError(
-                f"generator.model: {name} of {model} is {class_name} from {library}.py, code that the model"
-                " brings along and that is not run; its parts must be classes of diffusers or transformers."
-            )
-        unsafe = [path for path in (folder / name).glob("*") if path.suffix in _UNSAFE]
-        if unsafe and not any((folder / name).glob("*.safetensors")):
-            raise ConfigError(
-                f"generator.model: {name} of {model} has only {unsafe[0].name}, a format that can run code"
-                " when read; save it as safetensors with `save_pretrained(folder, safe_serialization=True)`."
-            )
-        parts.append(name)
-    return parts
-
-
 def _load_pipeline(config: Config, folder: Path, index: _Index, dtype: torch.dtype) -> Any:
     options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "variant": config.variant}
     if "safety_checker" in index:
@@ -152,7 +117,10 @@ def _load_pipeline(config: Config, folder: Path, index: _Index, dtype: torch.dty
                 if "AutoPipeline can't find" not in str(error):
                     raise
                 return DiffusionPipeline.from_pretrained(folder, dtype=dtype, **options)
-    except (OSError, ValueError, TypeError, ImportError, AttributeError, KeyError) as error:
+    except Exception as error:
+        # The tokenizers library raises plain exceptions for files that are none of its own.
+        if type(error) is not Exception and not isinstance(error, pipeline_files.LIBRARY_ERRORS):
+            raise
         raise ConfigError(f"generator.model: {config.model} cannot be loaded: {error}") from error
 
 
@@ -224,11 +192,12 @@ def _fuse_lora(pipe: Any, config: Config) -> list[dict[str, str]]:
     facts = []
     for number, lora in enumerate(config.lora):
         path = _lora_file(lora)
+        _check_lora(path)
         try:
             pipe.load_lora_weights(
                 str(path.parent), weight_name=path.name, adapter_name=f"lora{number}", use_safetensors=True
             )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        except pipeline_files.LIBRARY_ERRORS as error:
             raise ConfigError(f"generator.lora: {lora} does not fit {type(pipe).__name__}: {error}") from error
         if not any(f"lora{number}" in names for names in pipe.get_list_adapters().values()):
             raise ConfigError(f"generator.lora: no weight of {lora} belongs to {type(pipe).__name__}.")
@@ -238,6 +207,17 @@ def _fuse_lora(pipe: Any, config: Config) -> list[dict[str, str]]:
     pipe.fuse_lora(lora_scale=config.lora_scale)
     pipe.unload_lora_weights()
     return facts
+
+
+def _check_lora(path: Path) -> None:
+    """`ConfigError` for a file that holds anything but finite numbers by name."""
+    try:
+        tensors = read_tensors(read_file(path, MAX_LORA_BYTES), ".safetensors", str(path))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"generator.lora: {error}") from error
+    for name, value in tensors.items():
+        if not value.is_floating_point() or not value.float().isfinite().all():
+            raise ConfigError(f"generator.lora: {path}: {name[:80]} holds values that are not finite numbers.")
 
 
 def _lora_file(lora: str) -> Path:

@@ -8,6 +8,9 @@ from synthfer.generators.diffusion import Config
 from synthfer.generators.diffusion.families import Family
 from synthfer.schema import ConfigError
 
+MAX_SIDE = 8192
+"""Pixels; the largest that `Config` takes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -78,6 +81,8 @@ def _size(config: Config, pipe: Any, family: Family, card: dict[str, Any]) -> tu
     )
     step = scale * family.multiple
     for key, value in zip(("height", "width"), size, strict=True):
+        if not 8 <= value <= MAX_SIDE:
+            raise ConfigError(f"generator.{key}: the model's own is {value} pixels; give 8 to {MAX_SIDE}.")
         if value % step:
             raise ConfigError(f"generator.{key}: {type(pipe).__name__} makes multiples of {step} pixels, not {value}.")
     return size
