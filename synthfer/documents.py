@@ -31,6 +31,7 @@ MAX_YAML_BYTES = 2**20
 """The parser of YAML needs seconds for a megabyte."""
 MAX_ITEM = 2**20
 """Characters of one item of a map that is read item by item."""
+MAX_YAML_STREAM_BYTES = 4 * 2**20
 MAX_DEPTH = 40
 MAX_VALUES = 2_000_000
 MAX_VOCABULARY = 5_000_000
@@ -178,6 +179,17 @@ def read_yaml(body: bytes | str, where: str, schema: type | None = None, *, max_
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DocumentError(f"{where} is not YAML as it should be: {' '.join(str(error).split())}") from error
     return _checked(value, where, schema, MAX_YAML_VALUES)
+
+
+def read_yaml_stream(body: bytes | str, where: str, *, max_bytes: int = MAX_YAML_STREAM_BYTES) -> list[Any]:
+    """The values of all documents of a YAML text, as of Kubernetes; errors as of `read_yaml`."""
+    text = _text(body, where, max_bytes)
+    try:
+        values = list(yaml.load_all(text, _PlainLoader))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DocumentError(f"{where} is not YAML as it should be: {' '.join(str(error).split())}") from error
+    check_plain(values, where, MAX_YAML_VALUES)
+    return values
 
 
 def parse(value: Any, where: str, schema: type[T]) -> T:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from synthfer.audit.splits import AuditSplit
 from synthfer.expressions import EXPRESSIONS, index_of
+from synthfer.sources.parquet_files import ERRORS, LIST_ROWS, batches, open_parquet
 
 
 def read_predictions(path: str, test: AuditSplit) -> np.ndarray:
@@ -22,23 +22,18 @@ def read_predictions(path: str, test: AuditSplit) -> np.ndarray:
     a test row without a label needs none and may get -1. `ValueError` names a missing column, a value that is not an
     expression, a sample that occurs twice, or how many labelled test rows have no prediction.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"predictions: there is no file {path}")
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowException as error:
-        raise ValueError(f"predictions: {path} cannot be read as Parquet: {error}") from error
+    table = _read(path)
     column = next((name for name in ("predicted", "label_probs") if name in table.column_names), None)
     if "sample_id" not in table.column_names or column is None:
         raise ValueError(f"predictions: {path} needs sample_id and predicted or label_probs; it has "
                          f"{', '.join(table.column_names)}")  # fmt: skip
-    given, wanted = table["sample_id"].cast(pa.string()), test.facts["sample_id"]
+    given, wanted = _ids(table["sample_id"], path), test.facts["sample_id"]
     for ids, where in ((given, path), (wanted, "the test data")):
         if pc.count_distinct(ids, mode="all").as_py() != len(ids):
             raise ValueError(f"predictions: a sample_id occurs twice in {where}, so its prediction is not clear")
     try:
         values = np.array([-1, *map(_index, table[column].to_pylist())], np.int64)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"predictions: {path}: {error}") from error
     predicted = values[pc.fill_null(pc.index_in(wanted, value_set=given.combine_chunks()), -1).to_numpy() + 1]
     labelled = test.labels >= 0
@@ -47,6 +42,32 @@ def read_predictions(path: str, test: AuditSplit) -> np.ndarray:
         raise ValueError(f"predictions: {path} has no prediction for {len(absent):,} of {labelled.sum():,} labelled "
                          f"test rows ({wanted[int(absent[0])]} is the first): give one for each")  # fmt: skip
     return predicted
+
+
+def _read(path: str) -> pa.Table:
+    """The columns of a file that are used, read in batches; `ValueError` says why it cannot be read."""
+    try:
+        with open_parquet(Path(path)) as file:
+            names = file.schema_arrow.names
+            columns = [name for name in names if name in ("sample_id", "predicted", "label_probs")]
+            if columns and len(set(names)) == len(names):
+                groups = range(file.num_row_groups)
+                parts = [part for group in groups for part in batches(file, Path(path), group, columns, LIST_ROWS)]
+                schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+                return pa.Table.from_batches(parts, schema)
+            return file.schema_arrow.empty_table()
+    except FileNotFoundError as error:
+        raise ValueError(f"predictions: there is no file {path}") from error
+    except ERRORS as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"predictions: {path} cannot be read as Parquet: {reason}") from error
+
+
+def _ids(column: pa.ChunkedArray, path: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise ValueError(f"predictions: {path}: sample_id holds {column.type}, not texts") from error
 
 
 def _index(value: int | float | str | Sequence[float] | None) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from synthfer.cli import Command, Invocation, Outcome
 from synthfer.config import given
+from synthfer.documents import read_json
 from synthfer.engine.cluster import session
 from synthfer.engine.monitoring import Metrics
 from synthfer.engine.tracking import LogConfig, Tracker
@@ -63,7 +64,7 @@ def train(config: TrainJob | TaskJob, invocation: Invocation) -> Outcome:
     experiment = open_job(config, invocation)
     summary = run_experiment(experiment, config, invocation)
     store = open_store(config.out)
-    histories = {run.key: json.loads(store.get(f"{run.key}/{result.HISTORY}")) for run in experiment.runs}
+    histories = {run.key: result.read_history(store, run) for run in experiment.runs}
     if isinstance(config, TrainJob):
         print_results(list(histories.values()), invocation.results)
         records = {key: history["best"] for key, history in histories.items()} if invocation.json else {}
@@ -117,7 +118,7 @@ def claim(store: ObjectStore, contract: Mapping[str, Any]) -> None:
     if Dataset.exists(store.uri) or View.exists(store.uri):
         raise ConfigError(f"out={store.uri} is a dataset or a view; choose another place")
     store.put_new(CONTRACT, json.dumps(contract, indent=1).encode())
-    existing = json.loads(store.get(CONTRACT))
+    existing = read_json(store.get(CONTRACT), f"{store.uri}/{CONTRACT}")
     if lines := list(difference(existing, json.loads(json.dumps(contract)), "")):
         shown = "\n  ".join(lines[:_SHOWN])
         raise ConfigError(

@@ -4,9 +4,8 @@ Training overlap (G7) is found row by row where the candidate has a list of its 
 audits, and by what is declared about the candidate, its teacher and its generator.
 """
 
-import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +15,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synthfer.classifiers.training_fingerprint import digest
+from synthfer.documents import parse, read_json
 from synthfer.evaluation.inputs import Candidate, TestSet, original_collection
 from synthfer.guards.verdict import AUDIT_FILE, PAIRS, PAIRS_FILE, Guard, Status, Verdict
-from synthfer.schema import ConfigError
-from synthfer.store import open_store
+from synthfer.sample import SPLITS
+from synthfer.schema import REQUIRED, ConfigError, option
+from synthfer.store import ObjectStore, open_store
+
+MAX_PAIRS = 50_000_000
+"""Pairs of one audit: ten for each row of the largest test sets."""
+MAX_PAIR_BYTES = 8 * 2**30
+_MAX_FOOTER_BYTES = 16 * 2**20
 
 # How a test row is related to a training row, by column.
 _RELATIONS = {
@@ -75,15 +81,56 @@ def read_audits(uris: Sequence[str]) -> Audits:
     tables, covered = [NO_AUDITS.pairs], set()
     for uri in uris:
         store = open_store(uri)
-        tables.append(pq.read_table(pa.BufferReader(store.get(PAIRS_FILE))))
         try:
-            test = json.loads(store.get(AUDIT_FILE))["sides"]["test"]
-            covered |= {(digest, split) for digest in test["hashes"] for split in test["splits"]}
-        except (ValueError, KeyError) as error:
-            raise ConfigError(
-                f"audits: {store.uri}/{AUDIT_FILE} is not written by jobs/audit.py ({error!r}): name an audit's folder"
-            ) from error
+            tables.append(_read_pairs(store))
+            test = _read_side(store)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ConfigError(f"audits: there is no audit at {store.uri}: name a folder of jobs/audit.py") from error
+        except ValueError as error:
+            raise ConfigError(f"audits: {error}; it is not written by jobs/audit.py: name an audit's folder") from error
+        covered |= {(digest, split) for digest in test.hashes for split in test.splits}
     return Audits(pairs=pa.concat_tables(tables), covered=frozenset(covered))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _AuditedSide:
+    """What is read of a side in `audit.json`."""
+
+    hashes: list[str] = option(REQUIRED, "hashes of its datasets")
+    splits: list[str] = option(REQUIRED, "its splits", choices=SPLITS)
+
+
+def _read_side(store: ObjectStore) -> _AuditedSide:
+    """The test data that an audit compared; `ValueError` where the file is not one of an audit."""
+    where = f"{store.uri}/{AUDIT_FILE}"
+    value = read_json(store.get(AUDIT_FILE), where)
+    for key in ("sides", "test"):
+        value = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} has no sides.test")
+    known = {field.name: value[field.name] for field in fields(_AuditedSide) if field.name in value}
+    return parse(known, f"{where}, sides.test", _AuditedSide)
+
+
+def _read_pairs(store: ObjectStore) -> pa.Table:
+    """The pairs of an audit; `ValueError` where the file is damaged or no table of pairs."""
+    where = f"{store.uri}/{PAIRS_FILE}"
+    try:
+        file = pq.ParquetFile(
+            pa.BufferReader(store.get(PAIRS_FILE)),
+            thrift_string_size_limit=_MAX_FOOTER_BYTES,
+            thrift_container_size_limit=_MAX_FOOTER_BYTES // 8,
+        )
+        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+        if file.schema_arrow.names != PAIRS.names or file.schema_arrow.types != PAIRS.types:
+            raise ValueError("its columns are not those of pairs")
+        if file.metadata.num_rows > MAX_PAIRS or sum(group.total_byte_size for group in groups) > MAX_PAIR_BYTES:
+            raise ValueError(f"it claims more than {MAX_PAIRS:,} pairs, or {MAX_PAIR_BYTES:,} bytes")
+        return file.read().cast(PAIRS)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{where} cannot be read: {' '.join(str(error).split())[:300]}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 import yaml
 
+from synthfer.documents import MAX_YAML_BYTES, DocumentError, read_yaml, read_yaml_stream
+from synthfer.files import read_file
 from synthfer.schema import ConfigError
 
 Object = Mapping[str, Any]
@@ -40,8 +42,19 @@ def render(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def parse(text: str) -> list[dict[str, Any]]:
-    """The objects of a YAML stream."""
-    return [one for one in yaml.safe_load_all(text) if one]
+    """The objects of a YAML stream; `ConfigError` says what is not YAML, or no object with a kind and a name."""
+    try:
+        objects = [one for one in read_yaml_stream(text, "the manifests") if one]
+    except DocumentError as error:
+        raise ConfigError(str(error)) from error
+    for number, one in enumerate(objects):
+        metadata = one.get("metadata") if isinstance(one, dict) else None
+        texts = (
+            (one.get("kind"), one.get("apiVersion"), metadata.get("name")) if isinstance(metadata, dict) else (None,)
+        )
+        if not all(isinstance(text, str) for text in texts):
+            raise ConfigError(f"the manifests: object {number + 1} has no apiVersion, kind and metadata.name")
+    return objects
 
 
 class _Plain(yaml.SafeDumper):
@@ -60,7 +73,15 @@ def dump(objects: Sequence[Object]) -> str:
 def is_kustomization(folder: Path) -> bool:
     """Whether kustomize can build the folder; components are built into others only."""
     file = folder / "kustomization.yaml"
-    return file.is_file() and yaml.safe_load(file.read_text()).get("kind") != "Component"
+    if not file.is_file():
+        return False
+    try:
+        value = read_yaml(read_file(file, MAX_YAML_BYTES), str(file))
+    except DocumentError as error:
+        raise ConfigError(str(error)) from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{file} must hold a map of keys")
+    return value.get("kind") != "Component"
 
 
 def of_kind(objects: Sequence[Object], kind: str) -> list[Object]:
@@ -85,7 +106,10 @@ def job_config(job: Object, objects: Sequence[Object]) -> dict[str, Any]:
     for volume in head_spec(job).get("volumes", ()):
         for name, text in maps.get(volume.get("configMap", {}).get("name"), {}).items():
             if name.endswith((".yaml", ".yml")):
-                config |= yaml.safe_load(text) or {}
+                value = read_yaml(text, f"{name} of ConfigMap {volume['configMap']['name']}") or {}
+                if not isinstance(value, dict):
+                    raise ConfigError(f"{name} of ConfigMap {volume['configMap']['name']} must hold a map of keys")
+                config |= value
     return config
 
 

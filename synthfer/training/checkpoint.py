@@ -12,12 +12,15 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.optim import Optimizer
 
+from synthfer.documents import read_json
 from synthfer.store import ObjectStore
 from synthfer.training.world import World
 
+MAX_HEADER_BYTES = 64 * 2**20
 FOLDER = "checkpoints/"
 _KEY = re.compile(r"checkpoints/step-(\d{8})\.safetensors$")
 _KEPT = 2
@@ -82,9 +85,22 @@ def pack(
 
 
 def unpack(body: bytes) -> tuple[Progress, dict[str, dict[str, Tensor]], dict[str, dict[str, Any]]]:
-    """The inverse of `pack`; tensors on the CPU."""
+    """The inverse of `pack`; tensors on the CPU. `ValueError`: the bytes are no checkpoint of a training."""
+    try:
+        return _unpack(body)
+    except (SafetensorError, KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise ValueError(
+            f"a checkpoint of the training is damaged ({type(error).__name__}: {' '.join(str(error).split())[:300]}): "
+            "delete it, and the training goes on from the one before"
+        ) from error
+
+
+def _unpack(body: bytes) -> tuple[Progress, dict[str, dict[str, Tensor]], dict[str, dict[str, Any]]]:
     size = int.from_bytes(body[:8], "little")
-    header = json.loads(json.loads(body[8 : 8 + size])["__metadata__"]["synthfer"])
+    if not 0 < size <= min(MAX_HEADER_BYTES, len(body) - 8):
+        raise ValueError(f"a header of {size:,} bytes in a file of {len(body):,}")
+    outer = read_json(body[8 : 8 + size], "the header")
+    header = read_json(outer["__metadata__"]["synthfer"], "the header's state")
     modules: dict[str, dict[str, Tensor]] = {}
     slots: dict[str, Any] = dict(header["slots"])
     for name, value in safetensors.torch.load(body).items():

@@ -7,9 +7,9 @@ builds in its place.
 
 import fcntl
 import hashlib
-import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +23,9 @@ import pyarrow.compute as pc
 
 from synthfer import images
 from synthfer.canonical import canonical_json
+from synthfer.documents import read_json
+from synthfer.files import check_regular, read_file
+from synthfer.limits import check_memory
 from synthfer.store.dataset_ref import UnitRange
 from synthfer.training.data import Data
 
@@ -32,6 +35,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of pictures decoded so far and the number of all."""
 
 _FORMAT = "synthfer-pixels/1"
+_MAX_KEY_BYTES = 2**20
 _THREADS = 4
 _AT_ONCE = 256  # squares that wait for each other; files wait by the batch that the store reads
 
@@ -43,7 +47,10 @@ def load(data: Data, size: int, folder: str | None = None, progress: Progress | 
     the first time; other processes wait for it. `ValueError` names the dataset and sample whose picture
     cannot be read, or the dataset that has changed since the data was opened.
     """
+    needed = 3 * size * size * data.rows.num_rows
     if folder is None:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        check_memory("the decoded pictures", needed, "set engine.cache to a folder, or lower size", machine)
         pixels = np.empty((data.rows.num_rows, 3, size, size), np.uint8)
         done = 0
         for some in _decoded(data, size, progress):
@@ -56,6 +63,8 @@ def load(data: Data, size: int, folder: str | None = None, progress: Progress | 
     with _locked(path.with_suffix(".lock")):
         mapped = _mapped(path, key)
         if mapped is None:
+            free = shutil.disk_usage(path.parent).free
+            check_memory(f"the decoded pictures in {path.parent}", needed, "name another folder, or lower size", free)
             _write(path, key, _decoded(data, size, progress))
             mapped = _mapped(path, key)
     if mapped is None:
@@ -88,7 +97,8 @@ def _locked(path: Path) -> Iterator[None]:
 def _mapped(path: Path, key: dict[str, Any]) -> np.ndarray | None:
     """The file as a read-only array; None where there is none, or it is not what its key says."""
     try:
-        written = json.loads(path.with_suffix(".json").read_bytes())
+        written = read_json(read_file(path.with_suffix(".json"), _MAX_KEY_BYTES), str(path.with_suffix(".json")))
+        check_regular(path)
         pixels: np.ndarray = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         return None

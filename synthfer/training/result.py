@@ -7,6 +7,7 @@ The card is written last: a run whose card is there is done.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,7 +18,8 @@ import synthfer
 from synthfer.checkpoints import CARD_SUFFIXES, OWN
 from synthfer.classifiers.checkpoints import open_checkpoint
 from synthfer.classifiers.training_fingerprint import SUFFIX, TrainingFingerprint
-from synthfer.schema import to_dict
+from synthfer.documents import read_json
+from synthfer.schema import REQUIRED, option, to_dict
 from synthfer.store import ObjectStore
 from synthfer.tensors import write_tensors
 from synthfer.training import checkpoint
@@ -47,6 +49,32 @@ def weights_of_run(store: ObjectStore, run: Run, classifier: str) -> InitialWeig
         return None
     published = open_checkpoint(f"{store.uri}/{folder(run.begins_with, run.seed)}/{MODEL}", [classifier])
     return InitialWeights.of(published.restore(), published.card, published.fingerprint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _History:
+    """What `history.json` holds; the numbers in its records are the task's own."""
+
+    run: dict[str, Any] = option(REQUIRED, "the run")
+    best: dict[str, Any] | None = option(None, "the record of the best validation")
+    history: list[dict[str, Any]] = option(REQUIRED, "a record of each validation")
+
+
+def read_history(store: ObjectStore, run: Run) -> dict[str, Any]:
+    """What a run published of its validations; `ValueError` names a file that somebody changed.
+
+    `best` is there for runs that validation chose the step of.
+    """
+    where = f"{store.uri}/{run.key}/{HISTORY}"
+    history = asdict(read_json(store.get(f"{run.key}/{HISTORY}"), where, _History))
+    if history["best"] is None:
+        del history["best"]
+    records = [record for record in (*history["history"][-1:], history.get("best")) if record is not None]
+    if not records or not all(isinstance(record.get("step"), int) for record in records):
+        raise ValueError(
+            f"{where} has no record of a validation with its step: delete the run's folder, and train again"
+        )
+    return history
 
 
 def publish(store: ObjectStore, trainer: Trainer, data: Data, initial: InitialWeights | None = None) -> None:

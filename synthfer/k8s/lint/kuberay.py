@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
+from synthfer.documents import DocumentError, read_yaml
 from synthfer.k8s.lint.context import Finding, LintContext, Rule
 from synthfer.k8s.objects import ray_container, walk
 
@@ -92,10 +91,10 @@ def submission(context: LintContext) -> Iterator[Finding]:
             if context.spec.get(field):
                 yield context.finding(f"spec.{field}", "does not work with clusterSelector: remove one of them")
     try:
-        environment = yaml.safe_load(context.spec.get("runtimeEnvYAML") or "")
-    except yaml.YAMLError as error:
+        environment = read_yaml(str(context.spec.get("runtimeEnvYAML") or ""), "it")
+    except DocumentError as error:
         environment = {}
-        yield context.finding("spec.runtimeEnvYAML", f"is not YAML: {str(error).splitlines()[0]}")
+        yield context.finding("spec.runtimeEnvYAML", f"is not YAML: {error}")
     if not isinstance(environment, (dict, type(None))):
         yield context.finding("spec.runtimeEnvYAML", "must be a mapping")
 
