@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from synthfer.classifiers.training_fingerprint import digest
 from synthfer.documents import parse, read_json
@@ -21,11 +20,11 @@ from synthfer.guards.verdict import AUDIT_FILE, PAIRS, PAIRS_FILE, Guard, Status
 from synthfer.sample import SPLITS
 from synthfer.schema import REQUIRED, ConfigError, option
 from synthfer.store import ObjectStore, open_store
+from synthfer.store.parquet import Limits, read_table
 
 MAX_PAIRS = 50_000_000
 """Pairs of one audit: ten for each row of the largest test sets."""
 MAX_PAIR_BYTES = 8 * 2**30
-_MAX_FOOTER_BYTES = 16 * 2**20
 
 # How a test row is related to a training row, by column.
 _RELATIONS = {
@@ -115,22 +114,7 @@ def _read_side(store: ObjectStore) -> _AuditedSide:
 def _read_pairs(store: ObjectStore) -> pa.Table:
     """The pairs of an audit; `ValueError` where the file is damaged or no table of pairs."""
     where = f"{store.uri}/{PAIRS_FILE}"
-    try:
-        file = pq.ParquetFile(
-            pa.BufferReader(store.get(PAIRS_FILE)),
-            thrift_string_size_limit=_MAX_FOOTER_BYTES,
-            thrift_container_size_limit=_MAX_FOOTER_BYTES // 8,
-        )
-        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
-        if file.schema_arrow.names != PAIRS.names or file.schema_arrow.types != PAIRS.types:
-            raise ValueError("its columns are not those of pairs")
-        if file.metadata.num_rows > MAX_PAIRS or sum(group.total_byte_size for group in groups) > MAX_PAIR_BYTES:
-            raise ValueError(f"it claims more than {MAX_PAIRS:,} pairs, or {MAX_PAIR_BYTES:,} bytes")
-        return file.read().cast(PAIRS)
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{where} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    return read_table(store.get(PAIRS_FILE), where, PAIRS, Limits(rows=MAX_PAIRS, unpacked=MAX_PAIR_BYTES))
 
 
 @dataclass(frozen=True, kw_only=True)
