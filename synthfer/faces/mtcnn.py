@@ -25,10 +25,13 @@ from PIL import Image
 from torch import nn
 
 from synthfer.faces.align import Box
+from synthfer.files import read_file
 from synthfer.schema import ConfigError
 
 INSTALL = "pip install --no-deps facenet-pytorch==2.6.0"
 """The command that installs the weights; nothing else of the package is used."""
+MAX_BYTES = 2**24
+"""Of a file of weights; the largest published one has 1.6 MB."""
 SHA256 = {
     "pnet.pt": "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
     "rnet.pt": "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
@@ -303,10 +306,11 @@ def _package() -> dict[str, Path]:
 
 def _loaded(net: nn.Module, path: Path) -> nn.Module:
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
+        digest = hashlib.sha256(read_file(path, MAX_BYTES)).hexdigest()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"cannot read the face detector's weights {path}: {error.strerror or error}. Give a folder with"
+            f"cannot read the face detector's weights {path}: {reason}. Give a folder with"
             f" {', '.join(SHA256)}, or none and run: {INSTALL}"
         ) from error
     if digest != SHA256[path.name]:

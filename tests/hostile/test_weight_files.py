@@ -288,6 +288,27 @@ def test_any_bytes_are_tensors_or_an_error_that_names_the_file(body, suffix):
         assert str(error).startswith("a holds")
 
 
+# -- what is no file, or too large
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.card.yaml", "model.seen.parquet"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link loop", "device", "2 TB"])
+def test_what_is_no_file_or_too_large_is_refused_before_it_is_read(name, kind, tmp_path, capsys):
+    uri = checkpoint(tmp_path)
+    path = tmp_path / name
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "2 TB":
+        with path.open("wb") as file:
+            file.truncate(2 * 10**12)
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else name)
+    assert name in refusal(lambda: ClassifierCheckpoint.open(uri).fingerprint, capsys)
+
+
 def test_a_healthy_file_gives_the_same_tensors_by_any_way():
     for body, suffix in ((GOOD, ".pth"), (OLD, ".pth"), (safetensors.torch.save(PLAIN), ".safetensors")):
         assert all(torch.equal(value, PLAIN[key]) for key, value in read_tensors(body, suffix, "a").items())

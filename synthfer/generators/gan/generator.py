@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from synthfer.checkpoints import CARD_SUFFIXES, Card, Checkpoint
+from synthfer.checkpoints import CARD_SUFFIXES, MAX_WEIGHTS_BYTES, Card, Checkpoint
 from synthfer.expressions import EXPRESSIONS
+from synthfer.files import read_file
 from synthfer.generators import Faces, Failure, Picture, weights
 from synthfer.generators._device import (
     BLANK,
@@ -136,5 +137,5 @@ def _of_package(name: str) -> Checkpoint:
         path = next(Path(str(entry.locate())) for entry in files(package) or () if entry.name == file)
     except (PackageNotFoundError, StopIteration):
         raise ConfigError(f"generator.weights: the package {package} is not installed; run: {install}") from None
-    contents = {path.suffix: path.read_bytes(), CARD_SUFFIXES[0]: card.to_yaml().encode()}
+    contents = {path.suffix: read_file(path, MAX_WEIGHTS_BYTES), CARD_SUFFIXES[0]: card.to_yaml().encode()}
     return weights.checked(Checkpoint(name, contents), ARCHITECTURE)
