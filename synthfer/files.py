@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+_SHOWN = 300
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -30,6 +31,13 @@ class NotAFileError(ValueError):
 
     def __str__(self) -> str:
         return " ".join(self.args)
+
+
+def problem_of(error: Exception) -> str:
+    """What is wrong with a file in a few words without its path, for those who name it in their own way."""
+    if isinstance(error, NotAFileError):
+        return error.problem
+    return (getattr(error, "strerror", None) or str(error))[:_SHOWN]
 
 
 def check_regular(path: Path | str) -> os.stat_result:

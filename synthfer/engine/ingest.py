@@ -6,6 +6,7 @@ a failed row with its reason.
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -51,6 +52,9 @@ NO_FACE = "no face found"
 
 # Entries that are read before the job, to learn the size of a picture and the speed of reading.
 _PROBED_ENTRIES = 64
+# Reasons that are shown when all rows fail.
+_REASONS = 3
+_LONGEST = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +88,8 @@ class IngestConfig:
     @property
     def root(self) -> Path | None:
         """The path as every process sees it, whatever folder it works in."""
-        return None if self.path is None else Path(self.path).resolve()
+        # Unlike `Path.resolve`, it takes links that lead back to themselves; the source says what is wrong with one.
+        return None if self.path is None else Path(os.path.realpath(self.path))
 
     def find(self) -> Collection:
         """The collection at the path; `SourceError` where it is not what the source reads."""
@@ -117,9 +122,16 @@ def read_lists(config: IngestConfig, invocation: Invocation) -> tuple[Collection
     index = Index.from_entries(collection.entries)
     if not len(index):
         raise SourceError(f"{config.path}: layout {collection.layout!r}, but there is no face in it")
+    if all(set(counts) == {"failed"} for counts in index.counts.values()):
+        raise _unreadable(config, [entry.reason or "" for entry in index.entries(range(min(len(index), _REASONS)))])
     log.info("%d rows in layout %s", len(index), collection.layout)
     print_counts(index.counts, collection.official, collection.notes, invocation.results)
     return collection, index
+
+
+def _unreadable(config: IngestConfig, reasons: Sequence[str]) -> SourceError:
+    shown = "; ".join(dict.fromkeys(reason[:_LONGEST] for reason in reasons))
+    return SourceError(f"{config.path}: nothing in it can be read as source {config.source.name}. The first: {shown}")
 
 
 def read_missing(
@@ -159,7 +171,10 @@ def open_dataset(config: IngestConfig, collection: Collection, index: Index) -> 
         "source_type": collection.source_type,
         "face": FaceStep(config.face).producer(),
     }
-    size = config.unit_size or stored_unit_size(config.out) or probed_unit_size(config, collection, index)
+    stored = stored_unit_size(config.out)
+    probed = probed_unit_size(config, collection, index) if stored is None else None
+    size = config.unit_size or stored or probed
+    assert size is not None
     spec = Spec(
         plan=collection_plan(config.source.name, collection.layout, index),
         producer=producer,
@@ -173,7 +188,10 @@ def open_dataset(config: IngestConfig, collection: Collection, index: Index) -> 
 
 
 def probed_unit_size(config: IngestConfig, collection: Collection, index: Index) -> int:
-    """Rows per unit by the speed and picture size of some entries spread over the collection."""
+    """Rows per unit by the speed and picture size of some entries spread over the collection.
+
+    `SourceError`: none of them can be read, before there is a dataset of nothing but failures.
+    """
     defaults = SampleDefaults(
         source=config.source.name,
         producer="",
@@ -185,6 +203,8 @@ def probed_unit_size(config: IngestConfig, collection: Collection, index: Index)
     rows = range(0, len(index), -(-len(index) // _PROBED_ENTRIES))
     reader, start = SampleReader(config.root, defaults), time.perf_counter()
     table = reader.table(list(index.entries(rows)))
+    if config.engine.max_failed_share < 1 and set(table["decision"].to_pylist()) == {"failed"}:
+        raise _unreadable(config, table["reason"].to_pylist()[:_REASONS])
     speed = len(rows) / (time.perf_counter() - start)
     return unit_size(len(index), config.engine.max_workers or 1, 1, speed, table.nbytes / len(rows))
 

@@ -1,6 +1,7 @@
 """Quotas: how many rows each expression gets: by number, by an even total, or by what a labelled set lacks."""
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from synthfer.expressions import EXPRESSIONS, ORDERS, index_of
+from synthfer.files import read_file
 from synthfer.limits import MAX_ROWS
 from synthfer.planning.plan import PlanConfig
 from synthfer.schema import ConfigError, option
 from synthfer.suggest import nearest
 
 DEFAULT_TOTAL = 700
+MAX_CSV_BYTES = 2**16
+"""A table of seven counts."""
+_MAX_DIGITS = 12
+_SHOWN = 200
 
 # Training images per class as published, in each dataset's own order: FER2013 (Goodfellow et al. 2013),
 # RAF-DB basic (Li et al. 2017), AffectNet with seven classes (Mollahosseini et al. 2017).
@@ -126,7 +132,9 @@ def csv_counts(path: str, key: str = "plan.balance") -> dict[str, int]:
     """Counts of a CSV file with the header `label,count`, one line per class, labels in any usual word."""
     try:
         return _csv_counts(path)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except ConfigError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"{key}={path}: cannot be read: {error}") from None
 
 
@@ -147,11 +155,11 @@ def dataset_counts(uri: str, key: str = "plan.balance") -> dict[str, int]:
 
 def _csv_counts(path: str) -> dict[str, int]:
     counts: dict[str, int] = {}
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
+    with io.StringIO(read_file(path, MAX_CSV_BYTES).decode("utf-8-sig"), newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
         if [field.strip().lower() for field in header] != ["label", "count"]:
-            raise ConfigError(f"{path}, line 1: expected the header label,count, not {','.join(header)!r}")
+            raise ConfigError(f"{path}, line 1: expected the header label,count, not {','.join(header)[:_SHOWN]!r}")
         for fields in filter(None, reader):
             try:
                 name, count = _csv_line(fields)
@@ -168,9 +176,9 @@ def _csv_counts(path: str) -> dict[str, int]:
 
 def _csv_line(fields: list[str]) -> tuple[str, int]:
     if len(fields) != 2:
-        raise ValueError(f"expected label,count, not {','.join(fields)!r}")
-    if not fields[1].strip().isdecimal():
-        raise ValueError(f"expected a count of 0 or more, not {fields[1]!r}")
+        raise ValueError(f"expected label,count, not {','.join(fields)[:_SHOWN]!r}")
+    if not fields[1].strip().isdecimal() or len(fields[1].strip()) > _MAX_DIGITS:
+        raise ValueError(f"expected a count of 0 or more, of at most {_MAX_DIGITS} digits, not {fields[1][:_SHOWN]!r}")
     return EXPRESSIONS[index_of(fields[0])], int(fields[1])
 
 

@@ -10,16 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from reprlib import Repr
 from string import Formatter
 from typing import Any
 
-import yaml
-
+from synthfer.documents import MAX_YAML_BYTES, DocumentError, read_yaml
 from synthfer.expressions import EXPRESSIONS
+from synthfer.files import read_file
 from synthfer.sample import ATTRIBUTES
 from synthfer.schema import ConfigError
 from synthfer.suggest import nearest
 
+MAX_COMBINATIONS = 1_000_000
+"""Of values of attributes: as many cells as a plan could give one row each."""
 _FIELDS = ("description", "templates", "negative", "expressions", "attributes")
 _PRESETS = files("synthfer.planning") / "presets"
 
@@ -96,11 +99,11 @@ def presets() -> list[str]:
 def load_preset(preset: str) -> Vocabulary:
     """The vocabulary of a preset that ships, or of a YAML file; `ConfigError` names file and slot."""
     if preset in presets():
-        text = (_PRESETS / f"{preset}.yaml").read_text(encoding="utf-8")
+        text = (_PRESETS / f"{preset}.yaml").read_bytes()
     elif preset.endswith((".yaml", ".yml")):
         try:
-            text = Path(preset).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_file(preset, MAX_YAML_BYTES)
+        except (OSError, ValueError) as error:
             raise ConfigError(f"plan.preset={preset}: cannot be read: {error}") from None
     else:
         known = ", ".join(presets())
@@ -109,9 +112,10 @@ def load_preset(preset: str) -> Vocabulary:
             "or a path that ends in .yaml"
         )
     try:
-        return from_document(yaml.safe_load(text), preset)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"preset {preset}: not YAML: {error}") from None
+        document = read_yaml(text, f"preset {preset}")
+    except DocumentError as error:
+        raise ConfigError(str(error)) from None
+    return from_document(document, preset)
 
 
 def from_document(document: Any, source: str) -> Vocabulary:
@@ -156,6 +160,11 @@ def assignments(attributes: Mapping[str, Attribute], names: Iterable[str], expre
     combinations = [{"expression": expression}]
     for name, attribute in attributes.items():
         if name in needed:
+            most = max(map(len, attribute.groups.values()), default=0)
+            if len(combinations) * most > MAX_COMBINATIONS:
+                raise ConfigError(
+                    f"attributes.{name}: more than {MAX_COMBINATIONS:,} combinations of values: use fewer"
+                )
             combinations = [
                 {**cell, name: value}
                 for cell in combinations
@@ -181,7 +190,7 @@ def _vocabulary(document: Any) -> Vocabulary:
         if not fields.get(name):
             raise ConfigError(f"{name}: missing or empty")
     if not isinstance(fields["templates"], list):
-        raise ConfigError(f"templates: expected a list of sentences, not {fields['templates']!r}")
+        raise ConfigError(f"templates: expected a list of sentences, not {_shown(fields['templates'])}")
     attributes = _attributes(fields.get("attributes") or {})
     negative = fields.get("negative")
     vocabulary = Vocabulary(
@@ -246,8 +255,8 @@ def _attribute(name: str, entry: Any) -> Attribute:
     if not (isinstance(entry, dict) and "by" in entry):
         return Attribute((), {(): _phrases(entry, slot)})
     by = entry["by"]
-    if not (isinstance(by, list) and by and all(isinstance(parent, str) for parent in by)):
-        raise ConfigError(f"{slot}.by: expected a list of attribute names, not {by!r}")
+    if not (isinstance(by, list) and by and all(isinstance(parent, str) for parent in by) and len(set(by)) == len(by)):
+        raise ConfigError(f"{slot}.by: expected a list of attribute names, not {_shown(by)}")
     if set(entry) != {"by", "values"}:
         raise ConfigError(f"{slot}: expected by and values, not {', '.join(map(str, entry))}")
     return Attribute(tuple(by), dict(_groups(entry["values"], len(by), f"{slot}.values")))
@@ -275,8 +284,9 @@ def _nested(groups: Mapping[tuple[str, ...], Mapping[str, str]]) -> dict[str, An
 
 def _check_groups(name: str, attribute: Attribute, expected: list[tuple[str, ...]]) -> None:
     """An attribute has values for just the combinations that can occur of what it depends on."""
+    known_keys = set(expected)
     for key in attribute.groups:
-        if key not in expected:
+        if key not in known_keys:
             depth = max(d for d in range(len(key)) if any(other[:d] == key[:d] for other in expected))
             known = sorted({other[depth] for other in expected if other[:depth] == key[:depth]})
             raise ConfigError(
@@ -307,7 +317,7 @@ def _wanted(attributes: Mapping[str, Attribute], name: str, values: list[str] | 
 
 def _map(value: Any, slot: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigError(f"{slot}: expected a map of names, not {value!r}")
+        raise ConfigError(f"{slot}: expected a map of names, not {_shown(value)}")
     for name in value:
         _text(name, f"{slot}: name")
     return value
@@ -318,17 +328,27 @@ def _phrases(value: Any, slot: str) -> dict[str, str]:
         raise ConfigError(f"{slot}: empty vocabulary")
     pairs = [(text, text) for text in value] if isinstance(value, list) else _map(value, slot).items()
     phrases: dict[str, str] = {}
+    known: set[str] = set()
     for name, text in pairs:
         phrase = _text(text, f"{slot}.{name}")
         if "{" in phrase or "}" in phrase:
             raise ConfigError(f"{slot}.{name}: braces are for templates, not for phrases: {phrase!r}")
-        if phrase in phrases.values():
+        if phrase in known:
             raise ConfigError(f"{slot}.{name}: {phrase!r} stands here twice; each value needs words of its own")
         phrases[name] = phrase
+        known.add(phrase)
     return phrases
+
+
+def _shown(value: Any) -> str:
+    short = Repr()
+    short.maxstring = short.maxother = 80
+    return short.repr(value)
 
 
 def _text(value: Any, slot: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"{slot}: expected text, not {value!r}" + ("" if isinstance(value, str) else "; quote it"))
+        raise ConfigError(
+            f"{slot}: expected text, not {_shown(value)}" + ("" if isinstance(value, str) else "; quote it")
+        )
     return " ".join(value.split())

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-from synthfer.files import open_regular
+from synthfer.files import open_regular, problem_of
 from synthfer.sources.layouts import readable
 
 MAX_DIRECTORY_BYTES = 64 * 2**20
@@ -34,7 +34,6 @@ ERRORS = (
 _MEMBER = b"PK\x01\x02"
 _ENCRYPTED = 0x1
 _HEADER_BYTES = 30
-_SHOWN = 200
 
 
 class _Bounded:
@@ -74,7 +73,7 @@ def open_zip(path: Path) -> Archive:
         return Archive(file)
     except ERRORS as error:
         file.close()
-        raise ValueError(str(error)[:_SHOWN] or "it is cut off") from error
+        raise ValueError(problem_of(error) or "it is cut off") from error
 
 
 def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
@@ -86,7 +85,7 @@ def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
         with archive.open(member) as body:
             data = body.read(max_bytes + 1)
     except ERRORS as error:
-        raise ValueError(f"cannot be unpacked: {str(error)[:_SHOWN] or 'cut off'}") from error
+        raise ValueError(f"cannot be unpacked: {problem_of(error) or 'cut off'}") from error
     if len(data) > max_bytes:
         raise ValueError(f"unpacks to more than {max_bytes >> 20} MiB")
     return data

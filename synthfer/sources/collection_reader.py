@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 
 from synthfer import sources
-from synthfer.files import NotAFileError, open_regular
+from synthfer.files import NotAFileError, open_regular, problem_of
 from synthfer.sources.archives import open_zip, read_member
 from synthfer.sources.entry import ImageRef, SourceError, safe_path
 from synthfer.sources.layouts import folder_of, readable
@@ -125,7 +125,7 @@ class CollectionReader:
         except (FileNotFoundError, SourceError):
             raise
         except PARQUET_ERRORS as error:
-            raise ValueError(f"{ref.path}: row group {ref.start} cannot be read: {error}") from error
+            raise ValueError(f"{ref.path}: row group {ref.start} cannot be read: {problem_of(error)}") from error
         body = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(body, bytes):
             raise ValueError(f"{ref.path}: column {ref.name} holds no image bytes here")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from synthfer.files import problem_of
 from synthfer.sources.archives import open_zip, refusals
 from synthfer.sources.collection_reader import MAX_BYTES
 from synthfer.sources.entry import (
@@ -114,8 +115,7 @@ def _archived(archives: Sequence[Path], root: Path, notes: list[str]) -> Iterato
             with open_zip(path) as archive:
                 members = archive.infolist()
         except (ValueError, FileNotFoundError) as error:
-            problem = getattr(error, "problem", None) or getattr(error, "strerror", None) or error
-            yield Entry(key=name, reason=f"{name} cannot be read ({problem}): download it again")
+            yield Entry(key=name, reason=f"{name} cannot be read ({problem_of(error)}): download it again")
             continue
         reasons = dict(zip(map(id, members), refusals(members, MAX_BYTES), strict=True))
         pictures = [(m, match) for m in members if not m.is_dir() and (match := _PICTURE.fullmatch(m.filename))]

@@ -1,6 +1,7 @@
 """An entry of a collection: where one face image is stored, and everything the collection says about it."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -131,7 +132,7 @@ def require_path(path: Path | None, source: str, expected: str) -> Path:
     if path is None:
         raise SourceError(f"source {source} needs path=..., which is {expected}")
     try:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` fails for a path that is too long
             check_regular(path)
     except FileNotFoundError:
         raise SourceError(f"path: {path} does not exist; source {source} expects {expected}") from None

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from synthfer.documents import DocumentError, read_json
 from synthfer.expressions import EXPRESSIONS, ORDERS
+from synthfer.files import problem_of
 from synthfer.schema import option
 from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, ImageRef, SourceError, relative, require_path
 from synthfer.sources.labels import SPLITS, by_code, by_word
@@ -138,7 +139,7 @@ def rows(
         try:
             _check_columns(read_schema(file), expected)
         except ERRORS as error:
-            yield Entry(key=name, split=split, reason=f"{name} cannot be read: {error}")
+            yield Entry(key=name, split=split, reason=f"{name} cannot be read: {problem_of(error)}")
             continue
         for number, row in parquet_rows(file, columns):
             key = f"{name}#{number - 1}"

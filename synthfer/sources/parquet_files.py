@@ -32,7 +32,8 @@ _PICTURE_ROWS = 16
 ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError, TypeError)
 """What Arrow raises for a damaged file; ArrowException has not all of it."""
 _BATCH_BYTES = 256 * 2**20
-_HEADER_BYTES = 2**14
+_HEADER_BYTES = (2**14, 2**24)
+"""Of a page: usual, and with statistics that quote whole pictures."""
 _BUFFER = 2**20
 _MAX_DEPTH = 8
 
@@ -134,8 +135,7 @@ def _largest_page(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> int:
     at = start = first if dictionary is None or not 0 < dictionary < first else dictionary
     largest = values = 0
     while values < chunk.num_values and 0 <= at < start + chunk.total_compressed_size:
-        file.seek(at)
-        header, length = _struct(file.read(_HEADER_BYTES), 0)
+        header, length = _page_header(file, at)
         unpacked, packed = (_whole(header.get(field)) for field in (2, 3))
         if unpacked > MAX_PAGE_BYTES:
             raise ValueError(
@@ -148,6 +148,19 @@ def _largest_page(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> int:
     if values != chunk.num_values:
         raise ValueError(f"column {chunk.path_in_schema} claims {chunk.num_values:,} values, its pages {values:,}")
     return largest
+
+
+def _page_header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
+    """The fields of the header at an offset of the file, and its length."""
+    usual, most = _HEADER_BYTES
+    file.seek(at)
+    data = file.read(usual)
+    try:
+        return _struct(data, 0)
+    except ValueError:
+        if len(data) < usual:
+            raise
+    return _struct(data + file.read(most - usual), 0)
 
 
 def _whole(value: Any) -> int:

@@ -91,12 +91,35 @@ def test_trouble_is_a_row_with_its_reason(tree, tmp_path):
 
 
 def test_a_collection_that_cannot_be_read_stops_the_job(tree, tmp_path):
-    for file in tree.rglob("*.png"):
-        file.write_bytes(b"")
     for k in range(100):
         (tree / "sad" / f"x{k}.png").write_bytes(b"")
     with pytest.raises(TooManyFailures, match=r"max_failed_share=0\.5"):
         run(tmp_path / "d", f"path={tree}")
+
+
+@pytest.mark.parametrize("words", [[], ["unit_size=4"]])
+def test_a_collection_of_which_no_picture_can_be_read_says_so_before_there_is_a_dataset(tree, tmp_path, words):
+    for file in tree.rglob("*.*"):
+        file.write_bytes(b"no picture")
+    with pytest.raises(SourceError, match=r"nothing in it can be read as source folder\. The first: image: cannot be"):
+        run(tmp_path / "d", f"path={tree}", *words)
+    assert not (tmp_path / "d" / "_dataset.json").exists()
+
+
+def test_a_collection_of_which_no_line_can_be_read_says_so_at_once(tmp_path):
+    (tmp_path / "fer2013.csv").write_text("emotion,pixels,Usage\n" + "x\n" * 1000)
+    config = load(IngestConfig, [f"out={tmp_path / 'd'}", f"path={tmp_path}", "source=fer2013"])
+    with pytest.raises(SourceError, match=r"nothing in it can be read as source fer2013.*line 2: has 1 cells"):
+        preview(config, Invocation(Console(file=io.StringIO()), Console(file=io.StringIO()), json=True))
+
+
+@pytest.mark.parametrize("path", ["loop", "x" * 5000, "pipe", "/dev/zero"])
+def test_a_path_that_is_no_collection_is_named(tmp_path, path):
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    config = IngestConfig(out=str(tmp_path / "d"), path=str(tmp_path / path))
+    with pytest.raises(SourceError, match=r"^path: "):
+        config.find()
 
 
 def test_an_empty_or_absent_collection_is_named(tmp_path):
