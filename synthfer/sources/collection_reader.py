@@ -135,7 +135,7 @@ class CollectionReader:
 
     def _read_column(self, ref: ImageRef) -> Column:
         parquet = self._cached(("table", ref.path), lambda: self._opened(ref, open_parquet))
-        return Column(parquet, self._path(ref), ref.start, ref.name)
+        return Column(parquet, ref.start, ref.name)
 
     def _cached(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
         """What `make` returns; the `_MAX_OPEN` most recently used results are kept."""

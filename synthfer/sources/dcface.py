@@ -127,7 +127,8 @@ class _Records:
         self.file, self.name = file, name
         self.first_by_hash: dict[bytes, int] = {}
         self.ranges = 0
-        self.unread = 2 * os.fstat(file.fileno()).st_size
+        self.size = os.fstat(file.fileno()).st_size
+        self.unread = 2 * self.size
         """Bytes that may still be read: records that lie within one another would be read again and again."""
 
     def entries(self, key: int, offset: int, path: str | None) -> Iterator[Entry]:
@@ -135,6 +136,8 @@ class _Records:
         try:
             if self.unread < 0:
                 raise ValueError("the records before it overlap: file.idx and file.rec do not fit together")
+            if offset >= self.size:
+                raise ValueError(f"the file ends before byte {offset + 8}, inside it")
             record = _read(self.file, offset)
             self.unread -= len(record.payload)
             label, start = _label(record.payload)

@@ -19,7 +19,7 @@ from synthfer.schema import option
 from synthfer.sources.entry import KINDS, NOT_STATED, Collection, Entry, ImageRef, SourceError, relative, require_path
 from synthfer.sources.labels import SPLITS, by_code, by_word
 from synthfer.sources.layouts import abbreviated, folder_of, is_text, left_out, walk
-from synthfer.sources.parquet_files import ERRORS, LIST_ROWS, batches, open_parquet, read_schema
+from synthfer.sources.parquet_files import ERRORS, LIST_ROWS, open_parquet, read_schema
 from synthfer.sources.tables import parquet_rows
 from synthfer.suggest import nearest
 
@@ -238,9 +238,9 @@ def _check_range(tables: Tables, column: str, config: Config) -> None:
     for file in tables.files:
         try:
             with open_parquet(file) as parquet:
-                _check_columns(parquet.schema_arrow, {column: tables.schema.field(column).type})
-                for group in range(parquet.num_row_groups):
-                    for batch in batches(parquet, file, group, [column], LIST_ROWS):
+                _check_columns(parquet.schema, {column: tables.schema.field(column).type})
+                for group in range(len(parquet.groups)):
+                    for batch in parquet.batches(group, [column], LIST_ROWS):
                         numbers |= set(batch.column(0).unique().to_pylist())
         except ERRORS:  # becomes a failed row when the rows are read
             continue

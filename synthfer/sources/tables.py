@@ -15,7 +15,7 @@ from typing import IO, Any, AnyStr, NamedTuple, TypeVar
 
 from synthfer.files import open_regular
 from synthfer.sources.entry import Entry, SourceError
-from synthfer.sources.parquet_files import ERRORS, LIST_ROWS, MAX_LIST_BYTES, batches, open_parquet, read_schema
+from synthfer.sources.parquet_files import ERRORS, LIST_ROWS, MAX_LIST_BYTES, open_parquet, read_schema
 
 MAX_LINE = 2**20
 """Characters of one line. A picture of 48 x 48 pixels in words has 10,000, the landmarks of AffectNet 2,000."""
@@ -233,10 +233,10 @@ def parquet_rows(file: Path, columns: Sequence[str]) -> Lines[ParquetRow]:
     """Number (from 1) and content of every row of a Parquet file; from damage on, all rows of a group are errors."""
     number = 0
     with open_parquet(file) as parquet:
-        for group in range(parquet.num_row_groups):
-            row, rows = 0, parquet.metadata.row_group(group).num_rows
+        for group, rows in enumerate(group.rows for group in parquet.groups):
+            row = 0
             try:
-                for batch in batches(parquet, file, group, list(columns), LIST_ROWS):
+                for batch in parquet.batches(group, list(columns), LIST_ROWS):
                     for values in _values(batch):
                         number, row = number + 1, row + 1
                         yield number, ParquetRow(group, row - 1, values)

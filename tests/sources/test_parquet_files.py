@@ -15,7 +15,7 @@ from synthfer.sources import parquet_files
 from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import ImageRef, SourceError
 from synthfer.sources.parquet import Config, find
-from synthfer.sources.parquet_files import ERRORS, LIST_ROWS, Column, batches, open_parquet
+from synthfer.sources.parquet_files import ERRORS, LIST_ROWS, Column, open_parquet
 from tests.sources.images import png
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -66,7 +66,7 @@ FILES = {
     "a list of 2^31 elements": b"PAR1\x15\x04\x19\xfc\xff\xff\xff\xff\x07" + struct.pack("<I", 9) + b"PAR1",
     "a text of 2^31 bytes": b"PAR1\x15\x04\x19\x1c\x48\xff\xff\xff\xff\x07" + struct.pack("<I", 10) + b"PAR1",
     "columns 500 deep": footer([GROUP] * 500 + [LEAF], 0),
-    "columns 100,000 deep": footer([GROUP] * 100_000 + [LEAF], 0),
+    "columns 10,000 deep": footer([GROUP] * 10_000 + [LEAF], 0),
     "10^9 rows and no group": footer([GROUP, LEAF], 10**9),
     "10^15 rows and no group": footer([GROUP, LEAF], 10**15),
     "Arrow's other format": b"ARROW1\0\0" + bytes(100),
@@ -83,7 +83,7 @@ def test_a_hostile_footer_is_one_failed_row_and_the_other_files_are_read(tmp_pat
     entries = list(find(tmp_path, Config()).entries)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 32 * 2**20
+    assert peak < 64 * 2**20
     assert [entry.key for entry in entries] == ["a.parquet#0", "a.parquet#1", "b.parquet"]
     assert entries[2].reason.startswith("b.parquet cannot be read: ") and str(tmp_path) not in entries[2].reason
     (tmp_path / "a.parquet").unlink()
@@ -97,7 +97,7 @@ def test_a_footer_that_is_too_large_is_not_read(tmp_path):
         file.truncate(size)
         file.seek(size)
         file.write(struct.pack("<I", size) + b"PAR1")
-    with pytest.raises(ValueError, match="its footer has 104,857,600 bytes; no more than 33,554,432 are read"):
+    with pytest.raises(ValueError, match="its footer has 104,857,600 bytes; no more than 8,388,608 are read"):
         open_parquet(tmp_path / "x.parquet")
 
 
@@ -227,7 +227,7 @@ def test_a_dictionary_that_stands_for_gigabytes_is_read_in_few_rows(tmp_path, mo
     table = pa.table({"image": value})
     path = write(tmp_path / "y.parquet", table, store_schema=False, dictionary_pagesize_limit=2**22)
     with open_parquet(path) as parquet:
-        sizes = {batch.num_rows for batch in batches(parquet, path, 0, ["image"], LIST_ROWS)}
+        sizes = {batch.num_rows for batch in parquet.batches(0, ["image"], LIST_ROWS)}
     assert sizes <= {1, 2, 3, 4}
 
 
@@ -235,7 +235,7 @@ def test_columns_are_read_a_few_rows_at_a_time_and_in_any_order(tmp_path):
     bodies = [os.urandom(1000) + bytes([i]) for i in range(200)]
     path = write(tmp_path / "x.parquet", pa.table({"image": bodies}), row_group_size=150)
     with open_parquet(path) as parquet:
-        column = Column(parquet, path, 0, "image")
+        column = Column(parquet, 0, "image")
         for row in (0, 17, 149, 3, 3, 148, 0):
             assert column[row] == bodies[row]
         assert len(column._column) <= 16
@@ -250,7 +250,7 @@ def test_a_list_of_very_many_numbers_is_not_made_into_objects(tmp_path):
     votes = pa.array([[1] * 100_000, [1]])
     path = write(tmp_path / "x.parquet", pa.table({"image": [png(0), png(1)], "label": ["sad", "sad"], "votes": votes}))
     with open_parquet(path) as parquet, pytest.raises(ValueError, match=r"votes\.list\.element claims 100,001 values"):
-        list(batches(parquet, path, 0, ["votes"], LIST_ROWS))
+        list(parquet.batches(0, ["votes"], LIST_ROWS))
 
 
 def test_a_group_that_claims_more_rows_than_bytes_is_refused(tmp_path):
@@ -261,7 +261,7 @@ def test_a_group_that_claims_more_rows_than_bytes_is_refused(tmp_path):
 
 
 def test_headers_of_pages_may_quote_whole_pictures():
-    assert parquet_files._struct(i32(1, 0) + b"\x18" + varint(2**20) + bytes(2**20) + b"\0", 0)[0] == {1: 0}
+    assert parquet_files._struct(i32(1, 0) + b"\x18" + varint(2**20) + bytes(2**20) + b"\0", 0)[0][1, 5] == 0
 
 
 HEADERS = {
@@ -270,14 +270,15 @@ HEADERS = {
     "a number without an end": b"\x15" + b"\xff" * 20,
     "a text without an end": b"\x18\xff\xff\xff\xff\x07",
     "structs in structs": b"\x1c" * 100,
-    "lists": b"\x19\xfc\xff\xff\xff\x7f",
+    "lists without an end": b"\x19\xf5\xff\xff\xff\x7f",
+    "lists in lists": b"\x19" + b"\x19" * 100,
     "unknown kinds": b"\x1f\x00",
 }
 
 
 @pytest.mark.parametrize("case", HEADERS)
 def test_headers_of_pages_that_are_damaged_are_errors(case):
-    with pytest.raises(ValueError, match="the header of a page is damaged"):
+    with pytest.raises(ValueError, match="the header of a page or the footer is damaged"):
         parquet_files._struct(HEADERS[case], 0)
 
 
@@ -299,11 +300,10 @@ def whole(tmp_path_factory):
     return write(path, table, row_group_size=2, compression="zstd").read_bytes()
 
 
-@settings(derandomize=False, deadline=None, max_examples=150)
+@settings(derandomize=False, deadline=None, max_examples=200)
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_its_rows_fail(tmp_path_factory, whole, data):
     body = bytearray(whole)
-    # The footer's text of Arrow's own schema is left alone: it is base64 that pyarrow reads by its own rules.
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp("parquet") / "x.parquet"
