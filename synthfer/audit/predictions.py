@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from synthfer.audit.splits import AuditSplit
 from synthfer.expressions import EXPRESSIONS, index_of
-from synthfer.sources.parquet_files import ERRORS, LIST_ROWS, batches, open_parquet
+from synthfer.sources.parquet_files import ERRORS, LIST_ROWS, open_parquet
 
 
 def read_predictions(path: str, test: AuditSplit) -> np.ndarray:
@@ -48,14 +48,14 @@ def _read(path: str) -> pa.Table:
     """The columns of a file that are used, read in batches; `ValueError` says why it cannot be read."""
     try:
         with open_parquet(Path(path)) as file:
-            names = file.schema_arrow.names
+            names = file.schema.names
             columns = [name for name in names if name in ("sample_id", "predicted", "label_probs")]
             if columns and len(set(names)) == len(names):
-                groups = range(file.num_row_groups)
-                parts = [part for group in groups for part in batches(file, Path(path), group, columns, LIST_ROWS)]
-                schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+                groups = range(len(file.groups))
+                parts = [part for group in groups for part in file.batches(group, columns, LIST_ROWS)]
+                schema = pa.schema([file.schema.field(name) for name in columns])
                 return pa.Table.from_batches(parts, schema)
-            return file.schema_arrow.empty_table()
+            return file.schema.empty_table()
     except FileNotFoundError as error:
         raise ValueError(f"predictions: there is no file {path}") from error
     except ERRORS as error:
