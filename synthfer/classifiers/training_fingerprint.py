@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synthfer.sample import LINEAGE
+from synthfer.store.parquet import Limits, TableError, open_table, read_table
 
 SUFFIX = ".seen.parquet"
 """The file beside a checkpoint: `best.safetensors` has `best.seen.parquet`."""
@@ -24,7 +25,6 @@ LINK_COLUMNS = ("sample_id", *LINEAGE, "pixels_hash")
 """The columns by which rows are related to each other."""
 
 _FORMAT = "synthfer-seen/1"
-_ENCODINGS = frozenset({"PLAIN", "RLE", "BIT_PACKED"})  # of values, and of the levels of lists
 
 
 def digests(rows: pa.Table) -> pa.Table:
@@ -116,34 +116,22 @@ class TrainingFingerprint:
     @classmethod
     def from_bytes(cls, body: bytes) -> "TrainingFingerprint":
         """The inverse of `to_bytes`; `ValueError` for anything else, and for a damaged file."""
+        where = f"its *{SUFFIX}"
+        limits = Limits(rows=1, groups=1, unpacked=2 * len(body))  # plain hashes: packed ones could be of any number
         try:
-            file = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True)
-            _check(file)
-            table = file.read()
-            if any(column.null_count for column in table.columns):
-                raise pa.ArrowInvalid("a list is null")
-            return cls(*(table[field.name].combine_chunks().flatten().to_numpy() for field in fields(cls)))
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"its *{SUFFIX} is damaged, or not the fingerprint of a training: {error}") from error
+            metadata = open_table(pa.BufferReader(body), where, limits).file.schema_arrow.metadata or {}
+            written = metadata.get(b"format", b"nothing").decode(errors="replace")
+            if written != _FORMAT:
+                raise ValueError(f"{where} has format {written[:80]!r}; the fingerprint of a training has {_FORMAT!r}")
+            table = read_table(body, where, _SCHEMA, limits)
+        except TableError as error:
+            raise ValueError(f"{error}; it is damaged, or not the fingerprint of a training") from error
+        if len(table) != 1 or any(column.null_count for column in table.columns):
+            raise ValueError(f"{where} has {len(table)} rows, or a row without hashes; a fingerprint has one row")
+        return cls(*(table[field.name].combine_chunks().flatten().to_numpy() for field in fields(cls)))
 
 
-def _check(file: pq.ParquetFile) -> None:
-    """`ValueError` for what `to_bytes` does not write. Plain values of one row cannot be larger than the file."""
-    metadata = file.metadata
-    written = (metadata.metadata or {}).get(b"format", b"nothing").decode(errors="replace")
-    if written != _FORMAT:
-        raise ValueError(f"its *{SUFFIX} has format {written[:80]!r}; the fingerprint of a training has {_FORMAT!r}")
-    schema = file.schema_arrow
-    expected = [(field.name, pa.list_(pa.uint64())) for field in fields(TrainingFingerprint)]
-    if [(field.name, field.type) for field in schema] != expected:
-        raise ValueError(f"its *{SUFFIX} has other columns: {', '.join(map(str, schema))[:300]}")
-    if metadata.num_rows != 1 or metadata.num_row_groups != 1:
-        rows, groups = metadata.num_rows, metadata.num_row_groups
-        raise ValueError(f"its *{SUFFIX} has {rows:,} rows in {groups:,} groups; a fingerprint has one")
-    for number in range(metadata.num_columns):
-        column = metadata.row_group(0).column(number)
-        if column.compression != "UNCOMPRESSED" or not _ENCODINGS.issuperset(column.encodings):
-            raise ValueError(f"its *{SUFFIX} is packed ({column.compression}, {', '.join(column.encodings)})")
+_SCHEMA = pa.schema([(field.name, pa.list_(pa.uint64())) for field in fields(TrainingFingerprint)])
 
 
 def _in(texts: pa.ChunkedArray | pa.Array, hashes: np.ndarray) -> np.ndarray:

@@ -256,40 +256,8 @@ def test_a_list_of_very_many_numbers_is_not_made_into_objects(tmp_path):
 def test_a_group_that_claims_more_rows_than_bytes_is_refused(tmp_path):
     path = write(tmp_path / "x.parquet", pa.table({"label": pa.nulls(100_000, pa.string())}))
     assert path.stat().st_size < 10_000
-    with pytest.raises(ValueError, match="its footer claims 100,000 rows; at most"):
+    with pytest.raises(ValueError, match="its footer states more rows than can be in it: at most"):
         open_parquet(path)
-
-
-def test_headers_of_pages_may_quote_whole_pictures():
-    assert parquet_files._struct(i32(1, 0) + b"\x18" + varint(2**20) + bytes(2**20) + b"\0", 0)[0][1, 5] == 0
-
-
-HEADERS = {
-    "nothing": b"",
-    "no end": i32(1, 0) + i32(1, 10),
-    "a number without an end": b"\x15" + b"\xff" * 20,
-    "a text without an end": b"\x18\xff\xff\xff\xff\x07",
-    "structs in structs": b"\x1c" * 100,
-    "lists without an end": b"\x19\xf5\xff\xff\xff\x7f",
-    "lists in lists": b"\x19" + b"\x19" * 100,
-    "unknown kinds": b"\x1f\x00",
-}
-
-
-@pytest.mark.parametrize("case", HEADERS)
-def test_headers_of_pages_that_are_damaged_are_errors(case):
-    with pytest.raises(ValueError, match="the header of a page or the footer is damaged"):
-        parquet_files._struct(HEADERS[case], 0)
-
-
-@settings(derandomize=False, deadline=None, max_examples=300)
-@given(st.binary(max_size=60))
-def test_any_bytes_are_a_header_or_an_error(body):
-    try:
-        _, end = parquet_files._struct(body, 0)
-    except ValueError:
-        return
-    assert end > 0
 
 
 @pytest.fixture(scope="module")

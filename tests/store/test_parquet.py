@@ -1,7 +1,5 @@
 """Parquet from outside: the footer says what a file unpacks to, and the file is held to it before it is unpacked."""
 
-import contextlib
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthfer.store.parquet import Limits, TableError, open_table, read_table
-from synthfer.store.thrift import CompactReader
 from tests.store.hostile import repeated
 
 LIMITS = Limits(10_000, 10_000_000)
@@ -96,14 +93,6 @@ def test_more_row_groups_columns_and_rows_than_allowed_are_refused():
     wide = pa.table({str(number): [1] for number in range(3000)})
     with pytest.raises(TableError, match="x cannot be read"):
         read_table(written(wide), "x", TEXTS, LIMITS)
-
-
-@settings(max_examples=500, deadline=None)
-@given(st.binary(max_size=200))
-def test_any_bytes_are_a_structure_or_an_error(body):
-    wanted = {number: {1: None, 2: {1: None}} if number % 2 else None for number in range(1, 9)}
-    with contextlib.suppress(ValueError):
-        assert isinstance(CompactReader(body).struct(wanted), dict)
 
 
 @settings(max_examples=300, deadline=None)
