@@ -3,7 +3,8 @@
 A file is what its first bytes say, never what its name says, and only the formats in which faces are published are
 opened: nothing that runs other programs (EPS) or that Pillow merely happens to know. What decides about memory and
 time is read from the headers here before a decoder sees the file: pixels, scans of a JPEG, chunks of a PNG, values of
-a TIFF's directory; formats that Pillow decodes in Python (BMP with run lengths, PGM and PPM in words) are refused.
+a TIFF's directory; formats that Pillow decodes in Python (BMP with run lengths, PGM and PPM in words or up to
+other values than 255) are refused.
 """
 
 import io
@@ -52,7 +53,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
 # Within a scan, FF is followed by 00 or a restart marker; anything else ends the scan.
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
-_NETPBM = re.compile(rb"P[56](?:\s|#[^\r\n]*[\r\n])+(\d{1,9})(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})\s")
+_SPACE = rb"(?:\s|#[^\r\n]*[\r\n])+"
+_NETPBM = re.compile(rb"(P[56])" + (_SPACE + rb"(\d{1,9})") * 2 + rb"\s" + rb"(?:\s|#[^\r\n]*[\r\n])*(\d{1,9})\s")
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 # Readers warn of damage that they step over, and again for every file: whether it decodes is what counts.
@@ -164,7 +166,9 @@ def _netpbm(body: bytes, max_pixels: int) -> bytes:
     match = _NETPBM.match(body[:1024])
     if match is None:
         raise ValueError("its header is none of a binary PGM or PPM")
-    check_size(int(match[1]), int(match[2]), max_pixels)
+    check_size(int(match[2]), int(match[3]), max_pixels)
+    if int(match[4]) != 255 and (match[1], int(match[4])) != (b"P5", 65535):  # Pillow decodes all others in Python
+        raise ValueError(f"its values go up to {int(match[4])}, not 255 (in a PGM also 65535): write it as PNG")
     return body
 
 

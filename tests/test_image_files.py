@@ -86,6 +86,19 @@ TIFF_SIZE = ((256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (262, 3, 1, 1))
 TEXT = b"x\0\0" + zlib.compress(bytes(4 * 2**20))
 ITXT = b"x\0\x01\0\0\0" + zlib.compress(bytes(4 * 2**20))
 
+
+def whole_numbers(dtype):
+    """A TIFF of grey 0..255 as numbers of another width."""
+    out = io.BytesIO()
+    Image.fromarray(np.asarray(picture("L")).astype(dtype)).save(out, "TIFF")
+    return out.getvalue()
+
+
+def retagged(body, tag, value):
+    """A TIFF in whose directory the first value of a tag is another."""
+    return re.sub(struct.pack("<HHI", tag, 3, 1) + b"..", struct.pack("<HHIH", tag, 3, 1, value), body, flags=re.DOTALL)
+
+
 # name -> file, what the reason says
 REFUSED = {
     "no bytes": (b"", "none of JPEG"),
@@ -168,6 +181,17 @@ REFUSED = {
     "GIF of 9 MiB of comments": (saved("GIF")[:13] + b"!\xfe\0" * (3 * 2**20), "more than the 8,388,608 allowed"),
     "PPM without pixels": (b"P6 8 8 255\n", "ppm: cannot be read"),
     "TIFF of numbers that are no pixels": (saved("TIFF", "F"), "pixels of mode F are no picture"),
+    "TIFF of int32": (whole_numbers(np.int32), "pixels of mode I are no picture"),
+    "TIFF of uint32": (retagged(whole_numbers(np.int32), 339, 1), "pixels of mode I are no picture"),
+    "TIFF of int16": (retagged(whole_numbers(np.int32), 258, 16), "pixels of mode I are no picture"),
+    "TIFF of 12 bits": (retagged(whole_numbers(np.uint16), 258, 12), "pixels of mode I;16 are no picture"),
+    "PPM of 22 million pixels up to 127": (b"P6 5590 4000 127\n" + b"\x40" * 2**20, "up to 127, not 255"),
+    "PGM up to 254": (b"P5 2 1 254\n" + bytes(2), "up to 254, not 255"),
+    "PGM up to 1": (b"P5 2 1\n# by hand\n1\n" + bytes(2), "up to 1, not 255"),
+    "PGM up to 0": (b"P5 2 1 0\n" + bytes(2), "up to 0, not 255"),
+    "PGM up to 65534": (b"P5 2 1 65534\n" + bytes(4), "up to 65534, not 255"),
+    "PPM up to 65535": (b"P6 2 1 65535\n" + bytes(12), "up to 65535, not 255"),
+    "PGM whose values have no end": (b"P5 2 1 ", "its header is none of"),
 }  # fmt: skip
 
 
@@ -212,6 +236,22 @@ READ = {
     "PPM with a comment": b"P6\n# by hand\n2 1\n255\n" + bytes(6),
     "PGM": saved("PPM", "L"),
 }
+
+
+SIXTEEN_BITS = {
+    "PNG": ("PNG", "<u2"),
+    "TIFF": ("TIFF", "<u2"),
+    "TIFF of big numbers first": ("TIFF", ">u2"),
+    "PGM": ("PPM", "<i4"),
+}
+
+
+@pytest.mark.parametrize("case", SIXTEEN_BITS)
+def test_grey_of_16_bits_keeps_its_upper_eight(case):
+    form, dtype = SIXTEEN_BITS[case]
+    grey, out = np.arange(0, 65536, 113, np.uint16)[: SIDE**2].reshape(SIDE, SIDE), io.BytesIO()
+    Image.fromarray(grey.astype(dtype)).save(out, form)
+    np.testing.assert_array_equal(decode(out.getvalue()), np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, 2))
 
 
 @pytest.mark.parametrize("case", READ)
