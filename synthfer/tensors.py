@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from synthfer.torch_pickles import check_pickles
+
 WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params", "netG_state_dict", "generator")
 """Keys below which authors put the weights in a torch file."""
 
@@ -54,21 +56,41 @@ def read_tensors(body: bytes, suffix: str, where: str) -> dict[str, Tensor]:
     errors. `ValueError`: the file holds anything else.
     """
     try:
-        if suffix == ".safetensors":
-            # Its order of names differs from call to call; errors list them in one order.
-            return _checked(dict(sorted(safetensors.torch.load(body).items())), where)
-        _check_archive(body)
-        content: Any = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except _NOT_TENSORS as error:
-        first = (str(error).splitlines() or [""])[0] or type(error).__name__
+        content = _read_safetensors(body) if suffix == ".safetensors" else _read_torch(body)
+    except ValueError as error:
         raise ValueError(
-            f"{where} holds no plain tensors: {first[:300]} If you trust the file, load it once with"
+            f"{where} holds no plain tensors: {error} If you trust the file, load it once with"
             " torch, and save its state dict as .safetensors."
         ) from error
-    for key in WRAPPERS:
+    for key in WRAPPERS if suffix != ".safetensors" else ():
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    return _checked(content, where)
+    return _checked(content, where, len(body))
+
+
+def _read_safetensors(body: bytes) -> dict[str, Tensor]:
+    """`ValueError` for bytes that are something else."""
+    try:
+        # Its order of names differs from call to call; errors list them in one order.
+        return dict(sorted(safetensors.torch.load(body).items()))
+    except _NOT_TENSORS as error:
+        first = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise ValueError(f"it is not a safetensors file ({first[:300]}).") from error
+
+
+def _read_torch(body: bytes) -> Any:
+    """What torch reads; `ValueError` for bytes that are something else, and for a pickle of more than tensors."""
+    try:
+        _check_archive(body)
+        check_pickles(body)
+    except ValueError:
+        raise
+    except _NOT_TENSORS as error:
+        raise ValueError("it is no zip as torch writes it, or cut off.") from error
+    try:
+        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except _NOT_TENSORS as error:
+        raise ValueError("torch cannot read it: it is damaged, or holds more than tensors.") from error
 
 
 def _check_archive(body: bytes) -> None:
@@ -83,7 +105,7 @@ def _check_archive(body: bytes) -> None:
             raise ValueError("its members claim more bytes than the file has.")
 
 
-def _checked(content: Any, where: str) -> dict[str, Tensor]:
+def _checked(content: Any, where: str, size: int) -> dict[str, Tensor]:
     """The content of a file, if it is a state dict: a bounded number of plain tensors on the CPU by name."""
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{where} holds no state dict; expected tensors by name, or those under {WRAPPERS[0]}.")
@@ -96,6 +118,9 @@ def _checked(content: Any, where: str) -> dict[str, Tensor]:
             kind = "quantized" if value.is_quantized else str(value.layout).removeprefix("torch.")
             kind = kind if value.device.type == "cpu" else f"without data ({value.device.type})"
             raise ValueError(f"{where}: {key[:80]} is {kind}; expected a plain tensor.")
+    stored = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in content.values()}
+    if sum(stored.values()) > size:  # torch leaves what an old file lacks as the memory was
+        raise ValueError(f"{where} holds {sum(stored.values()):,} bytes of tensors by its own words, but has {size:,}.")
     return content
 
 

@@ -24,7 +24,10 @@ from tests.hostile.cards import card, checkpoint
 from tests.hostile.exit_codes import refusal
 from tests.hostile.weight_files import (
     Calls,
+    called,
+    copies,
     old_torch_file,
+    old_without_storages,
     one_tensor,
     pickled,
     rewritten,
@@ -123,6 +126,16 @@ TORCH = {
     "a module": torch_file(nn.Linear(1, 1)),
     "a call": torch_file({"a": Calls(os.system, "exit 7")}),
     "a call of eval": torch_file({"a": Calls(eval, "1 + 1")}),
+    "3 GB of bytes by a call": torch_file({"a": Calls(bytearray, 3 * 10**9)}),
+    "3 GB of bytes by a call in a plain pickle": pickled({"a": Calls(bytearray, 3 * 10**9)}),
+    "3 GB of bytes by a call in an old file": old_torch_file({"a": Calls(bytearray, 3 * 10**9)}),
+    "3 GB of a tensor by a call": rewritten(GOOD, data=called("torch", "FloatTensor", 750_000_000)),
+    "3 GB of a storage by a call": rewritten(GOOD, data=called("torch.storage", "UntypedStorage", 3 * 10**9)),
+    "a text that is encoded": rewritten(GOOD, data=called("_codecs", "encode", "a", "hex")),
+    "3,000 copies of a map": rewritten(GOOD, data=copies("collections", "OrderedDict", 100_000, 3_000)),
+    "3,000 copies of a set": rewritten(GOOD, data=copies("builtins", "set", 100_000, 3_000)),
+    "a pickle under another case": rewritten(GOOD, data=None, DATA=called("builtins", "bytearray", 3 * 10**9)),
+    "a pickle of two million steps": rewritten(GOOD, data=b"\x80\x02" + b"N" * 2_000_001 + b"."),
     "a plain pickle": pickled({"a": 1}),
     "a plain pickle of a call": pickled(Calls(os.system, "exit 7")),
     "an old file cut off": OLD[: len(OLD) - 8],
@@ -131,6 +144,7 @@ TORCH = {
     "an old file that claims 10^12 numbers": OLD.replace(
         b"K\x03K\x00\x85", b"\x8a\x06\x00\x00\x00\x00\x00\x7fK\x00\x85"
     ),
+    "an old file whose storages are left out": old_without_storages(),
     "more tensors than any network": torch_file({f"t{n}": torch.zeros(0) for n in range(MAX_TENSORS + 1)}),
     "a web page": b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
     "a pointer of git-lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
@@ -141,7 +155,9 @@ TORCH = {
 def test_what_is_no_safetensors_file_is_named(body, tmp_path, capsys):
     uri = checkpoint(tmp_path)
     Path(uri).write_bytes(body)
-    assert f"{uri} holds" in refusal(lambda: restore(uri), capsys)
+    said = refusal(lambda: restore(uri), capsys)
+    assert f"{uri} holds" in said or f"{uri}: " in said
+    assert said.count(uri) == 1 and "\x1b" not in said
 
 
 @pytest.mark.parametrize("body", TORCH.values(), ids=TORCH)
@@ -151,8 +167,40 @@ def test_what_is_no_torch_file_of_tensors_is_named(body, tmp_path, capsys):
     path.write_bytes(body)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     said = refusal(lambda: restore(str(path)), capsys)
-    assert f"{path}" in said
+    assert said.count(str(path)) == 1 and "\x1b" not in said
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+NAMED = {
+    "bytes": (torch_file({"a": Calls(bytearray, 9)}), "builtins.bytearray"),
+    "bytes in an old file": (old_torch_file({"a": Calls(bytearray, 9)}), "builtins.bytearray"),
+    "a number of NumPy": (torch_file({"a": np.float64(1)}), "numpy"),
+    "a module": (torch_file(nn.Linear(1, 1)), "torch.nn.modules.linear.Linear"),
+    "a call of the system": (torch_file({"a": Calls(os.system, "exit 7")}), "posix.system"),
+}
+
+
+@pytest.mark.parametrize("body, name", NAMED.values(), ids=NAMED)
+def test_what_a_pickle_calls_is_named_with_the_way_out(body, name):
+    with pytest.raises(ValueError, match=rf"a holds no plain tensors: its pickle names {name}.* \.safetensors"):
+        read_tensors(body, ".pth", "a")
+
+
+def test_what_published_files_hold_beside_their_weights_is_let_through():
+    optimizer = torch.optim.Adam((network := nn.Linear(2, 2)).parameters())
+    network(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5])
+    weights = nn.DataParallel(network).state_dict()
+    beside = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), "names": {"a", "b"}}
+    beside |= {"dtype": torch.float16, "device": torch.device("cpu"), "shape": torch.Size([1]), "best": 0.7}
+    for write in (torch_file, old_torch_file):
+        found = read_tensors(write({"state_dict": weights} | beside), ".pth", "a")
+        assert found.keys() == weights.keys()
+        assert read_tensors(write(dict(network.named_parameters())), ".pth", "a").keys() == {"weight", "bias"}
+    python2 = b"\x80\x02ccollections\nOrderedDict\nq\x00]q\x01]q\x02(U\x01aK\x01ea\x85Rq\x03."
+    with pytest.raises(ValueError, match="no state dict"):
+        read_tensors(rewritten(GOOD, data=python2), ".pth", "a")
 
 
 def good() -> dict[str, torch.Tensor]:

@@ -59,3 +59,25 @@ class Calls:
 
 def pickled(value: Any) -> bytes:
     return pickle.dumps(value, protocol=2)
+
+
+def called(module: str, name: str, *arguments: Any) -> bytes:
+    """A pickle that calls what it names; arguments are texts or numbers below 2^31 or 2^63."""
+    made = b"".join(pickle.dumps(one, protocol=2)[2:-1] for one in arguments)
+    return b"\x80\x02}X\x01\x00\x00\x00ac" + f"{module}\n{name}\n(".encode() + made + b"tRs."
+
+
+def copies(module: str, name: str, size: int, number: int) -> bytes:
+    """A pickle of a list of `number` copies of one map of `size` entries."""
+    entries = b"".join(b"J" + struct.pack("<i", n) + b"N" for n in range(size))
+    given = b"}(" + entries + b"u\x85q\x00"
+    return b"\x80\x02" + given + f"c{module}\n{name}\nq\x01]q\x02(".encode() + b"h\x01h\x00R" * number + b"e\x86\x86."
+
+
+def old_without_storages() -> bytes:
+    """An old file of a tensor of 400 MB, whose list of storages is empty: none is read."""
+    body = old_torch_file({"a": torch.zeros(3)})
+    large = b"J" + struct.pack("<i", 10**8)
+    body = body.replace(b"K\x03K\x00\x85", large + b"K\x00\x85").replace(b"K\x03\x85", large + b"\x85")
+    start = body.rindex(b"\x80\x02]")
+    return body[:start] + pickle.dumps([], protocol=2)
