@@ -87,9 +87,17 @@ class IngestConfig:
 
     @property
     def root(self) -> Path | None:
-        """The path as every process sees it, whatever folder it works in."""
-        # Unlike `Path.resolve`, it takes links that lead back to themselves; the source says what is wrong with one.
-        return None if self.path is None else Path(os.path.realpath(self.path))
+        """The path as every process sees it, whatever folder it works in.
+
+        A link to a file keeps its name, which may tell the split or the layout; caches link to files named by hashes.
+        """
+        if self.path is None:
+            return None
+        path = Path(self.path)
+        # Unlike `Path`, `os.path` takes links that lead back to themselves; the source says what is wrong with one.
+        if os.path.isdir(path):  # noqa: PTH112
+            return Path(os.path.realpath(path))
+        return Path(os.path.realpath(path.parent), path.name)
 
     def find(self) -> Collection:
         """The collection at the path; `SourceError` where it is not what the source reads."""

@@ -106,6 +106,44 @@ def test_a_collection_of_which_no_picture_can_be_read_says_so_before_there_is_a_
     assert not (tmp_path / "d" / "_dataset.json").exists()
 
 
+def linked(tmp_path, name):
+    """A link of that name to a file named by its hash, as in the cache of Hugging Face."""
+    blob, link = tmp_path / "blobs" / "abc123", tmp_path / "snapshots" / "data" / name
+    for file in (blob, link):
+        file.parent.mkdir(parents=True)
+    link.symlink_to("../../blobs/abc123")
+    return blob, link
+
+
+def test_a_link_to_a_file_keeps_its_name(tmp_path, monkeypatch):
+    blob, link = linked(tmp_path, "test-00000-of-00001.parquet")
+    body = io.BytesIO()
+    Image.fromarray(draw(sample_attributes(1, "sad"))).save(body, "PNG")
+    pq.write_table(pa.table({"image": [body.getvalue()], "label": ["sad"]}), blob)
+    monkeypatch.chdir(tmp_path)
+    for path in (link, "snapshots/data/" + link.name):
+        config = load(IngestConfig, ["out=x", "source=parquet", f"path={path}"])
+        (entry,) = config.find().entries
+        assert (entry.split, entry.key) == ("test", f"{link.name}#0")
+        reader = SampleReader(
+            config.root,
+            SampleDefaults(
+                source="parquet", producer="", source_type="", face=config.face, image=config.image, real=True
+            ),
+        )
+        assert reader.read(entry).image.data == body.getvalue()
+
+
+def test_a_linked_list_is_known_by_its_name_and_a_linked_folder_is_followed(tmp_path):
+    blob, link = linked(tmp_path, "fer2013.csv")
+    blob.write_text("emotion,pixels,Usage\n0,1 2 3 4,Training\n")
+    (tmp_path / "folder").symlink_to(link.parent)
+    for path in (link, tmp_path / "folder"):
+        config = load(IngestConfig, ["out=x", "source=fer2013", f"path={path}"])
+        assert len(list(config.find().entries)) == 1
+        assert config.root == (link if path == link else link.parent)
+
+
 def test_a_collection_of_which_no_line_can_be_read_says_so_at_once(tmp_path):
     (tmp_path / "fer2013.csv").write_text("emotion,pixels,Usage\n" + "x\n" * 1000)
     config = load(IngestConfig, [f"out={tmp_path / 'd'}", f"path={tmp_path}", "source=fer2013"])
