@@ -15,6 +15,7 @@ from typing import IO, Any, AnyStr, NamedTuple, TypeVar
 
 from synthfer.files import open_regular
 from synthfer.sources.entry import Entry, SourceError
+from synthfer.sources.layouts import abbreviated
 from synthfer.sources.parquet_files import ERRORS, LIST_ROWS, MAX_LIST_BYTES, open_parquet, read_schema
 
 MAX_LINE = 2**20
@@ -101,6 +102,7 @@ def csv_table(path: Path, columns: Sequence[str], order: Sequence[str] = ()) -> 
     _, first = next(csv_lines(path), (1, list[str]()))
     names = [] if isinstance(first, ValueError) else [name.strip() for name in first]
     if order and not set(columns) & set(names):
+        _check_encoding(path, names)
         return _named(csv_lines(path), order)
     _check_columns(path, names, columns)
     lines = csv_lines(path)
@@ -170,10 +172,17 @@ def _spans(line: bytes) -> list[tuple[int, int]] | None:
 
 def _check_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> None:
     if missing := [name for name in columns if name not in names]:
-        present = ", ".join(names) or "none"
+        _check_encoding(path, names)
         raise SourceError(
-            f"{path} has no column {', '.join(missing)}; it needs {', '.join(columns)}. It has: {present}"
+            f"{path} has no column {', '.join(missing)}; it needs {', '.join(columns)}. It has: {abbreviated(names)}"
         )
+
+
+def _check_encoding(path: Path, cells: Sequence[str]) -> None:
+    """`SourceError` for the first line of a file in UTF-16, where every second byte of Latin letters is NUL."""
+    text = "".join(cells)
+    if text.count("\0") > len(text) // 4:
+        raise SourceError(f"{path} looks like UTF-16, its first line is full of NUL bytes: save it as UTF-8")
 
 
 def read_entries(name: str, lines: Lines[T], read: Callable[[int, T], Entry]) -> Iterator[Entry]:

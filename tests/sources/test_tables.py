@@ -62,6 +62,36 @@ def test_more_lines_than_any_list_has_are_refused(tmp_path, monkeypatch, reader)
         list(READERS[reader](tmp_path / "x"))
 
 
+HEADERS = {
+    "a header of 900,000 characters": (
+        b",".join(b"c%d" % i for i in range(130_000)),
+        r"It has: c0, c1, c2, c3, c4, \.\.\.$",
+    ),
+    "a name of 100,000 characters": (b"c" * 100_000, r"It has: c{200}\.\.\.$"),
+    "nothing": (b"", "It has: nothing$"),
+    "UTF-16": (HEADER.encode("utf-16"), "looks like UTF-16, .*: save it as UTF-8$"),
+    "UTF-16 without a mark": (HEADER.encode("utf-16-be"), "looks like UTF-16, .*: save it as UTF-8$"),
+    "one NUL": (b"emo\0tion,pixels,Usage", r"It has: 'emo\\x00tion', pixels, Usage$"),
+}
+
+
+@pytest.mark.parametrize("source", ["fer2013", "ferplus"])
+@pytest.mark.parametrize("case", HEADERS)
+def test_a_header_without_the_columns_is_told_in_short(tmp_path, source, case):
+    header, says = HEADERS[case]
+    (tmp_path / "fer2013.csv").write_bytes(HEADER.encode() if source == "ferplus" else header + b"\n")
+    (tmp_path / "fer2013new.csv").write_bytes(header + b"\n")
+    with pytest.raises(SourceError, match=says) as caught:
+        entries_of({"fer2013": fer2013, "ferplus": ferplus}[source], tmp_path)
+    assert len(str(caught.value)) < 800
+
+
+def test_a_list_without_a_header_is_not_read_as_utf_16(tmp_path):
+    (tmp_path / "training.csv").write_bytes((",".join(GOOD["affectnet"]) + "\n").encode("utf-16"))
+    with pytest.raises(SourceError, match="looks like UTF-16"):
+        entries_of(affectnet, tmp_path)
+
+
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 def test_lines_end_as_they_always_did(tmp_path, ending):
     (tmp_path / "x").write_bytes(f"a b{ending}c d{ending}".encode())
