@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from synthfer.sources.entry import Collection, Entry, ImageRef, require_path
-from synthfer.sources.parquet import Tables, image_column, open_tables, rows, words_of
+from synthfer.sources.parquet import Tables, image_column, kind_of, open_tables, outer_of, rows, words_of
 
 OFFICIAL = {"hq": 2_500, "big": 203_201}
 """Published rows by a word in the folder's name; of Binary only images (19,999) and annotations (65,686) are stated."""
@@ -65,8 +65,8 @@ def _attributes(tables: Tables) -> dict[str, tuple[str, list[str] | None]]:
         inner = [f"{field.name}.{f.name}" for f in field.type] if pa.types.is_struct(field.type) else []
         for column in inner or [field.name]:
             name = _ATTRIBUTES.get(column.rpartition(".")[2].lower())
-            kind = field.type if not inner else field.type.field(column.partition(".")[2]).type
-            if name and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            kind = field.type if not inner else field.type.field(column.removeprefix(f"{field.name}.")).type
+            if name and kind_of(kind) == "text":
                 attributes[column] = (name, None)
             elif name and pa.types.is_integer(kind):
                 words = words_of(tables, column)
@@ -76,7 +76,8 @@ def _attributes(tables: Tables) -> dict[str, tuple[str, list[str] | None]]:
 
 
 def _value(row: Mapping[str, Any], column: str, words: list[str] | None) -> str | None:
-    outer, _, inner = column.partition(".")
+    outer = outer_of(column, row)
+    inner = column[len(outer) + 1 :]
     value = (row[outer] or {}).get(inner) if inner else row[outer]
     if words is None or value is None:
         return str(value) if value not in (None, "") else None

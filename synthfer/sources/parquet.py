@@ -5,7 +5,8 @@ What the columns mean is read from the `huggingface` schema metadata (features I
 `order` names the published class order that they index, since a wrong order would mislabel every face.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ from synthfer.sources.tables import parquet_rows
 from synthfer.suggest import nearest
 
 IMAGE_NAMES = ("image", "img", "jpg", "png", "path")
+_KINDS_OF_TYPES: Mapping[str, Sequence[Callable[[pa.DataType], bool]]] = {
+    "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+    "bytes": (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+    "whole number": (pa.types.is_integer,),
+}
+_NUMBER = re.compile(r"-?[0-9]{1,9}")
 LABEL_NAMES = ("label", "labels", "expression", "emotion")
 _OURS = "{} is a dataset of synthfer already and needs no import: use its path where a dataset is expected"
 _EXPECTED = "a Parquet file, or a folder with such files, with a column of images (bytes, or a struct with bytes)"
@@ -132,8 +139,8 @@ def rows(
     `columns` may hold "image.path", the path inside the images' struct, whose value is {"path": ...}. A file that
     cannot be read is one failed entry; a row group that cannot be read is one failed entry for each of its rows.
     """
-    expected = {column.partition(".")[0]: tables.schema.field(column.partition(".")[0]).type for column in columns}
-    expected[image] = tables.schema.field(image).type
+    outer = [outer_of(column, tables.schema.names) for column in (*columns, image)]
+    expected = {name: tables.schema.field(name).type for name in outer}
     for file in tables.files:
         name, split = relative(file, tables.root), split_of(file, tables.root)
         try:
@@ -149,6 +156,11 @@ def rows(
                 yield entry(key, ImageRef("parquet", name, row.group, row.row, image), split, row.values)
             except ValueError as error:
                 yield Entry(key=key, split=split, reason=f"{name}: {error}")
+
+
+def outer_of(column: str, names: Iterable[str]) -> str:
+    """The one of `names` that a column, or a path inside it, belongs to; names may have dots themselves."""
+    return max((name for name in names if f"{column}.".startswith(f"{name}.")), key=len)
 
 
 def split_of(file: Path, root: Path) -> str:
@@ -181,7 +193,16 @@ def _features(schema: pa.Schema) -> Mapping[str, Any]:
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return any(inner.name == "bytes" and _holds_bytes(inner.type) for inner in kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return kind_of(kind) == "bytes"
+
+
+def kind_of(type_: pa.DataType) -> str:
+    """What a column holds, however wide its numbers and offsets are stored: files of one collection differ in that."""
+    if pa.types.is_dictionary(type_):
+        return kind_of(type_.value_type)
+    if pa.types.is_struct(type_):
+        return f"struct<{', '.join(sorted(f'{inner.name}: {kind_of(inner.type)}' for inner in type_))}>"
+    return next((kind for kind, checks in _KINDS_OF_TYPES.items() if any(check(type_) for check in checks)), str(type_))
 
 
 def _there(tables: Tables) -> str:
@@ -197,25 +218,23 @@ def _column(tables: Tables, key: str, name: str | None, known: Sequence[str]) ->
 
 def _check_columns(schema: pa.Schema, expected: Mapping[str, pa.DataType]) -> None:
     for name, kind in expected.items():
-        kinds = [field.type for field in schema if field.name == name]
-        if kinds != [kind]:
-            has = ", ".join(map(str, kinds)) or "no such column"
+        types = [field.type for field in schema if field.name == name]
+        if [kind_of(type_) for type_ in types] != [kind_of(kind)]:
+            has = ", ".join(map(str, types)) or "no such column"
             raise SourceError(f"column {name} is {kind} in the first file, and here: {has}")
 
 
 def _labels(tables: Tables, column: str, config: Config) -> Callable[[Any], Mapping[str, Any]]:
     """The function from a value of the label column to the fields of an entry."""
     kind, names = tables.schema.field(column).type, words_of(tables, column)
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
-        return lambda word: by_word(word) if word else {}
-    if not pa.types.is_integer(kind):
-        raise SourceError(f"label: column {column!r} is {kind}, neither words nor whole numbers{_there(tables)}")
-    first = 0
-    if config.order:
-        names, first = list(ORDERS[config.order]), config.first
+    order = ORDERS.get(config.order or "", ())
+    if order:
         _check_range(tables, column, config)
+    if kind_of(kind) == "text" or pa.types.is_null(kind):
+        return lambda word: _of_text(word, order, config.first)
+    if kind_of(kind) != "whole number":
+        raise SourceError(f"label: column {column!r} is {kind}, neither words nor whole numbers{_there(tables)}")
+    names, first = (list(order), config.first) if order else (names, 0)
     if names is None:
         orders = "; ".join(f"{order}: {', '.join(words)}" for order, words in ORDERS.items())
         raise SourceError(
@@ -232,6 +251,17 @@ def _labels(tables: Tables, column: str, config: Config) -> Callable[[Any], Mapp
     return lambda number: {} if number is None or number == -1 else by_code(names, str(number), first)
 
 
+def _of_text(word: str | None, order: Sequence[str], first: int) -> Mapping[str, Any]:
+    """The fields of an entry labelled by a text: a word, or a number that counts in `order` where one is named."""
+    if not word or (order and word.strip() == "-1"):
+        return {}
+    return by_code(order, word, first) if order and _NUMBER.fullmatch(word.strip()) else by_word(word)
+
+
+def _whole_numbers(values: Sequence[int | str | None]) -> set[int]:
+    return {int(value) for value in values if isinstance(value, int) or (value and _NUMBER.fullmatch(value.strip()))}
+
+
 def _check_range(tables: Tables, column: str, config: Config) -> None:
     """`SourceError` if labels count from 1 and `first` is 0, or the reverse: every face would be mislabelled."""
     numbers: set[int] = set()
@@ -241,12 +271,12 @@ def _check_range(tables: Tables, column: str, config: Config) -> None:
                 _check_columns(parquet.schema, {column: tables.schema.field(column).type})
                 for group in range(len(parquet.groups)):
                     for batch in parquet.batches(group, [column], LIST_ROWS):
-                        numbers |= set(batch.column(0).unique().to_pylist())
+                        numbers |= _whole_numbers(batch.column(column).unique().to_pylist())
         except ERRORS:  # becomes a failed row when the rows are read
             continue
     last = config.first + len(EXPRESSIONS) - 1
     if (config.first == 0 and 0 not in numbers and last + 1 in numbers) or (config.first == 1 and 0 in numbers):
-        shown = abbreviated([str(n) for n in sorted(n for n in numbers if n is not None)])
+        shown = abbreviated([str(n) for n in sorted(numbers)])
         raise SourceError(
             f"column {column!r} holds {shown}, which do not start at {config.first}: set first={1 - config.first} if "
             f"order {config.order} is right"

@@ -97,7 +97,7 @@ class Column:
     def __init__(self, table: ParquetTable, group: int, name: str) -> None:
         if group >= len(table.groups):
             raise ValueError(f"it has no row group {group}")
-        self._start = lambda: table.batches(group, [name], _PICTURE_ROWS)
+        self._name, self._start = name, lambda: table.batches(group, [name], _PICTURE_ROWS)
         self._rewind()
 
     def _rewind(self) -> None:
@@ -118,7 +118,7 @@ class Column:
             except ERRORS as error:
                 self._error = error
                 raise
-            self._first, self._column = self._first + len(self._column), batch.column(0)
+            self._first, self._column = self._first + len(self._column), batch.column(self._name)
         return self._column[row - self._first].as_py()
 
 

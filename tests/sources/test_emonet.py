@@ -95,3 +95,12 @@ def test_names_of_numbers_do_not_count_where_the_column_holds_words(tmp_path):
     root = write(tmp_path, {"image": IMAGE, "emotion": names, "gender": names}, columns)
     (entry,) = find(root, Config()).entries
     assert entry.attributes == {"emotion": "Doubt"}
+
+
+def test_names_with_dots_are_names_of_columns(tmp_path):
+    struct = pa.struct([("age", pa.int64())])
+    columns = {"my.face": pa.array([face(0, "a.png")], STRUCT), "my": pa.array([{"age": 7}], struct)}
+    columns |= {"x.gender": ["woman"], "y.z": pa.array([{"race": "x"}])}
+    (entry,) = find(write(tmp_path, {"my.face": IMAGE}, columns), Config()).entries
+    assert entry.attributes == {"gender": "woman", "age": "7", "race": "x"}
+    assert entry.source_id == "emonet:a.png"

@@ -278,3 +278,66 @@ def test_a_file_whose_name_is_no_text_is_noted(tmp_path):
     found = find(tmp_path, Config())
     assert [e.key for e in found.entries] == ["a.parquet#0"]
     assert r"left out: 1 ('\udcff.parquet')" in found.notes[0]
+
+
+def test_names_with_dots_are_names_of_columns(tmp_path):
+    faces = pa.array([{"bytes": png(i), "path": "x"} for i in range(2)], STRUCT)
+    columns = {"my": pa.array([{"label": 1}] * 2), "my.face": faces, "my.label": ["sad", "happy"]}
+    file = write(tmp_path / "x.parquet", **columns)
+    entries = list(find(file, Config(image="my.face", label="my.label")).entries)
+    assert [EXPRESSIONS[e.label] for e in entries] == ["sad", "happy"]
+    check_pixels(tmp_path, entries, range(2))
+
+
+NUMBERS_AS_TEXT = {
+    "text": pa.string(),
+    "large text": pa.large_string(),
+    "text in views": pa.string_view(),
+    "a dictionary": pa.dictionary(pa.int32(), pa.string()),
+}
+
+
+@pytest.mark.parametrize("case", NUMBERS_AS_TEXT)
+def test_an_order_counts_in_whole_numbers_that_are_written_as_text_too(tmp_path, case):
+    def column(*words):
+        return pa.array(words, pa.string()).cast(NUMBERS_AS_TEXT[case])
+
+    file = write(tmp_path / "x.parquet", image=pictures(7), label=column("0", "6", " 3", "sad", "-1", None, "7"))
+    entries = list(find(file, Config(order="fer2013")).entries)
+    labels = [None if e.label is None else EXPRESSIONS[e.label] for e in entries]
+    assert labels == ["anger", "neutral", "happy", "sad", None, None, None]
+    assert [e.reason for e in entries[4:6]] == [None, None]
+    assert "label '7' is none of the published codes 0 to 6" in entries[6].reason
+    file = write(tmp_path / "y.parquet", image=pictures(2), label=column("1", "7"))
+    with pytest.raises(SourceError, match=r"holds 1, 7, which do not start at 0: set first=1"):
+        find(file, Config(order="rafdb"))
+
+
+# name -> types of the pictures and of the labels in the first and in the second file
+SAME_KINDS = {
+    "wide text": (pa.binary(), pa.string(), pa.binary(), pa.large_string()),
+    "wide bytes": (pa.binary(), pa.string(), pa.large_binary(), pa.string()),
+    "views": (pa.binary(), pa.string(), pa.binary_view(), pa.string_view()),
+    "views first": (pa.binary_view(), pa.string_view(), pa.large_binary(), pa.large_string()),
+    "a dictionary": (pa.binary(), pa.string(), pa.binary(), pa.dictionary(pa.int8(), pa.string())),
+    "structs": (
+        STRUCT,
+        pa.string(),
+        pa.struct([("path", pa.large_string()), ("bytes", pa.large_binary())]),
+        pa.string(),
+    ),
+    "narrow numbers": (pa.binary(), pa.int64(), pa.binary(), pa.int8()),
+}
+
+
+@pytest.mark.parametrize("case", SAME_KINDS)
+def test_files_that_differ_only_in_width_are_read_alike(tmp_path, case):
+    kinds = SAME_KINDS[case]
+    for number, (image, label) in enumerate((kinds[:2], kinds[2:])):
+        faces = [png(number)] if not pa.types.is_struct(image) else [{"bytes": png(number), "path": "x"}]
+        words = pa.array([3] if pa.types.is_integer(label) else ["happy"]).cast(label)
+        write(tmp_path / f"{number}.parquet", image=pa.array(faces, image), label=words)
+    order = "fer2013" if pa.types.is_integer(kinds[1]) else None
+    entries = list(find(tmp_path, Config(order=order)).entries)
+    assert [(e.key, EXPRESSIONS[e.label]) for e in entries] == [("0.parquet#0", "happy"), ("1.parquet#0", "happy")]
+    check_pixels(tmp_path, entries, range(2))
