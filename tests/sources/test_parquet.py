@@ -280,9 +280,10 @@ def test_a_file_whose_name_is_no_text_is_noted(tmp_path):
     assert r"left out: 1 ('\udcff.parquet')" in found.notes[0]
 
 
-def test_names_with_dots_are_names_of_columns(tmp_path):
+@pytest.mark.parametrize("others", [{}, {"my": pa.array([{"label": 1}] * 2)}], ids=["alone", "beside a struct"])
+def test_names_with_dots_are_names_of_columns(tmp_path, others):
     faces = pa.array([{"bytes": png(i), "path": "x"} for i in range(2)], STRUCT)
-    columns = {"my": pa.array([{"label": 1}] * 2), "my.face": faces, "my.label": ["sad", "happy"]}
+    columns = {**others, "my.face": faces, "my.label": ["sad", "happy"]}
     file = write(tmp_path / "x.parquet", **columns)
     entries = list(find(file, Config(image="my.face", label="my.label")).entries)
     assert [EXPRESSIONS[e.label] for e in entries] == ["sad", "happy"]
