@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from synthfer import __version__
+from synthfer.addresses import redact
 from synthfer.cli import WRONG_INPUT, Command, main
 from synthfer.suggest import nearest
 
@@ -46,7 +47,7 @@ def run(words: Sequence[str]) -> int:
         return 0
     if name not in MODULES:
         known = nearest(name, MODULES) or f"; they are {', '.join(MODULES)}"
-        print(f"there is no command {name!r}{known}", file=sys.stderr)
+        print(redact(f"there is no command {name[:80]!r}{known}"), file=sys.stderr)
         return WRONG_INPUT
     jobs, about = commands(name)
     return main(jobs, words[1:], about, program=f"synthfer {name}")

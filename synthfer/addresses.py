@@ -19,6 +19,11 @@ _SCHEME = r"\b[a-zA-Z][a-zA-Z0-9+.-]*://"
 _END = r"\s'\"<>`"
 # The user in front of a host; the second form takes passwords that hold a slash, as many AWS secrets do, but no port.
 _USER = re.compile(rf"({_SCHEME})(?:[^/?#{_END}]*@|[^/?#:@{_END}]*:(?!\d{{1,5}}(?:[/?#]))[^@{_END}]*@)")
+# S3 addresses have no port, so that a colon before the first slash is a key and its secret, whatever that holds; a
+# slash too many or too few does not make it less of a secret.
+_S3_USER = re.compile(rf"(\bs3:/{{1,3}}|(?<![\w:/])//)[^/@{_END}]+:[^{_END}]*@")
+_S3_USER_ALONE = re.compile(r"s3:/{1,3}[^/@]+:.*@", re.DOTALL)
+_FRAGMENT = re.compile(rf"({_SCHEME}[^#;{_END}]*[#;])[^{_END})\]=]+=[^{_END})\]]*")
 _QUERY = re.compile(rf"({_SCHEME}[^?{_END}]*)\?[^{_END})\]]*=[^{_END})\]]*")
 _SECRET_NAMES = r"signature|credential|token|secret|password|passwd|access[-_]?key(?:[-_]?id)?|api[-_]?key"
 _PAIR = re.compile(rf"(?i)([?&](?:[\w-]*[-_])?(?:{_SECRET_NAMES})=)[^&{_END}]+")
@@ -28,7 +33,9 @@ _TOKEN = re.compile(
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/=._-]{12,}")
 _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (_S3_USER, rf"\1{HIDDEN}@"),
     (_USER, rf"\1{HIDDEN}@"),
+    (_FRAGMENT, rf"\1{HIDDEN}"),
     (_QUERY, rf"\1?{HIDDEN}"),
     (_PAIR, rf"\1{HIDDEN}"),
     (_TOKEN, HIDDEN),
@@ -44,12 +51,18 @@ def redact(text: str) -> str:
 
 
 def problem_of(text: str) -> str | None:
-    """What is wrong with an address that holds a user, a password or a query; None where it holds none."""
-    if "://" in text and (_USER.search(text) or _QUERY.search(text)):
-        return (
-            f"{redact(text)[:200]} holds a user, a password or a signed query, which would be stored and shown: {_HOW}"
-        )
-    return None
+    """What is wrong with an address that holds a user, a password, a query or a token; None where it holds none."""
+    if not _may_hold(text):
+        return None
+    if _S3_USER_ALONE.match(text):
+        shown = f"s3://{HIDDEN}@{text.rpartition('@')[2]}"
+    elif any(pattern.search(text) for pattern in (_S3_USER, _USER, _FRAGMENT, _QUERY, _TOKEN)):
+        shown = redact(text)
+    elif text.startswith("s3://") and "?" in text:
+        shown = f"{text.partition('?')[0]}?{HIDDEN}"
+    else:
+        return None
+    return f"{shown[:200]} holds a user, a password, a signed query or a token, which would be stored and shown: {_HOW}"
 
 
 def check(uri: str) -> str:
@@ -61,4 +74,4 @@ def check(uri: str) -> str:
 
 def _may_hold(text: str) -> bool:
     """Whether a rule may match at all: most lines of a log hold none of this."""
-    return any(mark in text for mark in ("://", "=", "_", "AKIA", "ASIA", "eyJ", "earer", "asic", "EARER", "ASIC"))
+    return any(mark in text for mark in (":/", "//", "=", "_", "AKIA", "ASIA", "eyJ", "earer", "asic", "EARER", "ASIC"))

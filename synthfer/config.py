@@ -136,6 +136,8 @@ def _bad_texts(value: Any, key: str = "") -> Iterator[str]:
     """A problem for each text that no key takes: NUL characters, addresses that hold secrets."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
+            if problem := addresses.problem_of(str(name)):
+                yield f"{key or 'config'}: a key {problem}"
             yield from _bad_texts(inner, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list):
         for inner in value:

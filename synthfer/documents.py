@@ -37,7 +37,7 @@ MAX_VALUES = 2_000_000
 MAX_VOCABULARY = 5_000_000
 """The largest published tokenizer has 2.3 million values."""
 _MAX_LIBRARY_DIGITS = 40
-MAX_YAML_VALUES = 300_000
+MAX_YAML_VALUES = 50_000
 """Aliases count each time: a few lines of them stand for billions of values."""
 _BLANK = re.compile(r"[ \t\r\n]*")
 _MAX_DIGITS = len(str(MAX_INTEGER))
@@ -294,10 +294,13 @@ class _DocumentReader(Reader):
 class _PlainLoader(yaml.SafeLoader):
     """Plain values alone: 1e-3 is a number, a date is text, a key stands once, and nesting has an end."""
 
-    depth = 0
+    depth = count = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         self.depth += 1
+        self.count += 1
+        if self.count > MAX_YAML_VALUES:  # before the rest is parsed, which takes seconds for each 10,000
+            raise ValueError(f"it has more than {MAX_YAML_VALUES:,} values")
         if self.depth > MAX_DEPTH + 1:
             raise ValueError(f"nested more than {MAX_DEPTH} deep")
         node = super().compose_node(parent, index)

@@ -38,6 +38,12 @@ HELD = {
     "in JSON": ('{"uri": "https://a:pAssw0rd@host/k?a=pAssw0rd", "n": 1}', '"https://***@host/k?***", "n": 1'),
     "in a list": ("[s3://a:pAssw0rd@b/x, s3://c/d]", "[s3://***@b/x, s3://c/d]"),
     "two in one line": ("s3://a:pAssw0rd@b s3://c:pAssw0rd@d", "s3://***@b s3://***@d"),
+    "a secret that looks like a port": (f"s3://AKIAX:123/{SECRET}@bucket/a", "s3://***@bucket/a"),
+    "a slash too many": (f"s3:///AKIAX:{SECRET}@bucket/a", "s3:///***@bucket/a"),
+    "a slash too few": (f"s3:/AKIAX:{SECRET}@bucket/a", "s3:/***@bucket/a"),
+    "no scheme": (f"cannot read //AKIAX:{SECRET}@bucket/a", "//***@bucket/a"),
+    "a token in the fragment": ("https://host/x#access_token=pAssw0rd", "https://host/x#***"),
+    "a signature after a semicolon": ("s3://bucket/x;sig=pAssw0rd", "s3://bucket/x;***"),
     "on several lines": ("one\nhttps://a:pAssw0rd@host\nthree", "one\nhttps://***@host\nthree"),
 }
 

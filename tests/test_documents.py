@@ -103,6 +103,8 @@ YAML = {
     "minutes": "rows: 1:30",
     "rows as text": "rows: '7'",
     "an unknown key": "rows: 1\nrow: 2",
+    "too many values in a list": "rows: 1\nanything: [" + "a," * 60_000 + "]",
+    "too many anchors": "rows: 1\nanything:\n" + "".join(f"- &a{n} x\n" for n in range(55_000)),
     "larger than the limit": "rows: 1\nnote: " + "x" * 3_000_000,
 }
 

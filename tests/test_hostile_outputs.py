@@ -226,3 +226,19 @@ def test_full_standard_output_is_one_line(tmp_path: Path) -> None:
 
 def test_every_error_has_its_words() -> None:
     assert explain(KeyError("x")).bug and not explain(MemoryError()).bug
+
+
+@every_place
+@pytest.mark.parametrize("job", ["generate", "ingest"])
+def test_a_dry_run_says_that_no_dataset_can_be_there(
+    place: str, job: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = {"generate": ["plan.total=7"], "ingest": ["source=avatars", "source.total=7"]}[job]
+    if place in ("/proc/out", f"{tmp_path}/{'a' * 300}"):
+        pytest.skip("only a try shows it, and a dry run writes nothing")
+    refused(capsys, [f"out={place}", "--dry-run", *words], commands(job)[0][""])
+
+
+def test_a_page_is_no_object_of_a_bucket(capsys: pytest.CaptureFixture[str]) -> None:
+    error = refused(capsys, ["uri=out/x", "out=s3://bucket/x.html"], commands("gallery")[0][""])
+    assert "out: the page is a local file" in error and "out=page.html" in error

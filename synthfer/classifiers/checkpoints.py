@@ -158,6 +158,10 @@ class ClassifierCheckpoint(Checkpoint):
         """Names of the outputs of `restore()`, in order."""
         return self.card.outputs
 
+    def check(self) -> None:
+        """`ValueError` where its card means a network that is not known, or names options that are none of it."""
+        self._config(self._schema())
+
     def restore(self) -> Classifier:
         """The classifier in eval mode on the CPU. Errors are those of `load`."""
         options = asdict(self._config(self._schema()))

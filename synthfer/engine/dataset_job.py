@@ -27,7 +27,7 @@ from synthfer.engine.preemption import PreemptionGuard
 from synthfer.limits import MAX_RETRIES, MAX_WORKERS
 from synthfer.progress import Meter
 from synthfer.schema import ConfigError, option
-from synthfer.store import Counts, Dataset, Manifest, Receipt, Spec
+from synthfer.store import Counts, Dataset, Manifest, Receipt, Spec, open_output
 
 log = logging.getLogger(__name__)
 
@@ -222,6 +222,12 @@ def unit_size(rows: int, workers: int, batch_size: int, images_per_s: float, ima
     limits = [UNIT_SECONDS * images_per_s, UNIT_BYTES / (image_bytes or 1.0), rows / (UNITS_PER_WORKER * workers)]
     batches = max(1, math.floor(min(limits) / batch_size))
     return min(rows, batches * batch_size)
+
+
+def check_place(uri: str) -> None:
+    """An error where no dataset can be written, before anything is started; a dataset that is there stays untouched."""
+    if not Dataset.exists(uri):
+        open_output(uri)
 
 
 def stored_unit_size(uri: str) -> int | None:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
+from synthfer import classifiers
 from synthfer.classifiers.checkpoints import collect
 from synthfer.cli import Command, Invocation, Outcome
 from synthfer.engine.cluster import ClusterResources, GpuWorkerConfig, session, unwrap_ray_errors
@@ -132,7 +133,11 @@ def open_inputs(config: EvaluateJob) -> Opened:
     """All that the job reads, checked before any work starts."""
     if not (config.checkpoints and config.datasets and config.variants):
         raise ConfigError("checkpoints, datasets and variants: name at least one of each")
+    for name in config.modules:
+        classifiers.module(name)
     opened = [one for uri in config.checkpoints for one in collect(uri, config.modules)]
+    for checkpoint in opened:
+        checkpoint.check()
     checkpoints = name_checkpoints(list({one.uri: one for one in opened}.values()))
     recipes = list(dict.fromkeys(one.candidate.recipe for one in checkpoints))
     if config.baseline not in (None, *recipes):

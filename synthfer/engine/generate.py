@@ -21,6 +21,7 @@ from synthfer.engine.dataset_job import (
     JobStats,
     PoolConfig,
     WorkerPoolSpec,
+    check_place,
     make_missing,
     seal,
     stored_unit_size,
@@ -45,7 +46,7 @@ from synthfer.planning import Plan
 from synthfer.report.plan import print_plan, usage_text
 from synthfer.sample import Row
 from synthfer.schema import REQUIRED, Choice, option, registry_section, registry_sections, to_dict
-from synthfer.store import Dataset, Spec
+from synthfer.store import Dataset, Spec, open_store
 from synthfer.store.image_reader import ImageReader
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ class GenerateConfig:
 def generate(config: GenerateConfig, invocation: Invocation) -> Outcome:
     """Makes what is missing of the dataset and seals it. The job of `jobs/generate.py`."""
     start = time.monotonic()
+    check_place(config.out)
     plan = planning.build(config.plan)
     stats = JobStats(config.engine.max_failed_share)
     log_faces(plan)
@@ -170,6 +172,7 @@ def open_dataset(config: GenerateConfig, plan: Plan) -> Dataset:
 def preview(config: GenerateConfig, invocation: Invocation) -> Outcome:
     """What a run would make and, with `engine.probe=true`, how long it would take. The job's `--dry-run`."""
     plan = planning.build(config.plan)
+    open_store(config.out)  # a place where no dataset can be is an error now
     facts: dict[str, Any] = {"out": config.out}
     if config.engine.probe:
         with session(config.engine) as available:

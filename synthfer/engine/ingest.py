@@ -26,6 +26,7 @@ from synthfer.engine.dataset_job import (
     UnitReport,
     UnitWorker,
     WorkerPoolSpec,
+    check_place,
     make_missing,
     seal,
     stored_unit_size,
@@ -44,7 +45,7 @@ from synthfer.schema import REQUIRED, Choice, option, registry_section, to_dict
 from synthfer.sources.collection_reader import CollectionReader
 from synthfer.sources.entry import Collection, Entry, SourceError
 from synthfer.sources.index import Index, StoredIndex, collection_plan, differences, sample_id
-from synthfer.store import Dataset, Spec
+from synthfer.store import Dataset, Spec, open_store
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ def ingest(config: IngestConfig, invocation: Invocation) -> Outcome:
 def preview(config: IngestConfig, invocation: Invocation) -> Outcome:
     """What is there, compared with what was published. The job's `--dry-run`."""
     collection, index = read_lists(config, invocation)
+    open_store(config.out)  # a place where no dataset can be is an error now
     return Outcome({"out": config.out, "rows": len(index), **collection_facts(collection, index, invocation)})
 
 
@@ -147,6 +149,7 @@ def read_missing(
 ) -> tuple[Dataset, JobStats, CostMeter]:
     """The dataset with every unit committed, what this run did for it, and what that cost."""
     stats = JobStats(config.engine.max_failed_share)
+    check_place(config.out)
     with session(config.engine) as available, Metrics("ingest", config.out, config.engine.prices) as metrics:
         config = replace(config, engine=config.engine.settled(available))
         dataset = open_dataset(config, collection, index)

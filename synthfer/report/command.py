@@ -13,6 +13,12 @@ class GalleryConfig:
     uri: str = option(REQUIRED, "The dataset: a folder or s3://bucket/prefix.")
     out: str = option("gallery.html", "The page, a local HTML file; replaced if it is there.")
 
+    def __post_init__(self) -> None:
+        if "://" in self.out:
+            raise ValueError(
+                f"out: the page is a local file, and {self.out} is none: write out=page.html, then copy it"
+            )
+
 
 def write_page(config: GalleryConfig, _: Invocation) -> Outcome:
     """Write the page."""

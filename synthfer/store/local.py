@@ -34,13 +34,14 @@ def _folder(uri: str) -> Path:
         text = unquote(parts.path)
     try:
         path = Path(text).expanduser()
-        usable = bool(uri) and (path.is_dir() or not path.exists())
         path = path.resolve()
+        existing = next(folder for folder in (path, *path.parents) if folder.exists())
     except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, a NUL character, no such user
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ValueError(f"cannot store at {_shown(uri)}: {reason}.") from error
-    if not usable:
-        raise ValueError(f"cannot store at {_shown(uri)}: it is not a folder.")
+    if not uri or not existing.is_dir():
+        what = "it" if existing == path else str(existing)
+        raise ValueError(f"cannot store at {_shown(uri)}: {what} is not a folder.")
     return path
 
 

@@ -84,8 +84,7 @@ class _Vanished(Exception):
 def _client_of(pid: int, identity: tuple[str | None, ...]) -> Any:
     """One client per process (they do not survive a fork) and identity; sessions are not thread-safe."""
     for name in _ENDPOINTS:
-        if problem := addresses.problem_of(os.environ.get(name, "")):
-            raise ValueError(f"{name}: {problem}")
+        _check_endpoint(name, os.environ.get(name, ""))
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=_CONNECTIONS,
@@ -99,6 +98,16 @@ def _client_of(pid: int, identity: tuple[str | None, ...]) -> Any:
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
     region = os.environ.get("AWS_REGION")  # boto3 by itself reads only AWS_DEFAULT_REGION
     return boto3.Session(botocore_session=session).client("s3", region_name=region, config=config)
+
+
+def _check_endpoint(name: str, endpoint: str) -> None:
+    """`ValueError` where a variable holds what is no address of a server; it is not quoted, it may hold a secret."""
+    if not endpoint:
+        return
+    if problem := addresses.problem_of(endpoint):
+        raise ValueError(f"{name}: {problem}")
+    if not re.fullmatch(r"https?://(?:[a-zA-Z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?(?:/[!-~]*)?", endpoint):
+        raise ValueError(f"{name} is not the address of a server: write http://host:port or https://host")
 
 
 def _code(error: aws.ClientError) -> str:

@@ -495,3 +495,27 @@ def test_results_on_s3_replace_older_ones(folder, s3_uri):
 def test_titles_are_the_shortest_ends_that_differ(uris, names):
     assert shortest_names(uris) == names
     assert shortest_names([*uris, uris[0]], unique=False) == [*names, names[0]]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("architecture: small", "architecture: os.path", "the architecture in its card: unknown classifier 'os.path'"),
+        ("architecture: small", "architecture: '..'", "the architecture in its card: unknown classifier"),
+        ("channels:", "chanels:", "channels"),
+    ],
+)
+def test_a_dry_run_names_a_card_that_means_no_network(folder, tmp_path, old, new, message):
+    shutil.copytree(folder / "exp" / "mixed" / "seed-0", tmp_path / "run")
+    card = tmp_path / "run" / "model.card.yaml"
+    assert old in card.read_text()
+    card.write_text(card.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        job(tmp_path / "out", f"checkpoints=[{tmp_path}/run]", f"datasets=[{folder}/others]", do=preview)
+
+
+@pytest.mark.parametrize("name", ["os.path", "nope.x", "tests.hostile.broken_module"])
+def test_a_module_that_is_no_classifier_is_named(folder, tmp_path, name):
+    words = f"checkpoints=[{folder}/exp]", f"datasets=[{folder}/others]", f"modules=[{name}]"
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        job(tmp_path / "out", *words, do=preview)

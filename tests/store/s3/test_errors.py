@@ -29,3 +29,26 @@ def test_no_credentials_and_no_server(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:9.*run the same command again"):
         S3Store("s3://bucket/x", first_contact_s=0.5).get("a")
+
+
+ENDPOINTS = {
+    "no scheme": "localhost:9",
+    "a path and no scheme": "127.0.0.1:9/path",
+    "no host": "http://",
+    "half of an IPv6 address": "http://[::1",
+    "another scheme": "ftp://127.0.0.1:9",
+    "a blank": "http://127.0.0.1 :9",
+    "a port that is none": "http://127.0.0.1:x",
+    "a password and no scheme": "somebody:pAssw0rd@127.0.0.1:9",
+    "a password": "http://somebody:pAssw0rd@127.0.0.1:9",
+}
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+@pytest.mark.parametrize("case", ENDPOINTS)
+def test_an_endpoint_that_is_no_address_is_named_and_not_quoted(variable, case, monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    monkeypatch.setenv(variable, ENDPOINTS[case])
+    with pytest.raises(ValueError, match=f"^{variable}") as error:
+        S3Store("s3://bucket/x").get("a")
+    assert "pAssw0rd" not in str(error.value)
