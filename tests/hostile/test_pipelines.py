@@ -190,7 +190,43 @@ NUMBERS = {
         "is not a safetensors file",
     ),
 }
-ALL = FILES | TOKENIZERS | SPECIAL | NAMES | NUMBERS
+UNET_FILE, CLIP_FILE = "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"
+
+
+def retensored(name: str, key: str, value: torch.Tensor | None) -> Callable[[Path], Any]:
+    """Weights with one tensor more or another one, or (None) without it."""
+
+    def change(folder: Path) -> None:
+        tensors = load_file(folder / name)
+        tensors.pop(key, None)
+        save_file(tensors if value is None else tensors | {key: value}, folder / name, {"format": "pt"})
+
+    return change
+
+
+POSITIONS = "embeddings.position_embedding.weight"
+WEIGHTS = {
+    "a text encoder without a tensor": (
+        retensored(CLIP_FILE, POSITIONS, None),
+        f"1 tensors are missing of CLIPTextModel: {POSITIONS}|1 tensors are missing of CLIPTextModel: text_model.",
+    ),
+    "a text encoder with one more": (retensored(CLIP_FILE, "x", torch.ones(1)), "1 tensors are none of CLIPTextModel"),
+    "a text encoder of another shape": (retensored(CLIP_FILE, POSITIONS, torch.ones(7, 32)), "cannot be loaded"),
+    "a network without a tensor": (
+        retensored(UNET_FILE, "conv_in.weight", None),
+        "1 tensors are missing of UNet2DConditionModel: conv_in.weight",
+    ),
+    "a network with one more": (retensored(UNET_FILE, "x", torch.ones(1)), "1 tensors are none of UNet2DCond"),
+    "a network of another shape": (
+        retensored(UNET_FILE, "conv_in.bias", torch.ones(7)),
+        "1 tensors are of another shape in UNet2DConditionModel: conv_in.bias is (7,), there (32,)",
+    ),
+    "a decoder without a tensor": (
+        retensored("vae/diffusion_pytorch_model.safetensors", "decoder.conv_in.bias", None),
+        "1 tensors are missing of AutoencoderKL: decoder.conv_in.bias",
+    ),
+}
+ALL = WEIGHTS | FILES | TOKENIZERS | SPECIAL | NAMES | NUMBERS
 
 
 @pytest.mark.parametrize("spoil, message", ALL.values(), ids=ALL)

@@ -80,7 +80,7 @@ def read_index(folder: Path, model: str) -> _Index:
     path = folder / "model_index.json"
     if not path.exists() and not path.is_symlink():
         raise ConfigError(f"generator.model: {model} is not a pipeline folder: there is no {path}")
-    index = _read_config(path)
+    index = read_config(path)
     if not isinstance(index.get("_class_name"), str):
         raise ConfigError(
             f"generator.model: {model} brings its own pipeline code ({str(index.get('_class_name'))[:80]}), which is"
@@ -121,10 +121,10 @@ def check_files(folder: Path, index: _Index, parts: list[str]) -> None:
             raise _wrong(folder / part, f"it holds {len(paths):,} files")
         for path in paths:
             _named(lambda path=path: check_regular(path))
-        configs = {path.name: _read_config(path, part) for path in paths if path.suffix == ".json"}
+        configs = {path.name: read_config(path, part) for path in paths if path.suffix == ".json"}
         values = _values_of({path.name: path for path in paths if path.suffix == ".safetensors"})
         if values and "config.json" in configs:
-            kind = _class_of(*index[part])
+            kind = class_of(*index[part])
             _check_network(kind, configs["config.json"], values, folder / part / "config.json")
 
 
@@ -135,12 +135,12 @@ def _check_class(name: str, library: str, class_name: str, model: str) -> None:
             f"generator.model: {name} of {model} is {class_name} from {library[:80]}.py, code that the model"
             " brings along and that is not run; its parts must be classes of diffusers or transformers."
         )
-    kind = _class_of(library, class_name)
+    kind = class_of(library, class_name)
     if kind is not None and not (inspect.isclass(kind) and hasattr(kind, "from_pretrained")):
         raise ConfigError(f"generator.model: {name} of {model} is {class_name} of {library}, which is no component.")
 
 
-def _class_of(library: str, class_name: str) -> Any:
+def class_of(library: str, class_name: str) -> Any:
     """The class of a component; None where the library has none of that name, which it says itself."""
     module = {"diffusers": diffusers, "transformers": transformers}.get(library)
     module = module or getattr(diffusers.pipelines, library, None)
@@ -161,7 +161,7 @@ def _check_folder(folder: Path, name: str, model: str) -> None:
         )
 
 
-def _read_config(path: Path, part: str = "") -> dict[str, Any]:
+def read_config(path: Path, part: str = "") -> dict[str, Any]:
     """A JSON file with bounds on its numbers, unless it is a vocabulary."""
     config = _named(lambda: read_library_json(read_file(path, MAX_JSON_BYTES), str(path)))
     if not isinstance(config, dict):

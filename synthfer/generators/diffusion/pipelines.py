@@ -26,7 +26,7 @@ from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 
 from synthfer.canonical import sha256
 from synthfer.files import read_file
-from synthfer.generators.diffusion import Config, pipeline_files
+from synthfer.generators.diffusion import Config, network_files, pipeline_files
 from synthfer.schema import ConfigError
 from synthfer.tensors import read_tensors
 
@@ -51,6 +51,7 @@ def load(config: Config, dtype: torch.dtype) -> Loaded:
     index = pipeline_files.read_index(folder, config.model)
     parts = pipeline_files.parts_of(folder, index, config.model)
     pipeline_files.check_files(folder, index, parts)
+    _check_weights(config, folder, index, parts)
     card = pipeline_files.read_card(folder)
     pipe = _load_pipeline(config, folder, index, dtype)
     facts: dict[str, Any] = {"model": name, "revision": revision, "pipeline": type(pipe).__name__}
@@ -103,6 +104,17 @@ def _download(config: Config) -> Path:
     except (OSError, ValueError) as error:
         raise ConfigError(f"generator.model: {config.model} cannot be fetched from the hub: {error}") from error
     return Path(folder)
+
+
+def _check_weights(config: Config, folder: Path, index: _Index, parts: Iterable[str]) -> None:
+    """`ConfigError` for a component whose files lack tensors of its network, or hold others."""
+    for part in parts:
+        described = folder / part / "config.json"
+        if described.is_file():
+            weights = _variant_of(sorted((folder / part).glob("*.safetensors")), config.variant)
+            kind = pipeline_files.class_of(*index[part])
+            with _quiet():
+                network_files.check_weights(kind, folder / part, pipeline_files.read_config(described, part), weights)
 
 
 def _load_pipeline(config: Config, folder: Path, index: _Index, dtype: torch.dtype) -> Any:
