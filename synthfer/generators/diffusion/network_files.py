@@ -54,10 +54,10 @@ def _of_transformers(kind: Any, folder: Path, paths: Sequence[Path]) -> _Problem
     parts = paths[0].name.split(".")
     variant = re.sub(r"-\d+-of-\d+$", "", parts[1]) if len(parts) > 2 else None
     options = {"variant": variant, "local_files_only": True, "use_safetensors": True}
-    _, found = kind.from_pretrained(folder, output_loading_info=True, device_map="meta", **options)
+    _, report = kind.from_pretrained(folder, output_loading_info=True, device_map="meta", **options)
     return {
-        "tensors are missing of": sorted(found["missing_keys"]),
-        "tensors are none of": sorted(found["unexpected_keys"]),
+        "tensors are missing of": sorted(report["missing_keys"]),
+        "tensors are none of": sorted(report["unexpected_keys"]),
     }
 
 
