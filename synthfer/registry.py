@@ -42,6 +42,8 @@ class Registry:
 
         A dotted name is imported. `ValueError`: it is none, it cannot be imported, or the module is no member.
         """
+        if not isinstance(name, str):
+            raise ValueError(f"a {self.what} is given by its name, not by a list or a map")
         plain = name.removeprefix(f"{self.package}.")
         return self._own(name) if "." in plain else self._shipped(plain, ", or a dotted module name")
 

@@ -53,7 +53,7 @@ def test_the_registry_names_what_it_has():
         ("ir50", {"tokens": "flat"}, "ir50: tokens is flat, it takes one of spatial, published"),
         ("resemotenet", {"width": 0}, "resemotenet: width is 0, it takes number from 0.0625 to 4"),
         ("poster", {"depth": "huge"}, "poster: depth is huge, it takes one of small, base, large"),
-        ("small", {"num_classes": 1}, "small: num_classes is 1, it takes integer from 2 to 1000"),
+        ("small", {"num_classes": 1}, "small: num_classes is 1, it takes integer from 2 to 1,000"),
     ],
 )
 def test_wrong_options_are_told_before_anything_is_built(name: str, options: dict, message: str):

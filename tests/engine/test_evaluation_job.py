@@ -341,7 +341,7 @@ def test_an_audit_without_a_pair_says_what_it_looked_at(folder, large, tmp_path)
     assert {split for digest, split in found.covered if digest == own} == {"val", "test"}
     assert found.pairs.equals(pq.read_table(folder / "audit" / PAIRS_FILE))
     (tmp_path / "audit" / AUDIT_FILE).write_text('{"sides": {}}')
-    with pytest.raises(ConfigError, match=r"audits: \S*/audit/audit\.json is not written by jobs/audit\.py"):
+    with pytest.raises(ConfigError, match=r"audits: \S*/audit/audit\.json has no sides\.test; it is not written by"):
         read_audits([f"{tmp_path}/audit"])
 
 

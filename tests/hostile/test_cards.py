@@ -225,11 +225,12 @@ UNNAMED = ("os.path", "idlelib.idle", "antigravity.x", "tests.hostile.own_classi
 def test_no_module_is_imported_by_a_name_that_stands_in_a_card(name, tmp_path, capsys, monkeypatch):
     imported = []
     load = importlib.import_module
+    monkeypatch.delitem(sys.modules, "tests.hostile.own_classifier", raising=False)  # another test may have named it
     monkeypatch.setattr(importlib, "import_module", lambda name, *rest: imported.append(name) or load(name, *rest))
     said = refusal(lambda: restore(checkpoint(tmp_path, card(architecture=name))), capsys)
     assert "architecture" in said and str(tmp_path) in said
     assert not [one for one in imported if not one.startswith("synthfer.")]
-    assert "tests.hostile.own_classifier" not in sys.modules or name != "tests.hostile.own_classifier"
+    assert "tests.hostile.own_classifier" not in sys.modules
 
 
 WORDS = st.text(max_size=8) | st.sampled_from(["architecture", "options", "input", "small", "channels", "size", "${a}"])

@@ -25,7 +25,7 @@ def load(*words: str) -> TrainConfig:
 def with_recipe(monkeypatch: pytest.MonkeyPatch, **changes: object) -> str:
     """The name of a user's own classifier, trained like the small one but for `changes`."""
     module = ModuleType("own_networks.plain")
-    module.Config = small.Config
+    module.Config, module.build = small.Config, small.build
     module.RECIPE = replace(small.RECIPE, **changes)
     monkeypatch.setitem(sys.modules, "own_networks", ModuleType("own_networks"))
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -142,7 +142,7 @@ def test_a_classifier_without_a_recipe_says_so(tmp_path: Path, monkeypatch: pyte
     package = tmp_path / "networks_without_recipe"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "bare.py").write_text("from synthfer.classifiers.small import Config\n")
+    (package / "bare.py").write_text("from synthfer.classifiers.small import Config, build\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match=r"no published recipe for classifier networks_without_recipe.bare"):
         load("classifier=networks_without_recipe.bare")
