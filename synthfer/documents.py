@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, TextIO, TypeVar, overload
 
 import yaml
 
-from synthfer.schema import ConfigError, Reader
+from synthfer.schema import ConfigError, Reader, show_value
 from synthfer.suggest import nearest
 from synthfer.validation import MAX_INTEGER
 
@@ -281,7 +281,17 @@ def _kind(value: Any) -> str:
 
 
 class _DocumentReader(Reader):
-    """Problems in the words of a file: there is no command line to correct."""
+    """Problems in the words of a file: there is no command line to correct.
+
+    16.0 is no integer: a canonical text, and so a hash, of 16.0 is not that of 16.
+    """
+
+    def value(self, hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
+        return super().value(hint, value, key, {**metadata, "exact": True})
+
+    def shown(self, key: str, value: Any) -> str:
+        shown = show_value(key, value)
+        return f'"{value}"' if isinstance(value, str) and shown == value else shown
 
     def unknown(self, key: str, fields: Sequence[str]) -> str:
         hint = nearest(key.rpartition(".")[2], fields) or "."

@@ -201,7 +201,7 @@ class Reader:
         try:
             return convert(hint, self.texts.get(key), value, metadata)
         except MismatchError:
-            self.problems.append(f"{key}: expected {describe(hint, metadata)}, got {show_value(key, value)}")
+            self.problems.append(f"{key}: expected {describe(hint, metadata)}, got {self.shown(key, value)}")
             return None
 
     def choice(self, registry: RegistryField, value: Any, key: str) -> Choice | None:
@@ -236,6 +236,10 @@ class Reader:
                 continue
             choices.append(Choice(name, self.section(schema, values[name], f"{key}.{name}.")))
         return tuple(choices)
+
+    def shown(self, key: str, value: Any) -> str:
+        """A value that does not fit, as its writer wrote it."""
+        return show_value(key, value)
 
     def needed(self, key: str, meaning: str) -> str:
         """The message about a key without which the section cannot be."""

@@ -1,6 +1,6 @@
 """Values checked against type hints, and type hints in words.
 
-Ranges and choices are the metadata of a `config.option`: low, high, choices.
+Ranges and choices are the metadata of a `config.option`: low, high, choices. With `exact` in it 16.0 is no integer.
 """
 
 import math
@@ -67,9 +67,10 @@ def convert(hint: Any, text: str | None, value: Any, metadata: Mapping[str, Any]
         return {convert(inner[0], None, k, {}): convert(inner[1], None, v, metadata) for k, v in value.items()}
     if hint is str and text is not None and not isinstance(value, str) and "${" not in text:
         value = text
+    exact = metadata.get("exact", False)
     if hint in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
         bounded = abs(value) <= MAX_INTEGER if hint is int or isinstance(value, int) else math.isfinite(value)
-        whole = bounded and (hint is float or value == int(value))
+        whole = bounded and (hint is float or isinstance(value, int) or (value == int(value) and not exact))
         return hint(_checked(value, whole and _in_range(value, metadata)))
     choices = metadata.get("choices") if hint is str else None
     fits = hint is Any or (isinstance(hint, type) and type(value) is hint)

@@ -79,7 +79,7 @@ from synthfer.store.scan import SealedShard, scan, select_units
 from synthfer.store.sealing import seal
 from synthfer.store.shard import Counts, DamagedShard, Receipt, check_table, encode, read_receipt
 from synthfer.store.spec import DATA, Spec, SpecMismatch
-from synthfer.store.verify import Finding, gc, verify
+from synthfer.store.verify import Finding, verify
 
 log = logging.getLogger(__name__)
 
@@ -235,5 +235,5 @@ class Dataset:
         return verify(self.store, self.spec, progress, pixels, expected_ids)
 
     def gc(self, delete: bool = False, min_age_s: float = 3600) -> list[str]:
-        """What killed writers, probes and foreign uploads left behind; `delete` removes it."""
-        return gc(self.store, delete, min_age_s)
+        """What killed writers, probes and foreign uploads left behind `min_age_s` seconds ago; `delete` removes it."""
+        return list(self.store.leftovers(min_age_s, delete))

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 
 from synthfer.files import NotAFileError, check_regular, open_regular
-from synthfer.store.objects import ConditionalCreate, Stat, is_older_than, probe_conditional_create
+from synthfer.store.objects import ConditionalCreate, Stat, is_older_than, is_probe, probe_conditional_create
 
 _TEMPORARY = ".tmp"
 _TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{32}\.tmp", re.DOTALL)
@@ -186,11 +186,14 @@ class LocalStore:
         return probe_conditional_create(self.put_new, self.delete)
 
     def leftovers(self, min_age_s: float, delete: bool) -> Sequence[str]:
-        """Temporary files of `put_new` in the store's folder and in those directly below; links are not followed."""
+        """Probe objects, and temporary files of `put_new` in the store's folder and in those directly below.
+
+        Links are not followed.
+        """
         leftovers = []
         for entry in self._files(""):
             key = str(Path(entry.path).relative_to(self._root))
-            if key.count(os.sep) > 1 or not _is_temporary(entry):
+            if not is_probe(key) and (key.count(os.sep) > 1 or not _is_temporary(entry)):
                 continue
             with suppress(FileNotFoundError):  # its writer, which is still running, has just removed it
                 if not is_older_than(min_age_s, entry.stat(follow_symlinks=False).st_mtime):
@@ -198,7 +201,7 @@ class LocalStore:
                 if delete:
                     Path(entry.path).unlink()
                 leftovers.append(key)
-        return sorted(leftovers)
+        return sorted(leftovers, key=lambda key: (not is_probe(key), key))
 
 
 def _is_temporary(entry: os.DirEntry[str]) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -82,10 +83,15 @@ def encode_shards(spec: Spec, receipts: Mapping[int, Receipt]) -> pa.Buffer:
     for unit in range(spec.units):
         row = asdict(receipts[unit])
         del row["created"]
-        rows.append({**row, "key": spec.key(unit), "counts": json.dumps(row["counts"], sort_keys=True)})
+        rows.append({**row, "key": spec.key(unit), "counts": counts_text(row["counts"])})
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, SHARDS), sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
+
+
+def counts_text(counts: Counts) -> str:
+    """The counts of a shard as they stand in `_manifest.parquet`."""
+    return json.dumps(counts, sort_keys=True)
 
 
 def totals(spec: Spec, receipts: Mapping[int, Receipt], table: bytes | pa.Buffer) -> Manifest:
@@ -135,7 +141,13 @@ def read_shards(store: ObjectStore, spec: Spec, manifest: Manifest) -> pa.Table:
         raise DamagedShard(str(error)) from error
     if hashlib.sha256(body).hexdigest() != manifest.table:
         raise DamagedShard(f"{where} was changed after the dataset was sealed.")
-    return parse_shards(body, where, spec)
+    table = parse_shards(body, where, spec)
+    if (stored := pc.sum(table["bytes"]).as_py()) != manifest.bytes:
+        raise DamagedShard(
+            f"{store.uri}/{SUCCESS} states {manifest.bytes:,} bytes in all, and the shards of {where} have {stored:,}. "
+            "One of the two was edited: restore it."
+        )
+    return table
 
 
 def parse_shards(body: bytes, where: str, spec: Spec) -> pa.Table:
@@ -148,6 +160,10 @@ def parse_shards(body: bytes, where: str, spec: Spec) -> pa.Table:
         raise DamagedShard(f"{where} has rows without a value.")
     if table["unit"].to_pylist() != list(range(spec.units)):
         raise DamagedShard(f"{where} does not list the units of the spec.")
+    rows = np.full(spec.units, spec.unit_size)
+    rows[-1] = len(spec.unit_rows(spec.units - 1))
+    if not np.array_equal(table["rows"].to_numpy(), rows):
+        raise DamagedShard(f"{where} states other rows of a shard than the units of the spec have.")
     sizes, hashes = table["bytes"], ("sha256", "rows_hash")
     fits = pc.and_(pc.greater(sizes, 0), pc.less_equal(sizes, MAX_SHARD_BYTES))
     hexadecimal = [pc.match_substring_regex(table[name], "^[0-9a-f]{64}$") for name in hashes]

@@ -71,7 +71,10 @@ class ObjectStore(Protocol):
         ...
 
     def leftovers(self, min_age_s: float, delete: bool) -> Sequence[str]:
-        """What killed or foreign writers left, invisible to readers, and older than `min_age_s` seconds."""
+        """What probes and killed or foreign writers left, invisible to readers, and older than `min_age_s` seconds.
+
+        Probe objects come first; a young one may be that of a job which is starting.
+        """
         ...
 
 

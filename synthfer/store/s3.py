@@ -35,6 +35,7 @@ from synthfer.store.objects import (
     Stat,
     StoreUnavailable,
     is_older_than,
+    is_probe,
     probe_conditional_create,
 )
 
@@ -116,6 +117,10 @@ def _code(error: aws.ClientError) -> str:
 
 def _status(error: aws.ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _is_past(min_age_s: float, stamp: str) -> bool:
+    return is_older_than(min_age_s, datetime.fromisoformat(stamp).timestamp())
 
 
 class S3Store:
@@ -217,11 +222,14 @@ class S3Store:
         return Stat(head["ContentLength"], head["Metadata"].get("sha256"))
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        return ((key, entry["Size"]) for key, entry in self._entries(prefix))
+
+    def _entries(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Keys that start with `prefix`, and what a listing says of each."""
         root, after = len(self._name("")), dict[str, str]()
         while True:
             page = self._page("list_objects_v2", prefix, after)
-            for entry in page.get("Contents", ()):
-                yield entry["Key"][root:], entry["Size"]
+            yield from ((entry["Key"][root:], entry) for entry in page.get("Contents", ()))
             if not page.get("IsTruncated"):
                 return
             after = {"ContinuationToken": page["NextContinuationToken"]}
@@ -264,13 +272,24 @@ class S3Store:
         return refuses
 
     def leftovers(self, min_age_s: float, delete: bool) -> Sequence[str]:
-        """Unfinished multipart uploads: those of other programs, since synthfer starts none."""
+        """Probe objects, and unfinished multipart uploads: those of other programs, since synthfer starts none."""
+        probes = sorted(
+            key
+            for key, entry in self._entries(PROBE_PREFIX)
+            if is_probe(key) and _is_past(min_age_s, entry["LastModified"])
+        )
+        if delete:
+            for key in probes:
+                self.delete(key)
+        return [*probes, *self._uploads(min_age_s, delete)]
+
+    def _uploads(self, min_age_s: float, delete: bool) -> Sequence[str]:
         leftovers: list[str] = []
         after: dict[str, str] = {}
         while True:
             page = self._page("list_multipart_uploads", "", after)
             for upload in page.get("Uploads", ()):
-                if is_older_than(min_age_s, datetime.fromisoformat(upload["Initiated"]).timestamp()):
+                if _is_past(min_age_s, upload["Initiated"]):
                     leftovers.append(f"{upload['Key'][len(self._name('')) :]} (upload {upload['UploadId']})")
                     if delete:
                         self._retry(functools.partial(self._abort, upload), upload["Key"])

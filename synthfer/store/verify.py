@@ -9,13 +9,17 @@ import numpy as np
 import pyarrow as pa
 
 from synthfer import images
+from synthfer.files import NotAFileError
 from synthfer.sample import pixels_hash
-from synthfer.store.manifest import MANIFEST, SUCCESS, read_manifest, read_shards
-from synthfer.store.objects import PROBE_PREFIX, ObjectStore, StoreUnavailable, is_probe, read_object
+from synthfer.store.card import README
+from synthfer.store.manifest import MANIFEST, SUCCESS, Manifest, counts_text, read_manifest, read_shards
+from synthfer.store.objects import ObjectStore, StoreUnavailable, read_object
 from synthfer.store.parquet import ERRORS, one_line
 from synthfer.store.shard import (
     MAX_SHARD_BYTES,
+    Counts,
     DamagedShard,
+    add_counts,
     add_hashes,
     check_footer,
     check_table,
@@ -59,22 +63,27 @@ def verify(
     expected_ids: Callable[[range], Sequence[str]] | None,
 ) -> list[Finding]:
     """See `Dataset.verify`."""
-    findings, sealed = _manifest_findings(store, spec)
+    findings, manifest, sealed = _manifest_findings(store, spec)
+    findings += _card_findings(store)
     stored, strays = _listed(store, spec)
     findings += strays
     absent = np.flatnonzero(~stored)
     checks = _Checks(store, spec, sealed, pixels, expected_ids)
     ids: list[np.ndarray] = []
+    counts: Counts = {}
     units = np.union1d(np.flatnonzero(stored), absent[:_LISTED])  # a listing may be stale, so some are asked for
     results = ordered_thread_map(lambda unit: _shard_findings(checks, int(unit)), units, _THREADS)
-    for done, (shard_findings, shard_ids) in enumerate(results, 1):
+    for done, (shard_findings, shard_ids, shard_counts) in enumerate(results, 1):
         findings += shard_findings
         ids.append(shard_ids)
+        counts = add_counts([counts, shard_counts])
         if progress:
             progress(done, len(units))
     if len(absent) > _LISTED:
         findings.append(Finding(DATA, f"{len(absent) - _LISTED:,} more of {spec.units:,} shards are missing"))
     all_ids = np.concatenate(ids)
+    if manifest and len(all_ids) == manifest.rows and counts != add_counts([manifest.counts]):
+        findings.append(Finding(SUCCESS, "states other counts than its shards have together"))
     duplicates = len(all_ids) - len(np.unique(all_ids))
     if duplicates:
         findings.append(Finding(DATA, f"{duplicates} sample ids are in more than one shard"))
@@ -97,33 +106,43 @@ def _listed(store: ObjectStore, spec: Spec) -> tuple[np.ndarray, list[Finding]]:
     return stored, strays
 
 
-def _manifest_findings(store: ObjectStore, spec: Spec) -> tuple[list[Finding], list[dict[str, Any]] | None]:
-    """What is wrong with the seal, and the rows of the manifest if it is sound."""
+def _manifest_findings(
+    store: ObjectStore, spec: Spec
+) -> tuple[list[Finding], Manifest | None, list[dict[str, Any]] | None]:
+    """What is wrong with the seal, and the totals and the rows of the manifest if it is sound."""
     key = SUCCESS
     try:
         manifest = read_manifest(store, spec)
         if manifest is None:
-            return [Finding(SUCCESS, "is missing: the dataset is not sealed")], None
+            return [Finding(SUCCESS, "is missing: the dataset is not sealed")], None, None
         key = MANIFEST
         rows = read_shards(store, spec, manifest).to_pylist()
     except DamagedShard as error:
-        return [Finding(key, str(error))], None
+        return [Finding(key, str(error))], None, None
     if add_hashes(row["rows_hash"] for row in rows) != manifest.manifest_hash:
-        return [Finding(MANIFEST, "does not give the manifest_hash in _SUCCESS")], None
+        return [Finding(MANIFEST, "does not give the manifest_hash in _SUCCESS")], None, None
     if [row["key"] for row in rows] != [spec.key(unit) for unit in range(spec.units)]:
-        return [Finding(MANIFEST, "does not list the shards of the spec")], None
-    return [], rows
+        return [Finding(MANIFEST, "does not list the shards of the spec")], None, None
+    return [], manifest, rows
 
 
-def _shard_findings(checks: _Checks, unit: int) -> tuple[list[Finding], np.ndarray]:
-    """What is wrong with one shard, and its sample ids (bytes, 32 each)."""
+def _card_findings(store: ObjectStore) -> list[Finding]:
+    try:
+        store.stat(README)
+    except NotAFileError as error:
+        return [Finding(README, f"{error.problem}: remove it, or put the card back")]
+    return []
+
+
+def _shard_findings(checks: _Checks, unit: int) -> tuple[list[Finding], np.ndarray, Counts]:
+    """What is wrong with one shard, its sample ids (bytes, 32 each), and its counts as far as it is sound."""
     key = checks.spec.key(unit)
     problems: list[str] = []
-    ids = np.empty(0, "S32")
+    ids, counts = np.empty(0, "S32"), Counts()
     try:
         body = read_object(checks.store, key, MAX_SHARD_BYTES)
         problems += _manifest_problems(checks, unit, body)
-        ids, content_problems = _content_problems(checks, unit, body)
+        ids, counts, content_problems = _content_problems(checks, unit, body)
         problems += content_problems
     except FileNotFoundError:
         problems.append("is missing")
@@ -131,7 +150,7 @@ def _shard_findings(checks: _Checks, unit: int) -> tuple[list[Finding], np.ndarr
         raise
     except ERRORS as error:
         problems.append(one_line(error))
-    return [Finding(key, problem) for problem in problems], ids
+    return [Finding(key, problem) for problem in problems], ids, counts
 
 
 def _manifest_problems(checks: _Checks, unit: int, body: bytes) -> Iterator[str]:
@@ -144,7 +163,7 @@ def _manifest_problems(checks: _Checks, unit: int, body: bytes) -> Iterator[str]
         yield "was changed after the dataset was sealed: its sha256 differs"
 
 
-def _content_problems(checks: _Checks, unit: int, body: bytes) -> tuple[np.ndarray, list[str]]:
+def _content_problems(checks: _Checks, unit: int, body: bytes) -> tuple[np.ndarray, Counts, list[str]]:
     file, footer = open_shard(pa.BufferReader(body), f"{checks.store.uri}/{checks.spec.key(unit)}")
     check_footer(footer, checks.store, checks.spec, unit)
     table = file.read()
@@ -152,14 +171,18 @@ def _content_problems(checks: _Checks, unit: int, body: bytes) -> tuple[np.ndarr
     rows = checks.spec.unit_rows(unit)
     check_table(table, len(rows))
     problems = []
-    if rows_hash(table, footer.format) != footer.rows_hash or counts_of(table) != footer.counts:
+    counts = counts_of(table)
+    if rows_hash(table, footer.format) != footer.rows_hash or counts != footer.counts:
         problems.append("holds other rows than its footer says")
     if checks.sealed and footer.rows_hash != checks.sealed[unit]["rows_hash"]:
         problems.append("holds other rows than the manifest says")
+    if checks.sealed and counts_text(counts) != checks.sealed[unit]["counts"]:
+        problems.append("has other counts than the manifest says")
     ids = table["sample_id"].to_pylist()
     if checks.expected_ids and ids != list(checks.expected_ids(rows)):
         problems.append("holds other sample ids, or another order, than the plan")
-    return np.array(ids, "S32"), problems + list(_image_problems(table, checks.pixels))
+    problems += _image_problems(table, checks.pixels)
+    return np.array(ids, "S32"), counts, problems
 
 
 def _image_problems(table: pa.Table, every: bool) -> Iterator[str]:
@@ -176,12 +199,3 @@ def _image_problems(table: pa.Table, every: bool) -> Iterator[str]:
             continue
         if pixels_hash(pixels) != row["pixels_hash"] or pixels.shape[:2] != (row["height"], row["width"]):
             yield f"sample {row['sample_id']}: the image is not the one whose pixels_hash was recorded"
-
-
-def gc(store: ObjectStore, delete: bool, min_age_s: float) -> list[str]:
-    """See `Dataset.gc`."""
-    probes = sorted(key for key, _ in store.list(PROBE_PREFIX) if is_probe(key))
-    if delete:
-        for key in probes:
-            store.delete(key)
-    return [*probes, *store.leftovers(min_age_s, delete)]

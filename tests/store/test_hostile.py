@@ -59,6 +59,8 @@ CONTRACTS = {
     "totals of another dataset": edit(lambda v: v.update(totals={"rows": 3, "units": 1})),
     "edited": edit(lambda v: v["spec"].update(rows=16)),
     "rows as text": contract(lambda s: s.update(rows="15")),
+    "rows as 15.0": contract(lambda s: s.update(rows=15.0)),
+    "totals as floats": edit(lambda v: v.update(totals={"rows": 15.0, "units": 3.0})),
     "rows as a fraction": contract(lambda s: s.update(rows=15.5)),
     "rows as true": contract(lambda s: s.update(rows=True)),
     "rows negative": contract(lambda s: s.update(rows=-15)),
@@ -108,6 +110,9 @@ SEALS = {
     "an extra key": edit(lambda v: v.update(more=1)),
     "rows as text": edit(lambda v: v.update(rows="15")),
     "other rows": edit(lambda v: v.update(rows=16)),
+    "other bytes": edit(lambda v: v.update(bytes=1)),
+    "a byte more": edit(lambda v: v.update(bytes=v["bytes"] + 1)),
+    "bytes as a float": edit(lambda v: v.update(bytes=float(v["bytes"]))),
     "10^30 bytes": edit(lambda v: v.update(bytes=10**30)),
     "counts of a list": edit(lambda v: v.update(counts=[1])),
     "counts of another sum": edit(lambda v: v["counts"]["fear"].update(accepted=100)),
@@ -150,6 +155,9 @@ MANIFESTS = {
     "units as text": hostile.table(column("unit", str, pa.string())),
     "nulls": hostile.table(column("sha256", lambda row: None)),
     "negative sizes": hostile.table(column("bytes", lambda row: -1)),
+    "other rows": hostile.table(column("rows", lambda row: 5)),
+    "rows moved between units": hostile.table(column("rows", lambda row: [5, 7, 3][row])),
+    "sizes of other shards": hostile.table(column("bytes", lambda row: 1000)),
     "sizes of a petabyte": hostile.table(column("bytes", lambda row: 10**15)),
     "hashes that are none": hostile.table(column("rows_hash", lambda row: "x" * 64)),
     "fewer units": hostile.table(lambda t: t.slice(1)),
@@ -176,6 +184,47 @@ def test_a_manifest_that_is_none_is_refused_by_name(place, capsys, name):
     assert MANIFEST in json.loads(capsys.readouterr().out)["error"]
     assert call("verify", f"uri={place}") == 1
     assert any(MANIFEST in problem for problem in json.loads(capsys.readouterr().out)["problems"])
+
+
+def relabelled(counts: dict) -> None:
+    """As many rows by decisions that they do not have."""
+    counts["anger"] = {"accepted": 3}
+
+
+FORGED = {
+    "counts of the seal": (SUCCESS, lambda place: edit(lambda v: relabelled(v["counts"]))(place / SUCCESS)),
+    "counts of the manifest": (SHARD, resealed(hostile.table(column("counts", lambda row: "{}")))),
+    "counts of the manifest, swapped": (
+        SHARD,
+        resealed(hostile.table(lambda t: t.set_column(6, "counts", t["counts"].take([1, 0, 2])))),
+    ),
+    "hashes of rows, swapped": (
+        SHARD,
+        resealed(hostile.table(lambda t: t.set_column(5, "rows_hash", t["rows_hash"].take([1, 0, 2])))),
+    ),
+}
+"""Sound by itself, and not what the shards hold."""
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_seal_that_says_what_the_shards_do_not_is_a_finding(place, capsys, name):
+    key, change = FORGED[name]
+    change(place)
+    assert call("verify", f"uri={place}") == 1
+    assert any(problem.startswith(key) for problem in json.loads(capsys.readouterr().out)["problems"])
+
+
+@pytest.mark.parametrize("name", hostile.SPECIAL)
+def test_a_card_that_is_no_file_is_a_finding(place, capsys, name):
+    hostile.SPECIAL[name](place / "README.md")
+    assert call("verify", f"uri={place}") == 1
+    assert any(problem.startswith("README.md: is ") for problem in json.loads(capsys.readouterr().out)["problems"])
+
+
+def test_a_text_for_a_number_is_shown_as_a_text(place, capsys):
+    contract(lambda s: s.update(rows="16"))(place / CONTRACT)
+    assert call("verify", f"uri={place}") == 2
+    assert 'rows: expected integer >= 1, got "16"' in json.loads(capsys.readouterr().out)["error"]
 
 
 def unsealed(place: Path) -> None:

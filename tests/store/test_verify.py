@@ -148,7 +148,7 @@ def test_gc_finds_left_overs_and_removes_them_when_told(store_uri, s3_server):
     else:
         expected = f"data/.train-00000.parquet.{'0' * 32}.tmp"
         (dataset.store._root / expected).write_bytes(b"half")
-    assert dataset.gc() == ["_probe-1234"]  # the other is young: its writer may be at work
+    assert dataset.gc(delete=True) == []  # both are young: their writers may be at work
     assert dataset.gc(min_age_s=0) == ["_probe-1234", expected]
     assert dataset.gc(delete=True, min_age_s=0) == ["_probe-1234", expected]
     assert dataset.gc(min_age_s=0) == []
@@ -159,6 +159,9 @@ def test_gc_finds_left_overs_and_removes_them_when_told(store_uri, s3_server):
 def test_gc_takes_what_is_old(tmp_path):
     dataset = filled(str(tmp_path))
     left = tmp_path / "data" / f".train.{'f' * 32}.tmp"
-    left.touch()
-    os.utime(left, (time.time() - 7200,) * 2)
-    assert dataset.gc() == [f"data/{left.name}"]
+    for path in (left, tmp_path / "_probe-12ab-0"):
+        path.touch()
+        os.utime(path, (time.time() - 7200,) * 2)
+    (tmp_path / "_probe-34cd-0").touch()
+    assert dataset.gc(delete=True) == ["_probe-12ab-0", f"data/{left.name}"]
+    assert dataset.gc(min_age_s=0) == ["_probe-34cd-0"]

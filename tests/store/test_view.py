@@ -5,9 +5,12 @@ import json
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from synthfer.canonical import sha256
 from synthfer.store import Dataset
-from synthfer.store.view import SCHEMA, View
+from synthfer.store.view import SCHEMA, View, view_hash_of
 from tests.store.tables import filled, ids_of, spec_of
 
 
@@ -82,6 +85,28 @@ def test_the_hash_follows_from_selection_and_datasets_alone(dataset, tmp_path):
     same = View.create(str(tmp_path / "b"), [dataset], selection(ids_of([7, 3])), {"by": "two"})
     other = View.create(str(tmp_path / "c"), [dataset], selection(ids_of([3])), {"by": "one"})
     assert first.view_hash == same.view_hash != other.view_hash
+
+
+@given(
+    st.lists(st.text(), max_size=9, unique=True),
+    st.lists(st.none() | st.text(), min_size=9, max_size=9),
+    st.lists(st.floats(0, allow_nan=False, allow_infinity=False) | st.just(-0.0), min_size=9, max_size=9),
+)
+def test_the_hash_is_that_of_the_rows_canonical_json(ids, reasons, weights):
+    n = len(ids)
+    rows = pa.table([ids, ["rejected"] * n, reasons[:n], weights[:n]], schema=SCHEMA)
+    for table in (rows, pa.concat_tables([rows.slice(0, n // 2), rows.slice(n // 2)])):
+        assert view_hash_of(["0" * 64], table) == sha256([["0" * 64], sha256(rows.to_pylist())])
+
+
+def test_the_hash_of_many_rows_is_that_of_their_canonical_json():
+    rows = selection(ids_of(range(200_000)))
+    assert view_hash_of([], rows) == sha256([[], sha256(rows.to_pylist())])
+
+
+def test_a_view_needs_a_dataset(tmp_path):
+    with pytest.raises(ValueError, match="needs at least one"):
+        View.create(str(tmp_path / "view"), [], selection([]), {})
 
 
 def test_making_it_again_gives_it_back_and_another_is_refused(dataset, tmp_path):
