@@ -119,16 +119,17 @@ class TrainingFingerprint:
         where = f"its *{SUFFIX}"
         limits = Limits(rows=1, groups=1, unpacked=2 * len(body))  # plain hashes: packed ones could be of any number
         try:
-            metadata = open_table(pa.BufferReader(body), where, limits).file.schema_arrow.metadata or {}
+            metadata = open_table(pa.BufferReader(body), where, limits).file.metadata.metadata or {}
             written = metadata.get(b"format", b"nothing").decode(errors="replace")
             if written != _FORMAT:
                 raise ValueError(f"{where} has format {written[:80]!r}; the fingerprint of a training has {_FORMAT!r}")
             table = read_table(body, where, _SCHEMA, limits)
         except TableError as error:
             raise ValueError(f"{error}; it is damaged, or not the fingerprint of a training") from error
-        if len(table) != 1 or any(column.null_count for column in table.columns):
-            raise ValueError(f"{where} has {len(table)} rows, or a row without hashes; a fingerprint has one row")
-        return cls(*(table[field.name].combine_chunks().flatten().to_numpy() for field in fields(cls)))
+        lists = [table[field.name].combine_chunks() for field in fields(cls)]
+        if len(table) != 1 or any(part.null_count or part.flatten().null_count for part in lists):
+            raise ValueError(f"{where} has {len(table)} rows, or nulls; a fingerprint has one row of hashes")
+        return cls(*(part.flatten().to_numpy() for part in lists))
 
 
 _SCHEMA = pa.schema([(field.name, pa.list_(pa.uint64())) for field in fields(TrainingFingerprint)])
