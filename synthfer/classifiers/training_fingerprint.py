@@ -125,7 +125,7 @@ class TrainingFingerprint:
                 raise ValueError(f"{where} has format {written[:80]!r}; the fingerprint of a training has {_FORMAT!r}")
             table = read_table(body, where, _SCHEMA, limits)
         except TableError as error:
-            raise ValueError(f"{error}; it is damaged, or not the fingerprint of a training") from error
+            raise ValueError(f"{where} is damaged, or not the fingerprint of a training: {error}") from error
         lists = [table[field.name].combine_chunks() for field in fields(cls)]
         if len(table) != 1 or any(part.null_count or part.flatten().null_count for part in lists):
             raise ValueError(f"{where} has {len(table)} rows, or nulls; a fingerprint has one row of hashes")
