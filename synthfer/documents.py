@@ -15,6 +15,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, BinaryIO, TextIO, TypeVar, overload
 
@@ -53,19 +54,7 @@ def read_json(body: bytes | str, where: str, schema: type[T], *, max_bytes: int 
 def read_json(body: bytes | str, where: str, schema: None = None, *, max_bytes: int = ...) -> Any: ...
 def read_json(body: bytes | str, where: str, schema: type | None = None, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """The value of a JSON text, or an instance of dataclass `schema`; `DocumentError` names the file at `where`."""
-    text = _text(body, where, max_bytes)
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_map,
-            parse_int=_integer,
-            parse_float=_number,
-            parse_constant=_number,
-        )
-    except RecursionError:
-        raise DocumentError(f"{where} is nested more than {MAX_DEPTH} deep") from None
-    except ValueError as error:
-        raise DocumentError(f"{where} is not JSON as it should be: {error}") from error
+    value = _decoded(_text(body, where, max_bytes), where, _DECODER)
     return _checked(value, where, schema, MAX_VALUES)
 
 
@@ -85,15 +74,8 @@ def read_library_json(body: bytes, where: str, *, max_bytes: int = MAX_JSON_BYTE
         if text == "NaN":
             raise ValueError("NaN is not a number")
 
-    text = _text(body, where, max_bytes)
-    try:
-        value = json.loads(
-            text, object_pairs_hook=_map, parse_int=integer, parse_float=_number, parse_constant=constant
-        )
-    except RecursionError:
-        raise DocumentError(f"{where} is nested more than {MAX_DEPTH} deep") from None
-    except ValueError as error:
-        raise DocumentError(f"{where} is not JSON as it should be: {error}") from error
+    decoder = json.JSONDecoder(object_pairs_hook=_map, parse_int=integer, parse_float=_number, parse_constant=constant)
+    value = _decoded(_text(body, where, max_bytes), where, decoder)
     return _checked(value, where, None, MAX_VOCABULARY)
 
 
@@ -126,15 +108,12 @@ class _Window:
 
     def __init__(self, file: TextIO) -> None:
         self.file, self.text, self.at = file, "", 0
-        self.decoder = json.JSONDecoder(
-            object_pairs_hook=_map, parse_int=_integer, parse_float=_number, parse_constant=_number
-        )
 
     def value(self) -> Any:
         """The next value."""
         self._skip()
         try:
-            value, end = self.decoder.raw_decode(self.text, self.at)
+            value, end = _DECODER.raw_decode(self.text, self.at)
         except json.JSONDecodeError as error:
             raise ValueError(f"{error.msg}, or an item is larger than {MAX_ITEM:,} characters") from None
         if end - self.at > MAX_ITEM:
@@ -173,21 +152,15 @@ def read_yaml(body: bytes | str, where: str, schema: type[T], *, max_bytes: int 
 def read_yaml(body: bytes | str, where: str, schema: None = None, *, max_bytes: int = ...) -> Any: ...
 def read_yaml(body: bytes | str, where: str, schema: type | None = None, *, max_bytes: int = MAX_YAML_BYTES) -> Any:
     """The value of a YAML text (one document), or an instance of dataclass `schema`; `DocumentError` as for JSON."""
-    text = _text(body, where, max_bytes)
-    try:
-        value = yaml.load(text, _PlainLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DocumentError(f"{where} is not YAML as it should be: {' '.join(str(error).split())}") from error
+    with _yaml_errors(where):
+        value = yaml.load(_text(body, where, max_bytes), _PlainLoader)  # noqa: S506 - a SafeLoader
     return _checked(value, where, schema, MAX_YAML_VALUES)
 
 
 def read_yaml_stream(body: bytes | str, where: str, *, max_bytes: int = MAX_YAML_STREAM_BYTES) -> list[Any]:
     """The values of all documents of a YAML text, as of Kubernetes; errors as of `read_yaml`."""
-    text = _text(body, where, max_bytes)
-    try:
-        values = list(yaml.load_all(text, _PlainLoader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DocumentError(f"{where} is not YAML as it should be: {' '.join(str(error).split())}") from error
+    with _yaml_errors(where):
+        values = list(yaml.load_all(_text(body, where, max_bytes), _PlainLoader))
     check_plain(values, where, MAX_YAML_VALUES)
     return values
 
@@ -250,6 +223,25 @@ def _checked(value: Any, where: str, schema: type | None, max_values: int) -> An
     return value if schema is None else parse(value, where, schema)
 
 
+def _decoded(text: str, where: str, decoder: json.JSONDecoder) -> Any:
+    try:
+        return decoder.decode(text)
+    except RecursionError:
+        raise DocumentError(f"{where} is nested more than {MAX_DEPTH} deep") from None
+    except ValueError as error:
+        raise DocumentError(f"{where} is not JSON as it should be: {error}") from error
+
+
+@contextmanager
+def _yaml_errors(where: str) -> Iterator[None]:
+    try:
+        yield
+    except DocumentError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DocumentError(f"{where} is not YAML as it should be: {' '.join(str(error).split())}") from error
+
+
 def _map(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
@@ -274,6 +266,9 @@ def _number(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:40]} is not a number")
     return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_map, parse_int=_integer, parse_float=_number, parse_constant=_number)
 
 
 def _kind(value: Any) -> str:
