@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synthfer.sample import LINEAGE
-from synthfer.store.parquet import Limits, TableError, open_table, read_table
+from synthfer.store.parquet import Limits, TableError, open_table, read_opened
 
 SUFFIX = ".seen.parquet"
 """The file beside a checkpoint: `best.safetensors` has `best.seen.parquet`."""
@@ -119,11 +119,11 @@ class TrainingFingerprint:
         where = f"its *{SUFFIX}"
         limits = Limits(rows=1, groups=1, unpacked=2 * len(body))  # plain hashes: packed ones could be of any number
         try:
-            metadata = open_table(pa.BufferReader(body), where, limits).file.metadata.metadata or {}
-            written = metadata.get(b"format", b"nothing").decode(errors="replace")
+            opened = open_table(pa.BufferReader(body), where, limits)
+            written = (opened.file.metadata.metadata or {}).get(b"format", b"nothing").decode(errors="replace")
             if written != _FORMAT:
                 raise ValueError(f"{where} has format {written[:80]!r}; the fingerprint of a training has {_FORMAT!r}")
-            table = read_table(body, where, _SCHEMA, limits)
+            table = read_opened(opened, where, _SCHEMA)
         except TableError as error:
             raise ValueError(f"{where} is damaged, or not the fingerprint of a training: {error}") from error
         lists = [table[field.name].combine_chunks() for field in fields(cls)]

@@ -21,7 +21,6 @@ MAX_FOOTER_BYTES = 16 * 2**20
 """A shard's footer has some ten kilobytes."""
 MAX_LIST = 1024
 """Columns, row groups and notes of a file; those that synthfer writes have at most some dozens."""
-MAX_FOOTER_TEXT = MAX_FOOTER_BYTES
 _VALUE_BYTES = 8
 _SMALL_BYTES = 2**27
 _BATCH_ROWS = 8192
@@ -71,7 +70,11 @@ def open_table(source: pa.NativeFile, where: str, limits: Limits) -> OpenTable:
 
 def read_table(body: bytes, where: str, schema: pa.Schema, limits: Limits) -> pa.Table:
     """A whole table of flat columns, with exactly the columns of `schema`; metadata of the file's own is kept."""
-    opened = open_table(pa.BufferReader(body), where, limits)
+    return read_opened(open_table(pa.BufferReader(body), where, limits), where, schema)
+
+
+def read_opened(opened: OpenTable, where: str, schema: pa.Schema) -> pa.Table:
+    """The same of a file that is open already."""
     try:
         check_columns(opened.file.schema_arrow, schema)
         table = opened.file.read()
@@ -105,7 +108,7 @@ def one_line(error: BaseException) -> str:
 def thrift_limits(limits: Limits) -> dict[str, int]:
     """Arguments of `ParquetFile`: how long texts and lists in a footer may be."""
     return {
-        "thrift_string_size_limit": MAX_FOOTER_TEXT,
+        "thrift_string_size_limit": MAX_FOOTER_BYTES,
         "thrift_container_size_limit": max(MAX_LIST, limits.groups),
     }
 
