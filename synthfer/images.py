@@ -19,8 +19,7 @@ import simplejpeg
 from PIL import Image, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
-from synthfer.image_files import ERRORS, MAX_PIXELS, check_scans, check_size, open_image
-from synthfer.image_files import form_of as form_of
+from synthfer.image_files import ERRORS, MAX_PIXELS, check_scans, check_size, form_of, open_image
 from synthfer.sample import pixels_hash
 from synthfer.schema import option
 

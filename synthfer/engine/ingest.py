@@ -36,6 +36,7 @@ from synthfer.engine.dataset_job import (
 from synthfer.engine.monitoring import CostMeter, Metrics
 from synthfer.faces import FaceConfig, FaceCrop, FaceStep
 from synthfer.generators import Failure
+from synthfer.image_files import form_of
 from synthfer.images import FORMATS, EncodedImage, ImageConfig
 from synthfer.limits import MAX_UNIT_ROWS
 from synthfer.reasons import stored_reason
@@ -311,7 +312,7 @@ class SampleReader:
             if not isinstance(body, bytes):
                 return self._encoded(body, entry)
             pixels = images.decode(body)
-            if entry.box is None and not self.crops_all and images.form_of(body) in FORMATS:
+            if entry.box is None and not self.crops_all and form_of(body) in FORMATS:
                 return IngestedImage(EncodedImage.from_file(body, pixels), entry.reason)
             return self._encoded(pixels, entry)
         except OSError as error:
