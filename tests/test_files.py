@@ -6,22 +6,7 @@ import socket
 import pytest
 
 from synthfer.files import NotAFileError, check_regular, open_regular, read_file
-
-
-def pipe(path):
-    os.mkfifo(path)
-
-
-def device(path):
-    path.symlink_to("/dev/zero")
-
-
-def folder(path):
-    path.mkdir()
-
-
-def loop(path):
-    path.symlink_to(path)
+from tests.special_files import SPECIAL_FILES
 
 
 def plug(path):
@@ -29,13 +14,7 @@ def plug(path):
         server.bind(str(path))
 
 
-KINDS = {
-    "a named pipe": pipe,
-    "a device": device,
-    "a folder": folder,
-    "a link that leads back to itself": loop,
-    "a socket": plug,
-}
+KINDS = SPECIAL_FILES | {"a socket": plug}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from synthfer import cli
 from synthfer.config import load
 from synthfer.schema import REQUIRED, ConfigError, option
+from tests.special_files import SPECIAL_FILES
 
 SECRET = "S3cr3tS3cr3t"
 
@@ -217,7 +218,10 @@ def test_an_odd_config_file_is_exit_code_2(
     assert "Traceback" not in written and SECRET not in written + error and len(error) < 2000
 
 
-SPECIAL = ("a named pipe", "a folder", "a link back to itself", "/dev/zero", "/dev/null", "a sparse file of 100 GB")
+SPECIAL = SPECIAL_FILES | {
+    "the empty device": lambda path: path.symlink_to("/dev/null"),
+    "a sparse file of 100 GB": lambda path: (path.touch(), os.truncate(path, 100 * 2**30)),
+}
 
 
 @pytest.mark.parametrize("kind", SPECIAL)
@@ -225,17 +229,7 @@ def test_a_config_file_that_is_no_file_is_refused_before_it_is_opened(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "run.yaml"
-    if kind == "a named pipe":
-        os.mkfifo(path)
-    elif kind == "a folder":
-        path.mkdir()
-    elif kind == "a link back to itself":
-        path.symlink_to(path)
-    elif kind.startswith("/dev"):
-        path.symlink_to(kind)
-    else:
-        with path.open("wb") as file:
-            file.truncate(100 * 2**30)
+    SPECIAL[kind](path)
     code, error, written = call(capsys, "out=x", "--config", str(path))
     assert code == cli.WRONG_INPUT and "run.yaml" in error and "Traceback" not in written
 

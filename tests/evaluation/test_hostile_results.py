@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from synthfer.store import open_store
 from synthfer.training import checkpoint, result
 from synthfer.training.runs import Run
 from tests.audit.splits import side
+from tests.special_files import SPECIAL_FILES
 
 SIDE = {"uris": ["a"], "hashes": ["00"], "splits": ["test"], "rows": 3}
 DEEP = b"[" * 100_000
@@ -177,17 +177,10 @@ def test_hostile_predictions_are_one_error_that_names_the_file(body: bytes, tmp_
     assert "p.parquet" in str(caught.value) and len(str(caught.value)) < 1000
 
 
-@pytest.mark.parametrize("kind", ["a named pipe", "a folder", "/dev/zero", "a loop", "nothing", "a name of NUL"])
+@pytest.mark.parametrize("kind", [*SPECIAL_FILES, "nothing", "a name of NUL"])
 def test_predictions_that_are_no_file_are_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
-    if kind == "a named pipe":
-        os.mkfifo(path)
-    elif kind == "a folder":
-        path.mkdir()
-    elif kind == "/dev/zero":
-        path.symlink_to(kind)
-    elif kind == "a loop":
-        path.symlink_to(path)
+    SPECIAL_FILES.get(kind, lambda path: None)(path)
     with pytest.raises(ValueError, match=r"^predictions: "):
         read_predictions(str(path) if kind != "a name of NUL" else "a\0b", side("test", {}, {}))
 

@@ -13,6 +13,7 @@ from synthfer.generators import expression_editor, gan, vae_gan
 from tests.generators import tiny_weights
 from tests.hostile.exit_codes import refusal
 from tests.hostile.weight_files import torch_file
+from tests.special_files import SPECIAL_FILES
 
 EDITOR = {"space": "linear", "size": 16, "width": 8, "blocks": 1, "channels": "RGB"}
 GAN = {"latent": 8, "width": 4, "size": 16}
@@ -55,19 +56,15 @@ def test_options_of_no_such_network_are_refused_without_its_memory(family, optio
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "garbage", "2 TB", "nothing"])
+@pytest.mark.parametrize("kind", [*SPECIAL_FILES, "garbage", "2 TB", "nothing"])
 @pytest.mark.parametrize("name", sorted(SHA256))
 def test_weights_of_the_detector_that_are_none_are_named(name, kind, tmp_path, capsys):
     for other in SHA256:
         (tmp_path / other).write_bytes(b"x")
     path = tmp_path / name
     path.unlink()
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    elif kind == "folder":
-        path.mkdir()
+    if kind in SPECIAL_FILES:
+        SPECIAL_FILES[kind](path)
     elif kind != "nothing":
         path.write_bytes(b"garbage")
         os.truncate(path, 2 * 10**12 if kind == "2 TB" else 7)
@@ -77,15 +74,11 @@ def test_weights_of_the_detector_that_are_none_are_named(name, kind, tmp_path, c
 SMALL = CodeFormerConfig(size=64, width=32, multiples=(1, 2), codes=8, code_width=8, dim=8, heads=1, layers=1)
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "garbage", "other tensors", "nothing"])
+@pytest.mark.parametrize("kind", [*SPECIAL_FILES, "garbage", "other tensors", "nothing"])
 def test_weights_of_the_restorer_that_are_none_are_named(kind, tmp_path, capsys):
     path = tmp_path / "codeformer.pth"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    elif kind == "folder":
-        path.mkdir()
+    if kind in SPECIAL_FILES:
+        SPECIAL_FILES[kind](path)
     elif kind != "nothing":
         path.write_bytes(b"garbage" if kind == "garbage" else torch_file({"a": 1}))
     said = refusal(lambda: Restorer(RestoreConfig(weights=str(path), network=SMALL)), capsys)

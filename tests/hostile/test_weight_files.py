@@ -34,6 +34,7 @@ from tests.hostile.weight_files import (
     safetensors_file,
     torch_file,
 )
+from tests.special_files import SPECIAL_FILES
 
 PLAIN = {"a": torch.zeros(3), "b": torch.ones(2, 2)}
 GOOD = torch_file(PLAIN)
@@ -340,20 +341,16 @@ def test_any_bytes_are_tensors_or_an_error_that_names_the_file(body, suffix):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.card.yaml", "model.seen.parquet"])
-@pytest.mark.parametrize("kind", ["pipe", "folder", "link loop", "device", "2 TB"])
+@pytest.mark.parametrize("kind", [*SPECIAL_FILES, "2 TB"])
 def test_what_is_no_file_or_too_large_is_refused_before_it_is_read(name, kind, tmp_path, capsys):
     uri = checkpoint(tmp_path)
     path = tmp_path / name
     path.unlink(missing_ok=True)
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "2 TB":
+    if kind in SPECIAL_FILES:
+        SPECIAL_FILES[kind](path)
+    else:
         with path.open("wb") as file:
             file.truncate(2 * 10**12)
-    else:
-        path.symlink_to("/dev/zero" if kind == "device" else name)
     assert name in refusal(lambda: ClassifierCheckpoint.open(uri).fingerprint, capsys)
 
 

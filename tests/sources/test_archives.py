@@ -1,7 +1,6 @@
 """Zip archives of strangers: bombs, lies, links and damage name archive and member, and the rest is read."""
 
 import contextlib
-import os
 import re
 import struct
 import tracemalloc
@@ -17,6 +16,7 @@ from synthfer.sources.collection_reader import MAX_BYTES, CollectionReader
 from synthfer.sources.digiface import Config, find
 from synthfer.sources.entry import ImageRef, SourceError
 from tests.sources.images import pack, png
+from tests.special_files import SPECIAL_FILES
 
 NAME = "subjects_0-1999_72_imgs.zip"
 GOOD = png(0)
@@ -209,13 +209,7 @@ def test_a_name_that_leaves_the_archive_refuses_it(tmp_path, name):
         find(tmp_path, Config())
 
 
-KINDS = {
-    "a folder": lambda path: path.mkdir(),
-    "a named pipe": os.mkfifo,
-    "a device": lambda path: path.symlink_to("/dev/zero"),
-    "a link to itself": lambda path: path.symlink_to(path),
-    "a link to nothing": lambda path: path.symlink_to(path.with_name("none")),
-}
+KINDS = SPECIAL_FILES | {"a link to nothing": lambda path: path.symlink_to(path.with_name("none"))}
 
 
 @pytest.mark.parametrize("case", KINDS)

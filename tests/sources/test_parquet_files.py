@@ -17,6 +17,7 @@ from synthfer.sources.entry import ImageRef, SourceError
 from synthfer.sources.parquet import Config, find
 from synthfer.sources.parquet_files import ERRORS, LIST_ROWS, Column, open_parquet
 from tests.sources.images import png
+from tests.special_files import SPECIAL_FILES
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 WORDS = ["sad", "happy", "fear", "anger"]
@@ -305,18 +306,10 @@ def test_rows_before_the_damage_are_read_and_the_others_give_one_reason(tmp_path
     assert CollectionReader(tmp_path).read(ImageRef("parquet", "x.parquet", 0, 3, "image")) == bodies[3]
 
 
-KINDS = {
-    "a folder": lambda path: path.mkdir(),
-    "a named pipe": os.mkfifo,
-    "a device": lambda path: path.symlink_to("/dev/zero"),
-    "a link to itself": lambda path: path.symlink_to(path),
-}
-
-
-@pytest.mark.parametrize("case", KINDS)
+@pytest.mark.parametrize("case", SPECIAL_FILES)
 @pytest.mark.timeout(20)
 def test_what_is_no_file_is_not_opened(tmp_path, case):
-    KINDS[case](tmp_path / "b.parquet")
+    SPECIAL_FILES[case](tmp_path / "b.parquet")
     write(tmp_path / "a.parquet", faces(1))
     entries = list(find(tmp_path, Config()).entries)
     assert entries[0].key == "a.parquet#0"

@@ -19,6 +19,7 @@ from synthfer.sources.entry import Entry, SourceError
 from synthfer.sources.index import Index
 from synthfer.sources.tables import MAX_LINE, csv_lines, pixel_rows, split_lines
 from tests.sources.images import cell, png, save
+from tests.special_files import SPECIAL_FILES
 
 READERS = {"words": split_lines, "CSV": csv_lines, "pixels": pixel_rows}
 HEADER = "emotion,pixels,Usage\n"
@@ -359,24 +360,22 @@ LISTS = {
 
 
 @pytest.mark.parametrize("source", LISTS, ids=lambda source: source.__name__.rpartition(".")[2])
-@pytest.mark.parametrize("kind", ["a named pipe", "a device", "a link to itself", "a folder"])
+@pytest.mark.parametrize("kind", SPECIAL_FILES)
 @pytest.mark.timeout(20)
 def test_a_list_that_is_no_file_is_never_opened(tmp_path, source, kind):
     file = tmp_path / LISTS[source]
     file.parent.mkdir(parents=True, exist_ok=True)
-    {"a named pipe": os.mkfifo, "a folder": lambda p: p.mkdir()}.get(
-        kind, lambda p: p.symlink_to("/dev/zero" if kind == "a device" else p)
-    )(file)
+    SPECIAL_FILES[kind](file)
     with pytest.raises(SourceError, match=str(tmp_path)):
         entries_of(source, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["a named pipe", "a device", "a link to itself"])
+@pytest.mark.parametrize("kind", [kind for kind in SPECIAL_FILES if kind != "a folder"])
 @pytest.mark.parametrize("source", LISTS, ids=lambda source: source.__name__.rpartition(".")[2])
 @pytest.mark.timeout(20)
 def test_a_path_that_is_no_file_is_never_opened(tmp_path, source, kind):
     file = tmp_path / "x.csv"
-    (os.mkfifo if kind == "a named pipe" else lambda p: p.symlink_to("/dev/zero" if kind == "a device" else p))(file)
+    SPECIAL_FILES[kind](file)
     with pytest.raises(SourceError, match=f"^path: {file} "):
         entries_of(source, file)
 
