@@ -13,7 +13,7 @@ from synthfer.addresses import check, problem_of, redact
 from synthfer.schema import ConfigError
 from synthfer.store.backends import open_store
 from synthfer.store.s3 import S3Store
-from tests.test_hostile_words import Config, call
+from tests.small_command import Config, call
 
 SECRET = "pAssw0rd/+x9"
 

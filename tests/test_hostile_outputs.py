@@ -15,7 +15,7 @@ from synthfer.__main__ import commands
 from synthfer.failures import explain
 from synthfer.files import check_output, write_file
 from synthfer.store.backends import open_output
-from tests.test_hostile_words import Config, call
+from tests.small_command import Config, call
 
 # The tests may run as root, whom no permission stops: files in the way, devices and /proc stop root, too.
 PLACES = {

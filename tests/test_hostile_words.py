@@ -1,9 +1,6 @@
 """Hostile and merely odd command lines and config files: exit code 2, one line for each problem, in bounded time."""
 
-import json
-import logging
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +10,11 @@ from hypothesis import strategies as st
 
 from synthfer import cli
 from synthfer.config import load
-from synthfer.schema import REQUIRED, ConfigError, option
+from synthfer.schema import ConfigError
+from tests.small_command import Config, call
 from tests.special_files import SPECIAL_FILES
 
 SECRET = "S3cr3tS3cr3t"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    total: int | None = option(None, "rows", low=1)
-    per_cell: int | None = option(None, "rows of a cell", low=1)
-    per_expression: int | dict[str, int] | None = option(None, "rows of each expression", low=0)
-    share: float = option(0.5, "a share", low=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    out: str = option(REQUIRED, "where to")
-    name: str = option("a", "a text")
-    names: list[str] = option([], "texts")
-    seed: int = option(0, "seed", low=0)
-    plan: Plan = field(default_factory=Plan)
-
-
-def show(config: Config, invocation: cli.Invocation) -> cli.Outcome:
-    return cli.Outcome({"out": config.out, "name": config.name})
-
-
-def call(capsys: pytest.CaptureFixture[str], *words: str, job: cli.Command | None = None) -> tuple[int, str, str]:
-    """Exit code, the error of the summary, and all that was written to standard error."""
-    handlers = logging.getLogger().handlers[:]
-    try:
-        code = cli.main({"": job or cli.Command(Config, show)}, [*words, "--json"])
-    finally:
-        logging.getLogger().handlers = handlers
-    out, errors = capsys.readouterr()
-    summary = json.loads(out)
-    return code, summary.get("error", ""), errors
 
 
 WORDS: dict[str, tuple[str, str]] = {

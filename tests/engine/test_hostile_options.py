@@ -19,7 +19,7 @@ from synthfer.expressions import EXPRESSIONS
 from synthfer.limits import check_memory
 from synthfer.planning.quotas import quotas
 from synthfer.schema import ConfigError
-from tests.test_hostile_words import call
+from tests.small_command import call
 
 NEEDED = {
     "generate": ["out=x"],

@@ -113,8 +113,9 @@ def parts_of(folder: Path, index: _Index, model: str) -> list[str]:
     return parts
 
 
-def check_files(folder: Path, index: _Index, parts: list[str]) -> None:
-    """All files of the components that a library may read."""
+def check_files(folder: Path, index: _Index, parts: list[str]) -> dict[str, dict[str, Any]]:
+    """Checks all files of the components that a library may read; the configs of networks, by component."""
+    networks = {}
     for part in parts:
         paths = [path for path in sorted((folder / part).iterdir()) if not path.is_dir()]
         if len(paths) > MAX_FILES:
@@ -123,9 +124,11 @@ def check_files(folder: Path, index: _Index, parts: list[str]) -> None:
             _named(lambda path=path: check_regular(path))
         configs = {path.name: read_config(path, part) for path in paths if path.suffix == ".json"}
         values = _values_of({path.name: path for path in paths if path.suffix == ".safetensors"})
-        if values and "config.json" in configs:
-            kind = class_of(*index[part])
-            _check_network(kind, configs["config.json"], values, folder / part / "config.json")
+        if "config.json" in configs:
+            networks[part] = configs["config.json"]
+            if values:
+                _check_network(class_of(*index[part]), networks[part], values, folder / part / "config.json")
+    return networks
 
 
 def _check_class(name: str, library: str, class_name: str, model: str) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -50,8 +50,7 @@ def load(config: Config, dtype: torch.dtype) -> Loaded:
     folder, name, revision = _find(config)
     index = pipeline_files.read_index(folder, config.model)
     parts = pipeline_files.parts_of(folder, index, config.model)
-    pipeline_files.check_files(folder, index, parts)
-    _check_weights(config, folder, index, parts)
+    _check_weights(config, folder, index, pipeline_files.check_files(folder, index, parts))
     card = pipeline_files.read_card(folder)
     pipe = _load_pipeline(config, folder, index, dtype)
     facts: dict[str, Any] = {"model": name, "revision": revision, "pipeline": type(pipe).__name__}
@@ -106,15 +105,12 @@ def _download(config: Config) -> Path:
     return Path(folder)
 
 
-def _check_weights(config: Config, folder: Path, index: _Index, parts: Iterable[str]) -> None:
-    """`ConfigError` for a component whose files lack tensors of its network, or hold others."""
-    for part in parts:
-        described = folder / part / "config.json"
-        if described.is_file():
-            weights = _variant_of(sorted((folder / part).glob("*.safetensors")), config.variant)
-            kind = pipeline_files.class_of(*index[part])
-            with _quiet():
-                network_files.check_weights(kind, folder / part, pipeline_files.read_config(described, part), weights)
+def _check_weights(config: Config, folder: Path, index: _Index, networks: Mapping[str, Mapping[str, Any]]) -> None:
+    """`ConfigError` for a component whose files lack tensors of its network, or hold others; `networks` are configs."""
+    for part, described in networks.items():
+        weights = _variant_of(sorted((folder / part).glob("*.safetensors")), config.variant)
+        with _quiet():
+            network_files.check_weights(pipeline_files.class_of(*index[part]), folder / part, described, weights)
 
 
 def _load_pipeline(config: Config, folder: Path, index: _Index, dtype: torch.dtype) -> Any:
